@@ -1,0 +1,5 @@
+"""Plugin for MapAnything. Importing it has no side effects."""
+
+from importlib.metadata import version
+
+__version__ = version("mapanything-opv2v")
