@@ -64,7 +64,10 @@ def host_env(session: nox.Session, name: str) -> dict[str, str] | None:
     if commit != host["commit"]:
         session.warn(f"{host['name']} is at {commit}, the pin is {host['commit']}: results may differ")
     root = str(Path(root).resolve())
-    return {host["root-env"]: root, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+    return {
+        host["root-env"]: root,
+        "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
+    }
 
 
 def clone_hint(name: str) -> str:
@@ -96,7 +99,18 @@ def lint(session: nox.Session) -> None:
 def build(session: nox.Session) -> None:
     """Build every wheel into dist/."""
     for name in PACKAGES:
-        session.run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", "dist", f"packages/{name}", external=True)
+        session.run(
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "-q",
+            "--no-deps",
+            "-w",
+            "dist",
+            f"packages/{name}",
+            external=True,
+        )
 
 
 @nox.session

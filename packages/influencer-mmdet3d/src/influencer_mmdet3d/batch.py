@@ -1,0 +1,174 @@
+"""From the host's `pred` and `insts` to checked tensors, layer by layer and sample by sample.
+
+Shape legend: L layers, B samples, Q queries, N points, K instances, C classes. Nothing here changes its input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One scene of a batch, all supervised layers together (auxiliary layers first, the last layer last).
+
+    Attributes
+    ----------
+    classes : list of Tensor
+        L x (Q, C + 1) logits, the last column "no object".
+    masks : list of Tensor
+        L x (Q, N) logits.
+    scores : list of Tensor, optional
+        L x (Q, 1), or None where the decoder has no score head.
+    target_masks : Tensor
+        (K, N) bool.
+    labels : Tensor
+        (K,) int64.
+    query_masks : Tensor, optional
+        (K, Q) bool, which queries lie inside which instance.
+    """
+
+    classes: list[Tensor]
+    masks: list[Tensor]
+    scores: list[Tensor] | None
+    target_masks: Tensor
+    labels: Tensor
+    query_masks: Tensor | None
+
+
+def layer_name(layer: int, layers: int) -> str:
+    """Return the name that error messages give a layer."""
+    return "the last layer" if layer == layers - 1 else f"aux_outputs[{layer}]"
+
+
+def collect(pred: Mapping[str, Any], insts: Sequence[Any], num_classes: int) -> list[Sample]:
+    """Line up the decoder's output with the instances.
+
+    Parameters
+    ----------
+    pred : mapping
+        `cls_preds`, `masks`, `scores` (lists of B tensors, scores possibly None) and, optionally, `aux_outputs`, a
+        list of the same.
+    insts : sequence
+        B objects with `sp_masks`, `labels_3d` and, optionally, `query_masks`.
+    num_classes : int
+        C.
+
+    Raises
+    ------
+    ValueError
+        If anything has the wrong type or shape; the message names layer, sample and key. Values are checked by
+        `check_values`.
+    """
+    layers = [*(pred.get("aux_outputs") or []), pred]
+    for index, layer in enumerate(layers):
+        for key in ("cls_preds", "masks", "scores"):
+            if key not in layer:
+                raise ValueError(f"{layer_name(index, len(layers))}: no {key!r} in pred, found {sorted(layer)}")
+            if layer[key] is not None and len(layer[key]) != len(insts):
+                raise ValueError(
+                    f"{layer_name(index, len(layers))}: {key} holds {len(layer[key])} samples, insts {len(insts)}"
+                )
+    return [_sample(layers, inst, index, num_classes) for index, inst in enumerate(insts)]
+
+
+def _sample(layers: Sequence[Mapping[str, Any]], inst: Any, index: int, num_classes: int) -> Sample:
+    masks, labels, query_masks = _targets(inst, index)
+    points, queries = masks.shape[1], layers[-1]["masks"][index].shape[0]
+    shapes = {"cls_preds": (queries, num_classes + 1), "masks": (queries, points), "scores": (queries, 1)}
+    heads: dict[str, list[Tensor]] = {key: [] for key in shapes}
+    for number, layer in enumerate(layers):
+        for key, shape in shapes.items():
+            value = layer[key][index] if layer[key] is not None else None
+            if value is None and key == "scores":
+                continue
+            where = f"{layer_name(number, len(layers))}, sample {index}: {key}"
+            if not isinstance(value, Tensor) or not value.is_floating_point():
+                raise ValueError(f"{where} must be a floating-point tensor, got {getattr(value, 'dtype', type(value))}")
+            if tuple(value.shape) != shape:
+                hint = f" (num_classes={num_classes} and one column for no object)" if key == "cls_preds" else ""
+                raise ValueError(f"{where} must have shape {shape}{hint}, got {tuple(value.shape)}")
+            heads[key].append(value)
+    if query_masks is not None and query_masks.shape != (masks.shape[0], queries):
+        raise ValueError(
+            f"sample {index}: query_masks must have shape {(masks.shape[0], queries)}, got {tuple(query_masks.shape)}"
+        )
+    if len(heads["scores"]) not in (0, len(layers)):
+        raise ValueError(
+            f"sample {index}: scores are None in {len(layers) - len(heads['scores'])} of {len(layers)} layers"
+        )
+    scores = heads["scores"] or None
+    return Sample(heads["cls_preds"], heads["masks"], scores, masks, labels, query_masks)
+
+
+def _targets(inst: Any, index: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    for key in ("sp_masks", "labels_3d"):
+        if getattr(inst, key, None) is None:
+            raise ValueError(f"insts[{index}] has no {key}")
+    masks, labels, query_masks = inst.sp_masks, inst.labels_3d, getattr(inst, "query_masks", None)
+    for key, value in (("sp_masks", masks), ("query_masks", query_masks)):
+        if value is not None and (value.dtype != torch.bool or value.ndim != 2):
+            raise ValueError(
+                f"insts[{index}].{key} must be a bool tensor (instances, ...), got {value.dtype} {tuple(value.shape)}; "
+                "integer masks hide ids behind ones: convert with masks > 0.5"
+            )
+    if labels.is_floating_point() or labels.dtype == torch.bool or labels.shape != masks.shape[:1]:
+        raise ValueError(
+            f"insts[{index}].labels_3d must hold one integer for each of the {masks.shape[0]} rows of sp_masks, "
+            f"got {labels.dtype} {tuple(labels.shape)}"
+        )
+    return masks, labels.long(), query_masks
+
+
+def check_values(samples: Sequence[Sample], finite: Sequence[Tensor], num_classes: int) -> None:
+    """Raise if a label is out of range or an output is not finite.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        The batch.
+    finite : sequence of Tensor
+        B x (L,) bool, whether the mask logits of that layer are all finite (their sums tell).
+    num_classes : int
+        C.
+
+    Raises
+    ------
+    ValueError
+        For a label outside [0, C), naming sample and instance.
+    FloatingPointError
+        For logits that are not finite, naming layer, sample and key.
+    """
+    flags = []
+    for sample, masks_finite in zip(samples, finite):
+        labels = sample.labels
+        flags.append(((labels >= 0) & (labels < num_classes)).all().unsqueeze(0))
+        flags.append(masks_finite)
+        for heads in (sample.classes, sample.scores or []):
+            flags.extend(head.isfinite().all().unsqueeze(0) for head in heads)
+    if bool(torch.cat(flags).all()):  # one device-to-host copy per step
+        return
+    for index, (sample, masks_finite) in enumerate(zip(samples, finite)):
+        wrong = ((sample.labels < 0) | (sample.labels >= num_classes)).nonzero().flatten().tolist()
+        if wrong:
+            raise ValueError(
+                f"insts[{index}].labels_3d: instance {wrong[0]} has label {int(sample.labels[wrong[0]])}, expected "
+                f"0..{num_classes - 1} (num_classes={num_classes}); `influencer-mmdet3d check-data` finds such scenes"
+            )
+        layers = len(sample.masks)
+        for layer in range(layers):
+            heads = {"cls_preds": sample.classes[layer]}
+            if sample.scores is not None:
+                heads["scores"] = sample.scores[layer]
+            bad = [key for key, head in heads.items() if not bool(head.isfinite().all())]
+            bad += [] if bool(masks_finite[layer]) else ["masks"]
+            if bad:
+                raise FloatingPointError(
+                    f"{layer_name(layer, layers)}, sample {index}: {bad[0]} holds values that are not finite; lower "
+                    "the learning rate, clip gradients, or switch fp16 to bf16 or fp32"
+                )

@@ -1,0 +1,282 @@
+"""`InfluencerCriterion`, a drop-in for the host's `inst_criterion`.
+
+Shape legend: L layers, B samples, E = L B entries (entry = layer x B + sample), Q queries, K instances, C classes;
+Q and K are padded to the largest of the batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from influencer_mmdet3d.assignment import mask_costs
+from influencer_mmdet3d.batch import Sample, check_values, collect
+from influencer_mmdet3d.geomean import geomean_influencer_loss, geomean_labels
+from influencer_mmdet3d.losses import (
+    Assignment,
+    InfluencerTerms,
+    assign,
+    attraction,
+    background,
+    gather_own,
+    masked_mean,
+)
+from influencer_mmdet3d.losses import repulsion as repulsion_term
+from influencer_mmdet3d.options import CriterionOptions
+from influencer_mmdet3d.statistics import mask_statistics, segments_from_masks
+
+
+class _Entries(NamedTuple):
+    """The batch as padded tensors."""
+
+    classes: Tensor  # (E, Q, C + 1)
+    scores: Tensor | None  # (E, Q)
+    labels: Tensor  # (E, K)
+    queries: Tensor  # (E, Q) bool, not padding
+    present: Tensor  # (E, K) bool, instances with points
+    allowed: Tensor  # (E, Q, K) bool
+    bce: Tensor  # (E, Q, K)
+    dice: Tensor  # (E, Q, K)
+    iou: Tensor  # (E, Q, K)
+    outside: Tensor  # (E, Q), summed probability on points of no instance
+    outside_size: Tensor  # (E,)
+
+
+class InfluencerCriterion:
+    """Instance criterion without bipartite matching.
+
+    Parameters
+    ----------
+    **options
+        See `influencer_mmdet3d.options.CriterionOptions`; `num_classes` is required.
+
+    Notes
+    -----
+    Plain object without parameters or buffers, as the host's criteria are. `InfluencerScheduleHook` changes options
+    during training through `set_option`. The class target of a query is the label of the instance that it is the
+    own query of, else "no object"; the score target of an own query is the soft IoU of its mask with the instance.
+    Mask terms are means over instances, then over the samples that hold instances; layers are summed.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.options = CriterionOptions.from_kwargs(**options)
+
+    def set_option(self, name: str, value: Any) -> None:
+        """Change one option; raises ValueError as the constructor does."""
+        self.options = CriterionOptions.from_kwargs(**{**dataclasses.asdict(self.options), name: value})
+
+    def __call__(self, pred: Mapping[str, Any], insts: Sequence[Any]) -> dict[str, Tensor]:
+        """Return the loss and its parts.
+
+        Parameters
+        ----------
+        pred : mapping
+            The decoder's output: lists of B tensors `cls_preds` (Q, C + 1), `masks` (Q, N) logits, `scores` (Q, 1) or
+            None, and `aux_outputs`, a list of the same for earlier layers. Q, N and K may differ between samples.
+        insts : sequence
+            B objects with `sp_masks` (K, N) bool with exclusive rows, `labels_3d` (K,) and, optionally, `query_masks`
+            (K, Q) bool. K may be 0 and rows may be empty.
+
+        Returns
+        -------
+        dict
+            `inst_loss`, the total over layers, and detached diagnostics of the last layer, named without "loss" so
+            that mmengine logs but does not add them.
+
+        Raises
+        ------
+        ValueError
+            For wrong types, shapes or labels.
+        FloatingPointError
+            For outputs that are not finite.
+        """
+        samples = collect(pred, insts, self.options.num_classes)
+        if not samples:
+            raise ValueError("InfluencerCriterion: the batch is empty")
+        device = samples[0].masks[0].device
+        with torch.autocast(device.type, enabled=False):
+            if self.options.form == "geomean":
+                return self._geomean(samples)
+            return self._influence(samples)
+
+    def _influence(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
+        o = self.options
+        entries = _line_up(samples, o.num_classes)
+        class_weight, bce_weight, dice_weight, score_weight = o.loss_weight
+        batch, layers = len(samples), len(samples[0].masks)
+        mask_cost = bce_weight * entries.bce + dice_weight * entries.dice
+        prob = entries.classes.softmax(-1)
+        wanted = entries.labels.unsqueeze(1).expand(-1, prob.shape[1], -1)
+        assignment = assign(mask_cost, -class_weight * prob.detach().gather(2, wanted), entries.allowed, o.temperature)
+        if not o.iter_matcher:
+            assignment = Assignment(*(part[-batch:].repeat(layers, *[1] * (part.ndim - 1)) for part in assignment))
+        has_own = assignment.own >= 0
+        owner = _owned_instance(assignment.own, entries.queries.shape[1])
+        label = torch.where(owner >= 0, entries.labels.gather(1, owner.clamp_min(0)), o.num_classes)
+        terms = InfluencerTerms(
+            attraction(mask_cost, assignment, o.soft_share),
+            repulsion_term(assignment.influence, o.rep_margin),
+            background(entries.outside, entries.outside_size, entries.queries),
+        )
+        parts = {
+            "classification": class_weight * self._classification(entries, label),
+            "attraction": o.attr_weight * terms.attraction,
+            "repulsion": o.rep_weight * terms.repulsion,
+            "background": o.bg_weight * terms.background,
+            "score": score_weight * _score(entries, assignment.own),
+        }
+        filled = entries.allowed.flatten(1).any(1)  # entries with an instance that some query may take
+        total = _layers_total(parts, filled, batch)
+        last = slice((layers - 1) * batch, None)
+        return _result(
+            total,
+            {
+                "attraction": masked_mean(terms.attraction[last], filled[last]),
+                "repulsion": masked_mean(terms.repulsion[last], filled[last]),
+                "background": terms.background[last].mean(),
+                "own_query_share": masked_mean(has_own[last].flatten().float(), entries.present[last].flatten()),
+                "duplicate_rate": _duplicate_rate(prob[last], entries.iou[last]),
+                "objectness": masked_mean(1 - prob[last, :, -1], entries.queries[last]).mean(),
+            },
+        )
+
+    def _classification(self, entries: _Entries, label: Tensor) -> Tensor:
+        """Return the weighted cross-entropy of each entry, (E,)."""
+        weight = entries.classes.new_ones(self.options.num_classes + 1)
+        weight[-1] = self.options.non_object_weight
+        weight = weight[label] * entries.queries
+        loss = F.cross_entropy(entries.classes.transpose(1, 2), label, reduction="none")
+        # an entry without an instance, or with weight 0 for "no object", has no weight at all
+        return (loss * weight).sum(1) / weight.sum(1).clamp_min(torch.finfo(weight.dtype).tiny)
+
+    def _geomean(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
+        """The notes' formula, which trains neither score head nor "no object" beyond its own rule for classes."""
+        o = self.options
+        layers, batch = len(samples[0].masks), len(samples)
+        total, attr, rep, bg, own = [], [], [], [], []
+        finite = [torch.stack([mask.isfinite().all() for mask in sample.masks]) for sample in samples]
+        check_values(samples, finite, o.num_classes)
+        weight = samples[0].classes[0].new_ones(o.num_classes + 1, dtype=torch.float32)
+        weight[-1] = o.non_object_weight
+        for sample in samples:
+            found = [geomean_labels(mask, sample.target_masks) for mask in sample.masks]
+            for layer in range(layers):
+                terms = geomean_influencer_loss(
+                    sample.masks[layer],
+                    sample.target_masks,
+                    temperature=o.temperature,
+                    rep_margin=o.rep_margin,
+                )
+                instance = found[layer] if o.iter_matcher else found[-1]
+                labels = torch.cat([sample.labels, sample.labels.new_tensor([o.num_classes])])
+                label = labels[instance]  # -1 picks the last
+                classification = F.cross_entropy(sample.classes[layer].float(), label, weight)
+                unused = 0.0 * sample.scores[layer].float().sum() if sample.scores is not None else 0.0
+                total.append(
+                    o.loss_weight[0] * classification
+                    + o.attr_weight * terms.attraction
+                    + o.rep_weight * terms.repulsion
+                    + o.bg_weight * terms.background
+                    + unused
+                )
+            attr.append(terms.attraction)
+            rep.append(terms.repulsion)
+            bg.append(terms.background)
+            held = F.one_hot(found[-1] + 1, sample.target_masks.shape[0] + 1)[:, 1:].any(0)
+            own.append(masked_mean(held.float(), torch.ones_like(held)))
+        means = {
+            name: torch.stack(parts).mean()
+            for name, parts in {
+                "attraction": attr,
+                "repulsion": rep,
+                "background": bg,
+                "own_query_share": own,
+            }.items()
+        }
+        return _result(torch.stack(total).sum() / batch, means)
+
+
+def _result(total: Tensor, diagnostics: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        "inst_loss": total,
+        **{f"inst_{name}": value.detach().clone() for name, value in diagnostics.items()},
+    }
+
+
+def _line_up(samples: Sequence[Sample], num_classes: int) -> _Entries:
+    """Sum over points and pad to common Q and K; raises for values that are not finite or out of range."""
+    layers = len(samples[0].masks)
+    queries = max(sample.masks[0].shape[0] for sample in samples)
+    instances = max(max(sample.target_masks.shape[0] for sample in samples), 1)
+    finite, columns = [], []
+    for sample in samples:
+        count, points = sample.target_masks.shape
+        statistics = mask_statistics(sample.masks, segments_from_masks(sample.target_masks), count)
+        finite.append((statistics.softplus + statistics.logit.sum(-1)).isfinite().all(1).detach())
+        costs = mask_costs(statistics, points)
+        rows, missing = queries - sample.masks[0].shape[0], instances - count
+        present = statistics.size[:-1] > 0  # empty rows attract nothing
+        allowed = present.expand(queries - rows, -1) if sample.query_masks is None else present & sample.query_masks.t()
+        real = allowed.new_ones(queries - rows)
+        pair = (0, missing, 0, rows)
+        columns.append(
+            _Entries(
+                F.pad(torch.stack([head.float() for head in sample.classes]), (0, 0, 0, rows)),
+                None
+                if sample.scores is None
+                else F.pad(torch.stack([head.float().squeeze(1) for head in sample.scores]), (0, rows)),
+                F.pad(sample.labels.clamp(0, num_classes - 1), (0, missing)).expand(layers, -1),
+                F.pad(real, (0, rows)).expand(layers, -1),
+                F.pad(present, (0, missing)).expand(layers, -1),
+                F.pad(allowed, pair).expand(layers, -1, -1),
+                F.pad(costs.bce, pair),
+                F.pad(costs.dice, pair),
+                F.pad(costs.iou, pair),
+                F.pad(statistics.prob[..., -1], (0, rows)),
+                statistics.size[-1].expand(layers),
+            )
+        )
+    check_values(samples, finite, num_classes)
+    joined = []
+    for parts in zip(*columns):
+        joined.append(None if parts[0] is None else torch.stack(parts, 1).flatten(0, 1))
+    return _Entries(*joined)  # type: ignore[arg-type]
+
+
+def _owned_instance(own: Tensor, queries: int) -> Tensor:
+    """Turn (E, K) own queries into (E, Q) instances, -1 for queries that own none."""
+    owner = torch.full((own.shape[0], queries + 1), -1, dtype=torch.long, device=own.device)
+    index = torch.arange(own.shape[1], device=own.device).expand_as(own)
+    return owner.scatter(1, torch.where(own >= 0, own, queries), index)[:, :-1]
+
+
+def _score(entries: _Entries, own: Tensor) -> Tensor:
+    """Return the squared error of own queries' scores against the soft IoU, (E,); 0 without a score head."""
+    if entries.scores is None:
+        return entries.bce.new_zeros(own.shape[0])
+    picked = entries.scores.gather(1, own.clamp_min(0))
+    error = (picked - gather_own(entries.iou, own)).square()
+    # the zero-weighted sum keeps the head in the graph, which DDP needs
+    return masked_mean(error, own >= 0) + 0.0 * entries.scores.sum(1)
+
+
+def _layers_total(parts: Mapping[str, Tensor], filled: Tensor, batch: int) -> Tensor:
+    """Mean over samples, sum over layers; mask and score terms are means over samples that hold instances."""
+    total = parts["classification"].sum() / batch + parts["background"].sum() / batch
+    weight = filled.float().view(-1, batch)
+    weight = weight / weight.sum(1, keepdim=True).clamp_min(1)
+    for name in ("attraction", "repulsion", "score"):
+        total = total + (parts[name].view(-1, batch) * weight).sum()
+    return total
+
+
+def _duplicate_rate(prob: Tensor, iou: Tensor) -> Tensor:
+    """Share of object queries that repeat an instance which another object query covers (soft IoU > 0.5)."""
+    is_object = prob.argmax(-1) < prob.shape[-1] - 1
+    covering = ((iou > 0.5) & is_object.unsqueeze(-1)).sum(1).float()  # (E, K)
+    return (covering - 1).clamp_min(0).sum() / covering.sum().clamp_min(1)

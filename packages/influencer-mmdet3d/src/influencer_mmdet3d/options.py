@@ -1,0 +1,108 @@
+"""The criterion's options, validated."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any
+
+FORMS = ("influence", "geomean")
+
+
+@dataclass(frozen=True)
+class CriterionOptions:
+    """Options of `InfluencerCriterion`; every one acts, and a wrong one raises ValueError.
+
+    Attributes
+    ----------
+    num_classes : int
+        C, instance classes without "no object": 13 for S3DIS, 18 for ScanNet.
+    loss_weight : tuple of float
+        Four weights: classification, mask BCE, mask Dice, score, in the host's order. The first three are also the
+        weights of the assignment's cost.
+    non_object_weight : float
+        Class weight of "no object" in the cross-entropy.
+    attr_weight, rep_weight, bg_weight : float
+        Weights of attraction (mask BCE and Dice), repulsion and background.
+    rep_margin : float
+        Influences that overlap by more than 1 - rep_margin repel; in [0, 1] (for 'geomean': distance, >= 0).
+    temperature : float
+        T of the softmax over queries, in units of the assignment's cost; > 0.
+    soft_share : float
+        Share of the attraction that all influential queries carry; the own query carries the rest.
+    iter_matcher : bool
+        Assign in every decoder layer; False lets the last layer's assignment serve every layer.
+    form : str
+        'influence', or 'geomean' for the research notes' formula.
+    """
+
+    num_classes: int
+    loss_weight: tuple[float, float, float, float] = (0.5, 1.0, 1.0, 0.5)
+    non_object_weight: float = 0.1
+    attr_weight: float = 1.0
+    rep_weight: float = 0.1
+    bg_weight: float = 0.1
+    rep_margin: float = 1.0
+    temperature: float = 0.03
+    soft_share: float = 0.2
+    iter_matcher: bool = True
+    form: str = "influence"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.num_classes, bool) or not isinstance(self.num_classes, int) or self.num_classes < 1:
+            raise ValueError(f"num_classes must be a positive integer, got {self.num_classes!r}")
+        weights = self.loss_weight
+        if isinstance(weights, str) or not isinstance(weights, Iterable) or len(tuple(weights)) != 4:
+            raise ValueError(f"loss_weight must hold 4 numbers [class, BCE, Dice, score], got {weights!r}")
+        object.__setattr__(self, "loss_weight", tuple(_number("loss_weight", w) for w in weights))
+        for name in (
+            "non_object_weight",
+            "attr_weight",
+            "rep_weight",
+            "bg_weight",
+            "rep_margin",
+            "soft_share",
+        ):
+            object.__setattr__(self, name, _number(name, getattr(self, name)))
+        object.__setattr__(self, "temperature", _number("temperature", self.temperature))
+        if self.temperature == 0:
+            raise ValueError("temperature must be > 0, got 0")
+        if not isinstance(self.iter_matcher, bool):
+            raise ValueError(f"iter_matcher must be True or False, got {self.iter_matcher!r}")
+        if self.form not in FORMS:
+            raise ValueError(f"form must be one of {FORMS}, got {self.form!r}")
+        if self.soft_share > 1:
+            raise ValueError(f"soft_share must be in [0, 1], got {self.soft_share}")
+        if self.form == "influence" and self.rep_margin > 1:
+            raise ValueError(f"rep_margin must be in [0, 1] for form='influence', got {self.rep_margin}")
+
+    @classmethod
+    def from_kwargs(cls, **kwargs: Any) -> CriterionOptions:
+        """Build from a config's keys, and name the known ones if one is unknown."""
+        known = [field.name for field in fields(cls)]
+        for name in kwargs:
+            if name not in known:
+                raise ValueError(f"InfluencerCriterion: unknown option {name!r}. {_advice(name, known)}")
+        if "num_classes" not in kwargs:
+            raise ValueError("InfluencerCriterion: num_classes is required, e.g. 13 for S3DIS, 18 for ScanNet")
+        try:
+            return cls(**kwargs)
+        except ValueError as error:
+            raise ValueError(f"InfluencerCriterion: {error}") from None
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+        raise ValueError(f"{name} must be a finite number >= 0, got {value!r}")
+    return float(value)
+
+
+def _advice(name: str, known: list[str]) -> str:
+    if name == "matcher":
+        return (
+            "It belongs to the host's InstanceCriterion and leaks in from the base config: "
+            "write inst_criterion=dict(_delete_=True, type='InfluencerCriterion', ...)."
+        )
+    close = difflib.get_close_matches(name, known, n=1)
+    return (f"Did you mean {close[0]!r}? " if close else "") + f"Known options: {', '.join(known)}."
