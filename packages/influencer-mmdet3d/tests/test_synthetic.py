@@ -113,9 +113,7 @@ def test_make_room_refuses(options, message):
 
 
 def test_s3dis_files(tmp_path):
-    (infos,) = write_s3dis(
-        tmp_path, areas=[5], rooms_per_area=2, seed=7, points_per_room=3_000, objects=(10, 12)
-    )
+    (infos,) = write_s3dis(tmp_path, areas=[5], rooms_per_area=2, seed=7, points_per_room=3_000, objects=(10, 12))
     assert infos == tmp_path / "s3dis_infos_Area_5.pkl"
     content = pickle.loads(infos.read_bytes())
     assert content["metainfo"]["info_version"] == "1.1"

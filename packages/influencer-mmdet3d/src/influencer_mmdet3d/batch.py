@@ -149,8 +149,7 @@ def check_values(samples: Sequence[Sample], finite: Sequence[Tensor], num_classe
         labels = sample.labels
         flags.append(((labels >= 0) & (labels < num_classes)).all().unsqueeze(0))
         flags.append(masks_finite)
-        for heads in (sample.classes, sample.scores or []):
-            flags.extend(head.isfinite().all().unsqueeze(0) for head in heads)
+        flags.extend(head.isfinite().all().unsqueeze(0) for head in [*sample.classes, *(sample.scores or [])])
     if bool(torch.cat(flags).all()):  # one device-to-host copy per step
         return
     for index, (sample, masks_finite) in enumerate(zip(samples, finite)):
@@ -162,10 +161,10 @@ def check_values(samples: Sequence[Sample], finite: Sequence[Tensor], num_classe
             )
         layers = len(sample.masks)
         for layer in range(layers):
-            heads = {"cls_preds": sample.classes[layer]}
+            outputs = {"cls_preds": sample.classes[layer]}
             if sample.scores is not None:
-                heads["scores"] = sample.scores[layer]
-            bad = [key for key, head in heads.items() if not bool(head.isfinite().all())]
+                outputs["scores"] = sample.scores[layer]
+            bad = [key for key, head in outputs.items() if not bool(head.isfinite().all())]
             bad += [] if bool(masks_finite[layer]) else ["masks"]
             if bad:
                 raise FloatingPointError(

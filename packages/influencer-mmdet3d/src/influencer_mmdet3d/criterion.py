@@ -19,7 +19,6 @@ from influencer_mmdet3d.batch import Sample, check_values, collect
 from influencer_mmdet3d.geomean import geomean_influencer_loss, geomean_labels
 from influencer_mmdet3d.losses import (
     Assignment,
-    InfluencerTerms,
     assign,
     attraction,
     background,
@@ -29,6 +28,7 @@ from influencer_mmdet3d.losses import (
 from influencer_mmdet3d.losses import repulsion as repulsion_term
 from influencer_mmdet3d.options import CriterionOptions
 from influencer_mmdet3d.statistics import mask_statistics, segments_from_masks
+from influencer_mmdet3d.terms import InfluencerTerms
 
 
 class _Entries(NamedTuple):

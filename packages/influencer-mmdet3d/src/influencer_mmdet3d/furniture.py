@@ -80,9 +80,7 @@ def clutter(rng: np.random.Generator) -> Patches:
         edges = np.roll(ring, -1, axis=0) - ring
         return np.stack([ring, edges, np.tile([0.0, 0.0, height], (8, 1))], axis=1)
     low = box((-width / 2, -width / 2, 0), (width, width, height * 0.5))
-    return np.concatenate(
-        [low, box((-width / 3, -width / 3, height * 0.5), (width / 2, width / 2, height * 0.4))]
-    )
+    return np.concatenate([low, box((-width / 3, -width / 3, height * 0.5), (width / 2, width / 2, height * 0.4))])
 
 
 def window(rng: np.random.Generator) -> Patches:

@@ -5,7 +5,7 @@ Shape legend: Q queries, N points, K instances.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,19 +13,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from influencer_mmdet3d.statistics import blocks, segments_from_masks
-
-
-class GeomeanTerms(NamedTuple):
-    """Scalars, see `geomean_influencer_loss`."""
-
-    attraction: Tensor
-    repulsion: Tensor
-    background: Tensor
+from influencer_mmdet3d.terms import InfluencerTerms
 
 
 def geomean_influencer_loss(
     logits: Tensor, masks: Tensor, *, temperature: float = 1.0, rep_margin: float = 1.0
-) -> GeomeanTerms:
+) -> InfluencerTerms:
     """Return the terms of the notes' formula, in log-space.
 
     With g[q, k] the mean over the points of instance k of log sigmoid(logits[q]):
@@ -63,12 +56,12 @@ def geomean_influencer_loss(
     zero = 0.0 * prob.sum()
     background = prob.mean() / size[-1].clamp_min(1)
     if mean_log.shape[1] == 0:
-        return GeomeanTerms(zero, zero, background)
+        return InfluencerTerms(zero, zero, background)
     attraction = (-temperature * torch.logsumexp(mean_log / temperature, 0)).mean()
     if mean_log.shape[1] == 1:
-        return GeomeanTerms(attraction, zero, background)
+        return InfluencerTerms(attraction, zero, background)
     distance = torch.pdist(mean_log.exp().t())  # one per pair k < l
-    return GeomeanTerms(attraction, (rep_margin - distance).clamp_min(0).mean(), background)
+    return InfluencerTerms(attraction, (rep_margin - distance).clamp_min(0).mean(), background)
 
 
 @torch.no_grad()
@@ -83,7 +76,9 @@ def geomean_labels(logits: Tensor, masks: Tensor) -> Tensor:
     if masks.shape[0] == 0:
         return torch.full(logits.shape[:1], -1, dtype=torch.long, device=logits.device)
     onehot = masks.float()
-    mean = torch.cat([logits[rows].float() @ onehot.t() for rows in blocks(*logits.shape, logits.device)])
+    mean = torch.cat(
+        [logits[rows].float() @ onehot.t() for rows in blocks(logits.shape[0], logits.shape[1], logits.device)]
+    )
     mean = mean / onehot.sum(1).clamp_min(1)
     best, instance = mean.masked_fill(onehot.sum(1) == 0, float("-inf")).max(1)
     return torch.where(best > 0, instance, torch.full_like(instance, -1))
@@ -97,7 +92,7 @@ class _LogSigmoidSums(torch.autograd.Function):
         ctx.save_for_backward(onehot, x)
         logs, probs = [], []
         with torch.autocast(x.device.type, enabled=False):
-            for rows in blocks(*x.shape, x.device):
+            for rows in blocks(x.shape[0], x.shape[1], x.device):
                 block = x[rows].float()
                 logs.append(F.logsigmoid(block) @ onehot[:, :-1])
                 probs.append(block.sigmoid() @ onehot[:, -1])
@@ -109,7 +104,7 @@ class _LogSigmoidSums(torch.autograd.Function):
         onehot, x = ctx.saved_tensors
         grad = torch.empty_like(x)
         with torch.autocast(x.device.type, enabled=False):
-            for rows in blocks(*x.shape, x.device):
+            for rows in blocks(x.shape[0], x.shape[1], x.device):
                 p = x[rows].float().sigmoid()
                 inside = torch.mm(d_log[rows], onehot[:, :-1].t()) * (1 - p)
                 grad[rows] = (inside + torch.outer(d_prob[rows], onehot[:, -1]) * p * (1 - p)).to(x.dtype)

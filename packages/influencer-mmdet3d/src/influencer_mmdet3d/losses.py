@@ -19,14 +19,7 @@ from torch import Tensor, nn
 from influencer_mmdet3d.assignment import MaskCosts, influence, mask_costs, own_queries
 from influencer_mmdet3d.geomean import geomean_influencer_loss
 from influencer_mmdet3d.statistics import mask_statistics, segments_from_masks
-
-
-class InfluencerTerms(NamedTuple):
-    """The three terms, each a mean over what it speaks of; scalars, or (E,) where entries are kept apart."""
-
-    attraction: Tensor
-    repulsion: Tensor
-    background: Tensor
+from influencer_mmdet3d.terms import InfluencerTerms
 
 
 class Assignment(NamedTuple):
@@ -267,7 +260,7 @@ def _check(logits: Tensor, masks: Tensor) -> None:
         raise ValueError(f"masks must be bool, got {masks.dtype}; convert with masks > 0.5 or masks.bool()")
     if logits.ndim != 2 or masks.ndim != 2 or logits.shape[1] != masks.shape[1]:
         raise ValueError(
-            f"logits must be (Q, N) and masks (K, N) with the same N, got {tuple(logits.shape)} and {tuple(masks.shape)}"
+            f"logits must be (Q, N) and masks (K, N), got {tuple(logits.shape)} and {tuple(masks.shape)}"
         )
     if not logits.is_floating_point():
         raise ValueError(f"logits must be floating point, got {logits.dtype}")

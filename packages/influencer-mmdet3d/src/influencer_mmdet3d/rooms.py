@@ -236,9 +236,7 @@ def _to_side(
     return moved
 
 
-def _floor_object(
-    rng: np.random.Generator, name: str, centre: npt.NDArray[np.float64], layout: str
-) -> _Thing:
+def _floor_object(rng: np.random.Generator, name: str, centre: npt.NDArray[np.float64], layout: str) -> _Thing:
     patches = BUILDERS[name](rng)
     quarter = 0 if layout == "crowded" else int(rng.integers(4))
     yaw = quarter * np.pi / 2 + (0 if layout == "crowded" else rng.normal(0, 0.08))
@@ -249,9 +247,7 @@ def _floor_object(
     return _Thing(name, patches)
 
 
-def _columns_and_beams(
-    rng: np.random.Generator, size: npt.NDArray[np.float64], names: list[str]
-) -> list[_Thing]:
+def _columns_and_beams(rng: np.random.Generator, size: npt.NDArray[np.float64], names: list[str]) -> list[_Thing]:
     """Columns stand in the corners, beams hang across the room at different places."""
     width, depth, height = size
     things = []
