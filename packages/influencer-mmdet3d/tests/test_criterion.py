@@ -187,8 +187,9 @@ def test_options_act():
     pred, insts = make_batch()
     base = InfluencerCriterion(num_classes=13)
     value = base(pred, insts)["inst_loss"].item()
-    for name, new in {"non_object_weight": 0.5, "attr_weight": 2.0, "rep_weight": 2.0, "bg_weight": 2.0, "rep_margin": 0.5,
-                      "temperature": 0.5, "soft_share": 0.9, "iter_matcher": False, "form": "geomean"}.items():  # fmt: skip
+    changes = {"non_object_weight": 0.5, "attr_weight": 2.0, "rep_weight": 2.0, "bg_weight": 2.0, "rep_margin": 0.5}
+    changes.update(temperature=0.5, soft_share=0.9, iter_matcher=False, form="geomean")
+    for name, new in changes.items():
         base.set_option(name, new)
         assert base(pred, insts)["inst_loss"].item() != pytest.approx(value, rel=1e-6), name
         base = InfluencerCriterion(num_classes=13)
