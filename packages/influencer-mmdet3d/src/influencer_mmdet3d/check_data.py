@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from tqdm import tqdm
 from influencer_mmdet3d.checks.formats import FORMATS, Finding, Format, SceneReport
 from influencer_mmdet3d.checks.plain_pickle import load_plain
 from influencer_mmdet3d.checks.scenes import check_scene
+from influencer_mmdet3d.files import write_whole
 
 SHOWN = 10
 """Findings of one kind that are printed; the JSON file has all."""
@@ -191,12 +191,4 @@ def _write_json(path: Path, report: DatasetReport) -> None:
         "classes": report.class_table(),
         "findings": [asdict(finding) for finding in report.all_findings()],
     }
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_whole(path, json.dumps(content, indent=1))

@@ -44,7 +44,9 @@ def voxelise(cells: Tensor) -> tuple[Grid, Tensor]:
     table[keys] = torch.arange(len(keys), device=cells.device)
     steps = torch.cartesian_prod(*[torch.arange(-1, 2, device=cells.device)] * 3)
     neighbours = table[keys.unsqueeze(1) + (steps * strides[1:]).sum(1)]
-    unique = torch.stack([torch.div(keys, stride, rounding_mode="floor") % limit for stride, limit in zip(strides, size)], 1)
+    unique = torch.stack(
+        [torch.div(keys, stride, rounding_mode="floor") % limit for stride, limit in zip(strides, size)], 1
+    )
     return Grid(unique - cells.new_tensor([0, 1, 1, 1]), neighbours), voxel
 
 

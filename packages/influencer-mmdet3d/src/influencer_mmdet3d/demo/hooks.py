@@ -50,7 +50,7 @@ class DemoProgressHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Note the metrics; validation follows the iteration that `runner.iter` has counted."""
-        self.scores.append((runner.iter, dict(metrics or {})))
+        self.scores.append((runner.iter, {key.removeprefix("val/"): value for key, value in (metrics or {}).items()}))
 
     def after_train(self, runner: Runner) -> None:
         """Close the bar."""

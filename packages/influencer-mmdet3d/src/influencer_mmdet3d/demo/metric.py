@@ -108,6 +108,11 @@ class DemoInstanceMetric(BaseMetric):
         Names of the labels.
     min_points : int
         See `average_precision`.
+
+    Attributes
+    ----------
+    rooms : list of dict
+        Ground truth and predictions of the last evaluation.
     """
 
     default_prefix = "val"
@@ -115,6 +120,7 @@ class DemoInstanceMetric(BaseMetric):
     def __init__(self, classes: Sequence[str], min_points: int = 50, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.classes, self.min_points = list(classes), min_points
+        self.rooms: list[dict[str, Any]] = []
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Keep the predictions of a batch."""
@@ -122,4 +128,5 @@ class DemoInstanceMetric(BaseMetric):
 
     def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
         """Evaluate all rooms."""
+        self.rooms = list(results)
         return average_precision(results, self.classes, self.min_points)

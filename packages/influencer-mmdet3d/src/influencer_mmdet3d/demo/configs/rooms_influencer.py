@@ -17,8 +17,8 @@ classes = [
     "table", "chair", "sofa", "bookcase", "board", "clutter",
 ]  # fmt: skip
 data_root = "rooms"
-max_iters = 500
-batch_size = 4
+max_iters = 450
+batch_size = 2
 seed = 0
 
 model = {
@@ -60,7 +60,7 @@ test_dataloader = val_dataloader
 val_evaluator = {"type": "DemoInstanceMetric", "classes": classes, "min_points": 50}
 test_evaluator = val_evaluator
 
-train_cfg = {"type": "IterBasedTrainLoop", "max_iters": max_iters, "val_interval": max_iters // 4}
+train_cfg = {"type": "IterBasedTrainLoop", "max_iters": max_iters, "val_interval": max_iters // 5}
 val_cfg = {"type": "ValLoop"}
 test_cfg = {"type": "TestLoop"}
 optim_wrapper = {
