@@ -44,7 +44,7 @@ class DemoProgressHook(Hook):
     ) -> None:
         """Note the loss and move the bar."""
         assert outputs is not None and self.bar is not None
-        self.losses.append((runner.iter + 1, float(outputs["loss"])))
+        self.losses.append((runner.iter + 1, outputs["loss"].item()))
         self.bar.update()
         self.bar.set_postfix(loss=f"{self.losses[-1][1]:.2f}", refresh=False)
 

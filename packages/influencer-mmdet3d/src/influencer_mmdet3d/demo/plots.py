@@ -78,20 +78,20 @@ def overview(points: npt.NDArray[Any], shown: dict[str, Shown], runs: Sequence[T
     near = (points[:, 0] > high[0] - 0.12) | (points[:, 1] < low[1] + 0.12)
     seen = (true.label != CLASSES.index("ceiling")) & (true.label != CLASSES.index("beam")) & ~near
     panels = {
-        "colours of the room": points[:, 3:] / 255,
-        f"truth: {true.matched} instances": instance_colours(true.instance),
+        "a held-out room\ncolours": points[:, 3:] / 255,
+        f"ground truth\n{true.matched} instances": instance_colours(true.instance),
     }
     for run in runs:
         got = shown[run.name]
-        title = f"{CRITERIA[run.name]}: {got.matched} found, {got.missed} missed, {got.wrong} wrong"
+        title = f"{CRITERIA[run.name]}\n{got.matched} found, {got.missed} missed, {got.wrong} wrong"
         panels[title] = instance_colours(got.instance)
     for number, (title, colours) in enumerate(panels.items()):
         axes = top.add_subplot(1, len(panels), number + 1, projection="3d")
-        axes.scatter(*points[seen, :3].T, c=np.clip(colours[seen], 0, 1), s=2.2, linewidths=0, depthshade=False)
-        axes.set_box_aspect(high - low, zoom=1.35)
+        axes.scatter(*points[seen, :3].T, c=np.clip(colours[seen], 0, 1), s=7.0, linewidths=0, depthshade=False)
+        axes.set_box_aspect(high - low, zoom=1.25)
         axes.view_init(elev=42, azim=-52)
         axes.set_axis_off()
-        axes.set_title(title, fontsize=10, y=0.98)
+        axes.set_title(title, fontsize=10, y=1.0)
     left, right = bottom.subplots(1, 2)
     _draw_scores(left, runs)
     _draw_bars(right, runs)

@@ -139,8 +139,8 @@ def _result(runs: list[Any], steps: int, objects: tuple[int, int], seconds: floa
         "figures": figures,
         "synthetic": (
             f"All rooms are synthetic ({objects[0]} to {objects[1]} objects of 13 classes made of flat patches, with "
-            f"colour and noise) and the segmentor is a small one trained for {steps} steps: the figures compare two criteria "
-            f"here and say nothing about S3DIS or ScanNet."
+            f"colour and noise) and the segmentor is a small one trained for {steps} steps: the figures compare two "
+            f"criteria here and say nothing about S3DIS or ScanNet."
         ),
         "seconds": round(seconds, 1),
     }
