@@ -1,14 +1,13 @@
 """The check-data command: every defect is found, good data is not accused, nothing in a file is run."""
 
 import argparse
-import importlib.util
 import json
 import os
 import pickle
 import re
-import sys
 from pathlib import Path
 
+import defects
 import numpy as np
 import pytest
 from influencer_mmdet3d import check_data
@@ -16,10 +15,6 @@ from influencer_mmdet3d.checks.formats import FORMATS, SceneReport
 from influencer_mmdet3d.checks.labels import check_labels, check_superpoints
 from influencer_mmdet3d.checks.plain_pickle import PickledArray, load_plain
 from influencer_mmdet3d.synthetic import write_s3dis, write_scannet
-
-_spec = importlib.util.spec_from_file_location("defects", Path(__file__).parent / "defects.py")
-defects = sys.modules["defects"] = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(defects)
 
 
 def run(*arguments):

@@ -71,7 +71,7 @@ def overview(points: npt.NDArray[Any], shown: dict[str, Shown], runs: Sequence[T
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13.6, 7.2), layout="constrained")
-    rows: Any = figure.subfigures(2, 1, height_ratios=[1.75, 1])
+    rows: Any = figure.subfigures(2, 1, height_ratios=[1.5, 1])
     top, bottom = rows
     true = shown["truth"]
     low, high = points[:, :3].min(0), points[:, :3].max(0)
@@ -87,11 +87,11 @@ def overview(points: npt.NDArray[Any], shown: dict[str, Shown], runs: Sequence[T
         panels[title] = instance_colours(got.instance)
     for number, (title, colours) in enumerate(panels.items()):
         axes = top.add_subplot(1, len(panels), number + 1, projection="3d")
-        axes.scatter(*points[seen, :3].T, c=np.clip(colours[seen], 0, 1), s=7.0, linewidths=0, depthshade=False)
+        axes.scatter(*points[seen, :3].T, c=np.clip(colours[seen], 0, 1), s=6.0, linewidths=0, depthshade=False)
         axes.set_box_aspect(high - low, zoom=1.25)
         axes.view_init(elev=42, azim=-52)
         axes.set_axis_off()
-        axes.set_title(title, fontsize=10, y=1.0)
+        axes.set_title(title, fontsize=10, y=1.03)
     left, right = bottom.subplots(1, 2)
     _draw_scores(left, runs)
     _draw_bars(right, runs)

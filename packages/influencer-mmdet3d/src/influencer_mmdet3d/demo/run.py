@@ -89,7 +89,8 @@ def run_demo(
     write_s3dis(rooms, areas=[5], rooms_per_area=TEST_ROOMS, **size)
     runs = [train(name, demo_config(name, rooms, out / "training" / name, steps=steps, seed=seed)) for name in CRITERIA]
     shown_rooms = []
-    for number in range(SHOWN_ROOMS):
+    fullest = sorted(range(TEST_ROOMS), key=lambda index: -int(runs[0].rooms[index]["instance"].max()))
+    for number in fullest[:SHOWN_ROOMS]:
         name = runs[0].rooms[number]["name"]
         points = np.fromfile(rooms / "points" / f"{name}.bin", "<f4").reshape(-1, 6)
         shown = {"truth": compare.truth(runs[0].rooms[number])}
@@ -109,7 +110,8 @@ def run_demo(
         note=(
             f"One seed, {steps} steps of 2 rooms: a short training, and differences of this size change with the seed. "
             f"Evaluator: mmdet3d's ScanNet evaluation over {TEST_ROOMS} held-out rooms of {POINTS:,} points, instances "
-            f"under 50 points ignored (ScanNet: 100). Processor time includes evaluation, over all threads."
+            f"under 50 points ignored (ScanNet: 100). Processor time includes evaluation, over all threads. Shown "
+            f"below and in the picture: the {SHOWN_ROOMS} held-out rooms with most instances."
         ),
         synthetic=result["synthetic"],
         command=command + f" --layout {layout}",
