@@ -79,9 +79,10 @@ def clone_hint(name: str) -> str:
     )
 
 
-def pytest(session: nox.Session, python: str, *arguments: str, env: dict[str, str] | None = None) -> None:
-    """Run tests against the installed wheel."""
-    session.run(python, "-m", "pytest", *arguments, *session.posargs, env=env or {}, external=True)
+def pytest(session: nox.Session, python: str, tests: str, *options: str, env: dict[str, str] | None = None) -> None:
+    """Run a folder of tests against the installed wheel; its own helper modules are importable."""
+    command = (python, "-m", "pytest", "-o", f"pythonpath={tests}", tests, *options, *session.posargs)
+    session.run(*command, env=env or {}, external=True)
 
 
 @nox.session

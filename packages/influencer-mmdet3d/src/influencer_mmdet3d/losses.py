@@ -185,7 +185,8 @@ def mask_influencer_loss(
     costs: MaskCosts = mask_costs(statistics, points)
     mask_cost = bce_weight * costs.bce + dice_weight * costs.dice
     extra = torch.zeros_like(mask_cost) if class_cost is None else class_cost.float().unsqueeze(0)
-    assignment = assign(mask_cost, extra, torch.ones_like(mask_cost, dtype=torch.bool), temperature)
+    allowed = (statistics.size[:-1] > 0).expand_as(mask_cost)  # empty rows attract nothing
+    assignment = assign(mask_cost, extra, allowed, temperature)
     rows = torch.ones_like(statistics.softplus, dtype=torch.bool)
     terms = InfluencerTerms(
         attraction(mask_cost, assignment, soft_share)[0],
@@ -259,9 +260,7 @@ def _check(logits: Tensor, masks: Tensor) -> None:
     if masks.dtype != torch.bool:
         raise ValueError(f"masks must be bool, got {masks.dtype}; convert with masks > 0.5 or masks.bool()")
     if logits.ndim != 2 or masks.ndim != 2 or logits.shape[1] != masks.shape[1]:
-        raise ValueError(
-            f"logits must be (Q, N) and masks (K, N), got {tuple(logits.shape)} and {tuple(masks.shape)}"
-        )
+        raise ValueError(f"logits must be (Q, N) and masks (K, N), got {tuple(logits.shape)} and {tuple(masks.shape)}")
     if not logits.is_floating_point():
         raise ValueError(f"logits must be floating point, got {logits.dtype}")
     if masks.shape[0] and int(masks.sum(0).max() if masks.shape[1] else 0) > 1:

@@ -120,7 +120,7 @@ class _Sums(torch.autograd.Function):
             for layer, x in enumerate(logits):
                 grad = torch.empty_like(x)
                 for rows in blocks(x.shape[0], x.shape[1], x.device):
-                    p = x[rows].float().sigmoid_()
+                    p = x[rows].float().sigmoid()
                     # d/dx = d_softplus p + d_logit + d_prob p (1 - p)
                     slope = torch.mm(d_prob[layer, rows], onehot.t())
                     slope.addcmul_(slope, p, value=-1).add_(d_softplus[layer, rows, None]).mul_(p)

@@ -50,9 +50,7 @@ def _load(name: str, criterion: dict | None) -> Config:
 
 def _pipeline(train: list[ConfigDict], test: list[ConfigDict]) -> None:
     """Take out what only adds noise to a memory test."""
-    train[:] = [
-        step for step in train if step.type not in ("RandomFlip3D", "GlobalRotScaleTrans", "ElasticTransfrom")
-    ]
+    train[:] = [step for step in train if step.type not in ("RandomFlip3D", "GlobalRotScaleTrans", "ElasticTransfrom")]
     for step in train:
         if step.type == "PointSample_":
             step.num_points = 100_000
@@ -73,8 +71,9 @@ def _short(cfg: Config, work_dir: Path, steps: int, batch_size: int, seed: int) 
     cfg.param_scheduler = dict(type="PolyLR", begin=0, end=steps, power=0.9, by_epoch=False)
     cfg.custom_hooks = []
     cfg.default_hooks = dict(
-        cfg.default_hooks, checkpoint=dict(type="CheckpointHook", interval=steps, by_epoch=False), logger=dict(
-            type="LoggerHook", interval=50)
+        cfg.default_hooks,
+        checkpoint=dict(type="CheckpointHook", interval=steps, by_epoch=False),
+        logger=dict(type="LoggerHook", interval=50),
     )
     cfg.load_from = None
     cfg.randomness = dict(seed=seed)

@@ -1,0 +1,62 @@
+"""Random inputs in the host's format, drawn from a generator."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import torch
+
+
+def make_masks(generator: torch.Generator, count: int, points: int) -> torch.Tensor:
+    """(K, N) bool, exclusive rows, some points in none."""
+    segments = torch.randint(0, count + 1, (points,), generator=generator)
+    return torch.nn.functional.one_hot(segments, count + 1)[:, :count].t().bool()
+
+
+def make_batch(
+    seed: int = 0,
+    *,
+    queries=(12, 9),
+    points=(60, 45),
+    instances=(4, 3),
+    layers: int = 3,
+    classes: int = 13,
+    dtype: torch.dtype = torch.float32,
+    scores: bool = True,
+    query_masks: bool = False,
+):
+    """Return (pred, insts) as the host passes them, every tensor a leaf that wants a gradient."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def leaf(*shape: int) -> torch.Tensor:
+        return (2 * torch.randn(*shape, generator=generator)).to(dtype).requires_grad_()
+
+    def layer() -> dict:
+        return {
+            "cls_preds": [leaf(q, classes + 1) for q in queries],
+            "masks": [leaf(q, n) for q, n in zip(queries, points)],
+            "scores": [leaf(q, 1) if scores else None for q in queries],
+        }
+
+    aux = [layer() for _ in range(layers - 1)]
+    pred = {**layer(), "aux_outputs": aux}
+    insts = []
+    for q, n, k in zip(queries, points, instances):
+        inst = SimpleNamespace(
+            sp_masks=make_masks(generator, k, n), labels_3d=torch.randint(0, classes, (k,), generator=generator)
+        )
+        if query_masks:
+            inst.query_masks = make_masks(generator, k, q)
+        insts.append(inst)
+    return pred, insts
+
+
+def leaves(pred: dict) -> dict[str, torch.Tensor]:
+    """Name every tensor of a prediction."""
+    found = {}
+    for number, layer in enumerate([*pred.get("aux_outputs", []), pred]):
+        for key in ("cls_preds", "masks", "scores"):
+            for index, value in enumerate(layer[key]):
+                if value is not None:
+                    found[f"{number}.{key}.{index}"] = value
+    return found

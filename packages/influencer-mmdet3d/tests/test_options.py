@@ -1,0 +1,37 @@
+import pytest
+from influencer_mmdet3d.options import CriterionOptions
+
+
+def test_defaults_and_conversion():
+    options = CriterionOptions.from_kwargs(num_classes=13, loss_weight=[1, 2, 3, 4], temperature=1)
+    assert options.loss_weight == (1.0, 2.0, 3.0, 4.0) and options.temperature == 1.0
+    assert options.form == "influence" and options.iter_matcher is True
+
+
+@pytest.mark.parametrize(
+    "kwargs, message",
+    [
+        ({}, "num_classes is required, e.g. 13 for S3DIS"),
+        ({"num_classes": 0}, "num_classes must be a positive integer, got 0"),
+        ({"num_classes": 13.0}, "num_classes must be a positive integer, got 13.0"),
+        ({"num_classes": 13, "matcher": {}}, r"unknown option 'matcher'.*_delete_=True"),
+        ({"num_classes": 13, "temprature": 1.0}, "unknown option 'temprature'. Did you mean 'temperature'"),
+        ({"num_classes": 13, "loss_weight": [1, 2]}, r"loss_weight must hold 4 numbers.*got \[1, 2\]"),
+        ({"num_classes": 13, "loss_weight": "1234"}, "loss_weight must hold 4 numbers"),
+        ({"num_classes": 13, "loss_weight": [1, 2, 3, -1]}, "loss_weight must be a finite number >= 0, got -1"),
+        ({"num_classes": 13, "temperature": 0}, "temperature must be > 0, got 0"),
+        ({"num_classes": 13, "temperature": float("nan")}, "temperature must be a finite number >= 0, got nan"),
+        ({"num_classes": 13, "bg_weight": "0.1"}, "bg_weight must be a finite number >= 0, got '0.1'"),
+        ({"num_classes": 13, "soft_share": 1.5}, r"soft_share must be in \[0, 1\], got 1.5"),
+        ({"num_classes": 13, "rep_margin": 2.0}, r"rep_margin must be in \[0, 1\] for form='influence', got 2.0"),
+        ({"num_classes": 13, "iter_matcher": 1}, "iter_matcher must be True or False, got 1"),
+        ({"num_classes": 13, "form": "hungarian"}, r"form must be one of \('influence', 'geomean'\), got 'hungarian'"),
+    ],
+)
+def test_wrong_options_say_what_and_why(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        CriterionOptions.from_kwargs(**kwargs)
+
+
+def test_geomean_margin_is_a_distance():
+    assert CriterionOptions.from_kwargs(num_classes=13, form="geomean", rep_margin=2.0).rep_margin == 2.0
