@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Evaluate a checkpoint on ScanNet in the host.
 #
-#   eval_scannet.sh baseline|influencer|CONFIG.py CHECKPOINT [--work-dir DIR] [--data-root DIR]
+# Usage: eval_scannet.sh baseline|influencer|CONFIG.py CHECKPOINT [--work-dir DIR] [--data-root DIR]
 #       [--trust-checkpoint] [--dry-run] [--cfg-options KEY=VALUE ...]
 #
 # Runs from any folder. The log goes to --work-dir, default work_dirs/<config's name> in the current folder.

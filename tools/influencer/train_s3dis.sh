@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train on S3DIS in the host.
 #
-#   train_s3dis.sh baseline|influencer|CONFIG.py [--resume [CHECKPOINT]] [--work-dir DIR] [--data-root DIR] [--amp]
+# Usage: train_s3dis.sh baseline|influencer|CONFIG.py [--resume [CHECKPOINT]] [--work-dir DIR] [--data-root DIR] [--amp]
 #       [--trust-checkpoint] [--dry-run] [--cfg-options KEY=VALUE ...]
 #
 # Runs from any folder. Log and checkpoints go to --work-dir, default work_dirs/<config's name> in the current folder.

@@ -49,9 +49,10 @@ def _statistic(holder: Any, name: Any) -> Any:
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in (("builtins", "getattr"), ("__builtin__", "getattr")):
+        module = "builtins" if module == "__builtin__" else module  # protocol 2 writes Python 2's name
+        if (module, name) == ("builtins", "getattr"):
             return _statistic
-        if name in _ALLOWED.get(module.replace("__builtin__", "builtins"), ()):
+        if name in _ALLOWED.get(module, ()):
             return super().find_class(module, name)
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)

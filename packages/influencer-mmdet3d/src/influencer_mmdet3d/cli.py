@@ -71,7 +71,7 @@ class _LazyParser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    parser = argparse.ArgumentParser(prog=PACKAGE, description=__doc__)
+    parser = argparse.ArgumentParser(prog=PACKAGE, description="Matching-free instance segmentation for OneFormer3D.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_LazyParser)
     for name, command in COMMANDS.items():
         commands.add_parser(

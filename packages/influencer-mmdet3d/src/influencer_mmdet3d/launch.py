@@ -246,10 +246,10 @@ def _job(
     }
     if checkpoint is not None:
         trust = setup.args.trust_checkpoint
-        _check_checkpoint(checkpoint, trust)
         if _torch_release() >= (2, 6):
             env[WEIGHTS_ONLY] = "1"
             notes = [*notes, _weights_only_note(setup.environ, checkpoint, trust)]
+        _check_checkpoint(checkpoint, trust)
     command = [
         *processes.prefix,
         str(setup.root / "tools" / f"{tool}.py"),
@@ -264,9 +264,7 @@ def _job(
 
 def _weights_only_note(environ: Mapping[str, str], checkpoint: Path, trust: bool) -> str:
     if environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD"):
-        raise ValueError(
-            "TORCH_FORCE_WEIGHTS_ONLY_LOAD is set: torch cannot load mmengine's checkpoints so, unset it"
-        )
+        raise ValueError("TORCH_FORCE_WEIGHTS_ONLY_LOAD is set: torch cannot load mmengine's checkpoints so, unset it")
     checked = "NOT checked, as --trust-checkpoint asks" if trust else "checked before: it holds nothing else"
     return (
         f"setting {WEIGHTS_ONLY}=1 for this job: torch {torch.__version__} loads plain tensors only, unless told "

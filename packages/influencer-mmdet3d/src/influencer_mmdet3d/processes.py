@@ -52,22 +52,24 @@ def plan_processes(environ: Mapping[str, str]) -> Processes:
         raise ValueError(f"GPUS must be a positive number of GPUs, got {text!r}")
     python = (sys.executable, "-u")
     if "SLURM_JOB_ID" in environ:
-        if int(environ.get("SLURM_STEP_ID", FIRST_SPECIAL_STEP)) < FIRST_SPECIAL_STEP:  # one of srun's tasks
-            count = int(environ.get("SLURM_NTASKS", 1))
+        if int(environ.get("SLURM_STEP_ID", str(FIRST_SPECIAL_STEP))) < FIRST_SPECIAL_STEP:  # one of srun's tasks
+            count = int(environ.get("SLURM_NTASKS", "1"))
             if text is not None and int(text) != count:
                 raise ValueError(f"GPUS={text}, but srun started {count} tasks: unset GPUS or use srun --ntasks={text}")
             first = environ.get("SLURM_PROCID", "0") == "0"
             return Processes(count, python, "slurm" if count > 1 else "none", first)
-        count = int(text or environ.get("SLURM_NTASKS", 1))
+        count = int(text or environ.get("SLURM_NTASKS", "1"))
         if count > 1:
             return Processes(count, ("srun", f"--ntasks={count}", "--kill-on-bad-exit=1", *python), "slurm")
         return Processes(1, python, "none")
-    count = int(text or 1)
+    count = int(text or "1")
     if count > 1:
         if count > torch.cuda.device_count():  # mmengine's process groups need CUDA
             raise ValueError(f"GPUS={count}, but torch sees {torch.cuda.device_count()} GPUs on this machine")
         return Processes(
-            count, (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"), "pytorch"
+            count,
+            (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"),
+            "pytorch",
         )
     return Processes(1, python, "none")
 

@@ -126,15 +126,19 @@ def check_imports(cfg: Any) -> None:
 def check_name() -> None:
     """Check that the name leads to our class from mmdet3d's registry, whose own entries win over mmengine's."""
     child = importlib.import_module("mmdet3d.registry").MODELS
+    try:
+        found = child.get("InfluencerCriterion")  # imports mmdet3d.models
+    except ImportError as error:
+        raise VerifyError("import-failed", f"mmdet3d: {error}. {_hint(error)}") from error
     for registry in (child, MMENGINE_MODELS):
         holder = registry.module_dict.get("InfluencerCriterion")
         if holder is not None and holder is not InfluencerCriterion:
             raise VerifyError(
                 "name-taken",
-                f"InfluencerCriterion in the registry {registry.scope}.{registry.name} is a class of "
-                f"{holder.__module__}, which wins over influencer_mmdet3d's: take it out of custom_imports or rename it",
+                f"InfluencerCriterion in the registry {registry.scope}.{registry.name} is a class of {holder.__module__}, "
+                "which wins over influencer_mmdet3d's: take it out of custom_imports, or rename it",
             )
-    if child.get("InfluencerCriterion") is not InfluencerCriterion:
+    if found is not InfluencerCriterion:
         raise VerifyError("name-taken", "mmdet3d's MODELS does not find InfluencerCriterion; its parent was replaced")
 
 
