@@ -11,63 +11,59 @@ from pathlib import Path
 import nox
 
 ROOT = Path(__file__).parent
-OUT = ROOT / "demo_out"
 PACKAGES = {path.parent.name: nox.project.load_toml(path) for path in sorted(ROOT.glob("packages/*/pyproject.toml"))}
 HOSTS = {name: meta["tool"][name]["host"] for name, meta in PACKAGES.items()}
-
 DEMOS = [name for name, meta in PACKAGES.items() if meta["tool"][name].get("demo", True)]
+KINDS = {"pins": (), "pins-no-deps": ("--no-deps",), "pins-no-build-isolation": ("--no-build-isolation",)}
 
 nox.needs_version = ">=2024.4.15"
 nox.options.sessions = ["lint", *(f"test-{name}" for name in PACKAGES)]
 nox.options.default_venv_backend = "none"  # one virtual environment per package, shared by its sessions
 
 
-def environment(session: nox.Session, name: str, pins: dict[str, list[str]]) -> str:
+def run(session: nox.Session, *command: object, env: dict[str, str] | None = None) -> None:
+    """Run a command that is not part of a nox environment."""
+    session.run(*map(str, command), env=env or {}, external=True)
+
+
+def environment(session: nox.Session, name: str, pins: dict[str, list[str]]) -> Path:
     """Return the Python of .nox/env-NAME, made anew when its pins change."""
     folder = ROOT / ".nox" / f"env-{name}"
-    python, stamp = str(folder / "bin" / "python"), folder / "pins.sha256"
+    python, stamp = folder / "bin" / "python", folder / "pins.sha256"
     digest = hashlib.sha256((repr(pins) + sys.version).encode()).hexdigest()
     if not stamp.exists() or stamp.read_text() != digest:
-        session.run(sys.executable, "-m", "venv", "--clear", str(folder), external=True)
-        for options, key in (
-            ((), "pins"),
-            (("--no-deps",), "pins-no-deps"),
-            (("--no-build-isolation",), "pins-no-build-isolation"),
-        ):
-            if pins.get(key):
-                session.run(python, "-m", "pip", "install", "-q", *options, *pins[key], external=True)
+        run(session, sys.executable, "-m", "venv", "--clear", folder)
+        for kind, options in KINDS.items():
+            if pins.get(kind):
+                run(session, python, "-m", "pip", "install", "-q", *options, *pins[kind])
         stamp.write_text(digest)
     return python
 
 
-def installed(session: nox.Session, name: str) -> str:
+def installed(session: nox.Session, name: str) -> Path:
     """Return the package's Python, with the wheel of the present source installed in it."""
     python = environment(session, name, PACKAGES[name]["tool"][name]["pins"])
-    wheels = Path(session.create_tmp()) / name
-    pip = (python, "-m", "pip", "-q")
-    session.run(*pip, "wheel", "--no-deps", "-w", str(wheels), str(ROOT / "packages" / name), external=True)
+    wheels = ROOT / ".nox" / "wheels" / name
+    run(session, python, "-m", "pip", "wheel", "-q", "--no-deps", "-w", wheels, ROOT / "packages" / name)
     wheel = max(wheels.glob("*.whl"), key=lambda path: path.stat().st_mtime)
-    session.run(*pip, "install", "--force-reinstall", "--no-deps", str(wheel), external=True)
+    run(session, python, "-m", "pip", "install", "-q", "--force-reinstall", "--no-deps", wheel)
     return python
 
 
-def host_env(session: nox.Session, name: str) -> dict[str, str] | None:
-    """Return the environment that puts the user's own host checkout on the path, or None without one."""
+def host_env(session: nox.Session, name: str) -> dict[str, str]:
+    """Return what puts the user's own host checkout on the path; empty without one."""
     host = HOSTS[name]
     root = os.environ.get(host["root-env"])
     if not root:
-        return None
+        return {}
     if not Path(root).is_dir():
         session.error(f"{host['root-env']}={root} is not a folder; {clone_hint(name)}")
     git = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True)
     commit = git.stdout.strip() or "unknown (not a git checkout)"
     if commit != host["commit"]:
         session.warn(f"{host['name']} is at {commit}, the pin is {host['commit']}: results may differ")
-    root = str(Path(root).resolve())
-    return {
-        host["root-env"]: root,
-        "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
-    }
+    path = [str(Path(root).resolve()), os.environ.get("PYTHONPATH", "")]
+    return {host["root-env"]: path[0], "PYTHONPATH": os.pathsep.join(filter(None, path))}
 
 
 def clone_hint(name: str) -> str:
@@ -79,20 +75,21 @@ def clone_hint(name: str) -> str:
     )
 
 
-def pytest(session: nox.Session, python: str, tests: str, *options: str, env: dict[str, str] | None = None) -> None:
+def pytest(session: nox.Session, python: Path, tests: str, *options: str, env: dict[str, str] | None = None) -> None:
     """Run a folder of tests against the installed wheel; its own helper modules are importable."""
-    command = (python, "-m", "pytest", "-o", f"pythonpath={tests}", tests, *options, *session.posargs)
-    session.run(*command, env=env or {}, external=True)
+    path = f"pythonpath={tests} {tests}/standins"
+    run(session, python, "-m", "pytest", "-o", path, tests, *options, *session.posargs, env=env)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Ruff, mypy, and what concerns the repository: boundaries, wheels, docs, launchers."""
     python = environment(session, "lint", nox.project.load_toml(ROOT / "pyproject.toml")["tool"]["lint"])
-    session.run(python, "-m", "ruff", "check", ".", external=True)
-    session.run(python, "-m", "ruff", "format", "--check", ".", external=True)
+    run(session, python, "-m", "ruff", "check", ".")
+    run(session, python, "-m", "ruff", "format", "--check", ".")
     for name in PACKAGES:
-        session.run(python, "-m", "mypy", f"packages/{name}/src", external=True)
+        run(session, python, "-m", "mypy", f"packages/{name}/src")
+    run(session, python, "-m", "pip", "install", "-q", "--no-deps", *(f"-epackages/{name}" for name in PACKAGES))
     pytest(session, python, "tests")
 
 
@@ -100,18 +97,7 @@ def lint(session: nox.Session) -> None:
 def build(session: nox.Session) -> None:
     """Build every wheel into dist/."""
     for name in PACKAGES:
-        session.run(
-            sys.executable,
-            "-m",
-            "pip",
-            "wheel",
-            "-q",
-            "--no-deps",
-            "-w",
-            "dist",
-            f"packages/{name}",
-            external=True,
-        )
+        run(session, sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", "dist", f"packages/{name}")
 
 
 @nox.session
@@ -119,14 +105,13 @@ def demo(session: nox.Session) -> None:
     """Run every package's main job and write demo_out/index.html."""
     for name in DEMOS:
         run_demo(session, name)
-    session.run(sys.executable, "tools/demo_index.py", str(OUT), external=True)
+    run(session, sys.executable, "tools/demo_index.py", ROOT / "demo_out")
 
 
 def run_demo(session: nox.Session, name: str) -> None:
     """Run the main job of one package into demo_out/NAME."""
-    env = host_env(session, name) or {}
-    command = Path(installed(session, name)).with_name(name)
-    session.run(str(command), "demo", "--out", str(OUT / name), *session.posargs, env=env, external=True)
+    command = installed(session, name).with_name(name)
+    run(session, command, "demo", "--out", ROOT / "demo_out" / name, *session.posargs, env=host_env(session, name))
 
 
 def add_sessions(name: str) -> None:
@@ -145,7 +130,7 @@ def add_sessions(name: str) -> None:
     @nox.session(name=f"host-{name}")
     def host(session: nox.Session) -> None:
         env = host_env(session, name)
-        if env is None:
+        if not env:
             session.error(f"{HOSTS[name]['root-env']} is not set; {clone_hint(name)}")
         pytest(session, installed(session, name), f"{tests}/host", env=env)
 
@@ -155,9 +140,9 @@ def add_sessions(name: str) -> None:
 
     @nox.session(name=f"bench-{name}")
     def bench(session: nox.Session) -> None:
-        python, env = installed(session, name), host_env(session, name) or {}
+        python, env = installed(session, name), host_env(session, name)
         for script in sorted(ROOT.glob(f"packages/{name}/benchmarks/bench_*.py")):
-            session.run(python, str(script), *session.posargs, env=env, external=True)
+            run(session, python, script, *session.posargs, env=env)
 
 
 for _name in PACKAGES:

@@ -16,8 +16,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+# Columns of a matrix product are padded to whole vectors, which halves its time on a CPU.
+_BLAS_WIDTH = 16
+_PRODUCT = 16
 # Elements per block of rows: temporaries stay in a CPU's cache, and small beside the logits on a GPU.
-_BLOCK_CPU = 1 << 18
+_BLOCK_CPU = 1 << 20
 _BLOCK_GPU = 1 << 24
 
 
@@ -79,9 +82,10 @@ def mask_statistics(logits: Sequence[Tensor], segments: Tensor, count: int) -> M
     MaskStatistics
         Differentiable with respect to the logits.
     """
-    onehot = torch.nn.functional.one_hot(segments, count + 1).float()  # (N, K + 1)
-    softplus, logit, prob = _Sums.apply(onehot, *logits)
-    return MaskStatistics(softplus, logit, prob, onehot.sum(0))
+    columns = -(-(count + 1) // _BLAS_WIDTH) * _BLAS_WIDTH
+    onehot = torch.nn.functional.one_hot(segments, columns).float()  # (N, columns)
+    softplus, logit, prob = _Sums.apply(onehot, segments, count + 1, *logits)
+    return MaskStatistics(softplus, logit, prob, onehot[:, : count + 1].sum(0))
 
 
 def blocks(rows: int, columns: int, device: torch.device) -> list[slice]:
@@ -95,12 +99,14 @@ class _Sums(torch.autograd.Function):
     """The sums of `MaskStatistics`; the backward pass reads the logits again instead of keeping sigmoids."""
 
     @staticmethod
-    def forward(ctx: Any, onehot: Tensor, *logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.save_for_backward(onehot, *logits)
-        layers, queries, segments = len(logits), logits[0].shape[0], onehot.shape[1]
+    def forward(
+        ctx: Any, onehot: Tensor, segments: Tensor, columns: int, *logits: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.save_for_backward(segments, *logits)
+        layers, queries = len(logits), logits[0].shape[0]
         softplus = onehot.new_empty(layers, queries)
-        logit = onehot.new_empty(layers, queries, segments)
-        prob = onehot.new_empty(layers, queries, segments)
+        logit = onehot.new_empty(layers, queries, onehot.shape[1])
+        prob = torch.empty_like(logit)
         with torch.autocast(onehot.device.type, enabled=False):
             for layer, x in enumerate(logits):
                 for rows in blocks(queries, onehot.shape[0], x.device):
@@ -109,27 +115,30 @@ class _Sums(torch.autograd.Function):
                     torch.mm(block, onehot, out=logit[layer, rows])
                     torch.mm(p, onehot, out=prob[layer, rows])
                     softplus[layer, rows] = _sum_softplus(block, p)
-        return softplus, logit, prob
+        return softplus, logit[..., :columns], prob[..., :columns]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_softplus: Tensor, d_logit: Tensor, d_prob: Tensor) -> tuple[Tensor | None, ...]:
-        onehot, *logits = ctx.saved_tensors
+        segments, *logits = ctx.saved_tensors
         grads = []
-        with torch.autocast(onehot.device.type, enabled=False):
+        with torch.autocast(segments.device.type, enabled=False):
             for layer, x in enumerate(logits):
                 grad = torch.empty_like(x)
                 for rows in blocks(x.shape[0], x.shape[1], x.device):
                     p = x[rows].float().sigmoid()
-                    # d/dx = d_softplus p + d_logit + d_prob p (1 - p)
-                    slope = torch.mm(d_prob[layer, rows], onehot.t())
+                    # d/dx = (d_softplus + d_prob (1 - p)) p + d_logit, with d_prob and d_logit those of x's segment
+                    slope = d_prob[layer, rows].index_select(1, segments)
                     slope.addcmul_(slope, p, value=-1).add_(d_softplus[layer, rows, None]).mul_(p)
-                    grad[rows] = slope.addmm_(d_logit[layer, rows], onehot.t())
+                    grad[rows] = slope.add_(d_logit[layer, rows].index_select(1, segments))
                 grads.append(grad)
-        return None, *grads
+        return None, None, None, *grads
 
 
 def _sum_softplus(x: Tensor, p: Tensor) -> Tensor:
-    """Return sum over the last axis of log(1 + exp(x)), given p = sigmoid(x)."""
-    # log(1 + exp(x)) = max(x, 0) - log(max(p, 1 - p))
-    return x.clamp_min(0).sum(-1) - torch.maximum(p, 1 - p).log_().sum(-1)
+    """Return sum over the last axis of log(1 + exp(x)), given p = sigmoid(x); p is overwritten."""
+    # log(1 + exp(x)) = max(x, 0) - log(max(p, 1 - p)), and one logarithm serves a product of 16 numbers in [0.5, 1]
+    larger = p.sub_(0.5).abs_().add_(0.5)
+    whole = x.shape[1] // _PRODUCT * _PRODUCT
+    product = larger[:, :whole].view(x.shape[0], _PRODUCT, -1).prod(1) if whole else larger[:, :0]
+    return x.clamp_min(0).sum(-1) - product.log_().sum(-1) - larger[:, whole:].log().sum(-1)

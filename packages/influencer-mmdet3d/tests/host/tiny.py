@@ -25,7 +25,7 @@ def s3dis(root: Path, work_dir: Path, criterion: dict | None = None, *, steps: i
     dataset.update(data_root=str(root), ann_file="s3dis_infos_Area_1.pkl")
     cfg.train_dataloader.dataset = dataset
     cfg.val_dataloader.dataset.update(data_root=str(root), ann_file="s3dis_infos_Area_1.pkl")
-    return _short(cfg, work_dir, steps, batch_size=2, seed=seed)
+    return _short(cfg, work_dir, steps, batch_size=4, seed=seed)
 
 
 def scannet(root: Path, work_dir: Path, criterion: dict | None = None, *, steps: int = 20, seed: int = 0) -> Config:
@@ -38,7 +38,7 @@ def scannet(root: Path, work_dir: Path, criterion: dict | None = None, *, steps:
     _pipeline(cfg.train_dataloader.dataset.pipeline, cfg.val_dataloader.dataset.pipeline)
     cfg.train_dataloader.dataset.update(data_root=str(root))
     cfg.val_dataloader.dataset.update(data_root=str(root), ann_file="scannet_oneformer3d_infos_train.pkl")
-    return _short(cfg, work_dir, steps, batch_size=2, seed=seed)
+    return _short(cfg, work_dir, steps, batch_size=4, seed=seed)
 
 
 def _load(name: str, criterion: dict | None) -> Config:

@@ -29,3 +29,4 @@ if not torch.cuda.is_available():
 
     # spconv 2.3.8 asks for a CUDA stream in every backward pass, on the CPU too
     spconv.pytorch.ops.get_current_stream = lambda: 0
+    torch.cuda.set_device = lambda device: None  # mmengine selects a GPU whatever the backend

@@ -1,0 +1,91 @@
+"""What `InfluencerCriterion` is timed against: the host's criterion and the literal loops of the notes' formula."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from influencer_mmdet3d import InfluencerCriterion
+from mmdet3d.registry import MODELS, TASK_UTILS
+from mmengine.config import ConfigDict
+
+Criterion = Callable[[dict[str, Any], list[Any]], dict[str, torch.Tensor]]
+NAMES = ("influence", "geomean", "host Hungarian", "literal loops")
+
+
+def build(name: str, num_classes: int) -> Criterion:
+    """Return a competitor by its name in `NAMES`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the host is asked for and ONEFORMER3D_ROOT does not name its checkout.
+    """
+    if name in ("influence", "geomean"):
+        return InfluencerCriterion(num_classes=num_classes, form=name)
+    if name == "literal loops":
+        return literal_loops
+    costs = [
+        dict(type="QueryClassificationCost", weight=0.5),
+        dict(type="MaskBCECost", weight=1.0),
+        dict(type="MaskDiceCost", weight=1.0),
+    ]
+    return host_criteria().InstanceCriterion(
+        matcher=ConfigDict(type="HungarianMatcher", costs=costs),
+        loss_weight=[0.5, 1.0, 1.0, 0.5],
+        non_object_weight=0.05,
+        num_classes=num_classes,
+        fix_dice_loss_weight=True,
+        iter_matcher=True,
+        fix_mean_loss=True,
+    )
+
+
+def host_criteria() -> types.ModuleType:
+    """Import the host's criteria alone: its package imports spconv and MinkowskiEngine, which criteria do not use."""
+    folder = Path(os.environ.get("ONEFORMER3D_ROOT", "")) / "oneformer3d"
+    if not (folder / "instance_criterion.py").is_file():
+        raise FileNotFoundError("the host's criterion needs ONEFORMER3D_ROOT=<checkout of filaPro/oneformer3d>")
+    if "oneformer3d" not in sys.modules:
+        for registry in (MODELS, TASK_UTILS):
+            registry._imported = True  # a build would import all of mmdet3d, and with it compiled ops
+        package = types.ModuleType("oneformer3d")
+        package.__path__ = [str(folder)]
+        sys.modules["oneformer3d"] = package
+    return importlib.import_module("oneformer3d.instance_criterion")
+
+
+def literal_loops(pred: dict[str, Any], insts: list[Any]) -> dict[str, torch.Tensor]:
+    """The notes' formula as a reader would first write it: loops over layers, samples, instances and pairs."""
+    total = torch.zeros(())
+    for layer in [*pred["aux_outputs"], pred]:
+        for classes, logits, inst in zip(layer["cls_preds"], layer["masks"], insts):
+            prob = logits.float().sigmoid()
+            profiles, attraction, mean_logits = [], [], []
+            for mask in inst.sp_masks:
+                log_prob = torch.log(prob[:, mask] + 1e-6).mean(1)
+                profiles.append(log_prob.exp())
+                attraction.append(-torch.logsumexp(log_prob, 0))
+                mean_logits.append(logits[:, mask].float().mean(1))
+            hinge = []
+            for i in range(len(profiles)):
+                for j in range(i):
+                    hinge.append((1.0 - (profiles[i] - profiles[j]).norm()).clamp_min(0))
+            outside = ~inst.sp_masks.any(0)
+            best, instance = torch.stack(mean_logits, 1).max(1)
+            none = classes.shape[1] - 1
+            label = torch.where(best > 0, inst.labels_3d[instance], torch.full_like(instance, none))
+            total = total.to(prob) + (
+                torch.stack(attraction).mean()
+                + 0.1 * torch.stack(hinge).mean()
+                + 0.1 * (prob[:, outside].mean() if outside.any() else 0.0)
+                + 0.5 * F.cross_entropy(classes.float(), label)
+            )
+    return {"inst_loss": total}

@@ -1,0 +1,86 @@
+"""Every command in every README parses."""
+
+import importlib
+import re
+import shlex
+import subprocess
+
+import pytest
+from repo import PACKAGES, ROOT
+
+READMES = [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README*.md"))]
+FENCE = re.compile(r"^```(?:bash|sh|shell|console)\n(.*?)^```", re.M | re.S)
+SCRIPTS = {package.name: package.module for package in PACKAGES}
+
+
+def blocks(path):
+    return [re.sub(r"^\$ ", "", text, flags=re.M) for text in FENCE.findall(path.read_text())]
+
+
+def commands(block):
+    """Words of each simple command of a block, without assignments in front."""
+    for line in block.replace("\\\n", " ").splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars="&|;><")
+        lexer.whitespace_split = True
+        words: list[str] = []
+        for word in [*lexer, "&&"]:
+            if set(word) <= set("&|;"):
+                while words and re.fullmatch(r"\w+=.*", words[0]):
+                    words.pop(0)
+                if words:
+                    yield words
+                words = []
+            else:
+                words.append(word)
+
+
+def sessions():
+    listed = subprocess.run(["nox", "-l", "--json"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return set(re.findall(r'"session": "([^"]+)"', listed))
+
+
+CASES = [(path, words) for path in READMES for block in blocks(path) for words in commands(block)]
+
+
+@pytest.mark.parametrize("path", READMES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_blocks_are_valid_shell(path):
+    found = blocks(path)
+    assert found, f"{path} shows no command"
+    for block in found:
+        subprocess.run(["bash", "-n"], input=block, text=True, check=True)
+
+
+@pytest.mark.parametrize("path, words", [c for c in CASES if c[1][0] in SCRIPTS], ids=lambda v: " ".join(v)[:60])
+def test_console_scripts_parse(path, words):
+    cli = importlib.import_module(f"{SCRIPTS[words[0]]}.cli")
+    try:
+        cli.build_parser().parse_args(words[1:])
+    except SystemExit as stop:
+        assert stop.code == 0, f"{path.relative_to(ROOT)}: {' '.join(words)}"
+
+
+@pytest.mark.parametrize("path, words", [c for c in CASES if "nox" in c[1]], ids=lambda v: " ".join(v)[:60])
+def test_nox_sessions_exist(path, words):
+    if "-s" in words:
+        named = [word for word in words[words.index("-s") + 1 :] if not word.startswith("-")]
+        assert named and set(named) <= sessions(), f"{path.relative_to(ROOT)}: {' '.join(words)}"
+
+
+@pytest.mark.parametrize("path, words", [c for c in CASES if any("tools/" in w for w in c[1][:3])])
+def test_launchers_exist_and_know_their_flags(path, words):
+    (launcher,) = [word for word in words[:3] if "tools/" in word]
+    file = ROOT / launcher[launcher.index("tools/") :]
+    if not file.exists() and words[0] in ("torchrun", "python", "python3"):
+        pytest.skip("a launcher of the host")
+    assert file.is_file(), f"{path.relative_to(ROOT)}: no {launcher}"
+    runner = ["bash"] if file.suffix == ".sh" else ["python3"]
+    shown = subprocess.run([*runner, str(file), "--help"], capture_output=True, text=True, check=True).stdout
+    for word in words:
+        if word.startswith("--"):
+            assert word.split("=")[0] in shown, f"{path.relative_to(ROOT)}: {launcher} has no {word}"
+
+
+@pytest.mark.parametrize("path", READMES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\((?!https?://|#|mailto:)([^)#\s]+)", path.read_text()):
+        assert (path.parent / target).exists(), f"{path.relative_to(ROOT)} links to {target}"
