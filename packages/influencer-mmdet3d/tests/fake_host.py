@@ -1,0 +1,66 @@
+"""A double of the host's checkout, written from the contract: tools that record how they were called, configs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+TOOL = """
+import json, os, sys
+names = ("PYTHONPATH", "ONEFORMER3D_ROOT", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "WORLD_SIZE")
+with open(os.environ["FAKE_RECORD"], "w") as file:
+    json.dump({"argv": sys.argv, "cwd": os.getcwd(), **{name: os.environ.get(name) for name in names}}, file)
+print("the host speaks")
+print("and complains", file=sys.stderr)
+sys.exit(int(os.environ.get("FAKE_EXIT", "0")))
+"""
+
+S3DIS = """
+custom_imports = dict(imports=['oneformer3d'])
+model = dict(
+    type='S3DISOneFormer3D',
+    decoder=dict(type='QueryDecoder', num_instance_classes=13),
+    criterion=dict(
+        type='S3DISUnifiedCriterion',
+        inst_criterion=dict(type='InstanceCriterion', matcher=dict(type='HungarianMatcher'), num_classes=13)))
+train_dataloader = dict(
+    batch_size=2,
+    dataset=dict(
+        type='ConcatDataset',
+        datasets=[
+            dict(type='S3DISSegDataset_', data_root='data/s3dis/', ann_file=f's3dis_infos_Area_{i}.pkl')
+            for i in (1, 2)]))
+val_dataloader = dict(
+    batch_size=1,
+    dataset=dict(type='S3DISSegDataset_', data_root='data/s3dis/', ann_file='s3dis_infos_Area_5.pkl'))
+test_dataloader = val_dataloader
+optim_wrapper = dict(optimizer=dict(type='AdamW', lr=0.0001))
+load_from = 'work_dirs/tmp/start.pth'
+"""
+
+AREAS = (1, 2, 5)
+
+
+def write_host(root: Path) -> Path:
+    """Write the double and return its root."""
+    for folder in ("tools", "configs", "oneformer3d"):
+        (root / folder).mkdir(parents=True)
+    for tool in ("train", "test"):
+        (root / "tools" / f"{tool}.py").write_text(TOOL)
+    (root / "oneformer3d" / "__init__.py").write_text("")
+    (root / "configs" / "oneformer3d_1xb2_s3dis-area-5.py").write_text(S3DIS)
+    (root / "configs" / "oneformer3d_1xb4_scannet.py").write_text(S3DIS)
+    return root
+
+
+def write_infos(folder: Path) -> Path:
+    """Write the files that the double's datasets name, empty."""
+    folder.mkdir(parents=True)
+    for area in AREAS:
+        (folder / f"s3dis_infos_Area_{area}.pkl").write_bytes(b"")
+    return folder
+
+
+def called(record: Path) -> dict:
+    """Return what the double's tool recorded."""
+    return json.loads(record.read_text())

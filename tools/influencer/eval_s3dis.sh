@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Evaluate a checkpoint on S3DIS in the host.
+#
+# Usage: eval_s3dis.sh baseline|influencer|CONFIG.py CHECKPOINT [--work-dir DIR] [--data-root DIR]
+#       [--trust-checkpoint] [--dry-run] [--cfg-options KEY=VALUE ...]
+#
+# Runs from any folder. The log goes to --work-dir, default work_dirs/<config's name> in the current folder.
+#
+# ONEFORMER3D_ROOT  the host's checkout (required); used as it is
+# GPUS=N            N processes with torchrun; in a SLURM job, N tasks with srun
+# PYTHON            interpreter that has the package (default: python3)
+# In a SLURM job (sbatch, salloc, or as a task of srun) the tasks of the job are used.
+# The exit code is that of the host's tools/test.py; 2: the command, the data or a checkpoint is not usable.
+#
+# Example:
+#   eval_s3dis.sh influencer work_dirs/s3dis_area5_influencer/epoch_512.pth
+
+# Each of these scripts stands alone: sbatch runs a copy of one, from another folder.
+set -euo pipefail
+PYTHON=${PYTHON:-python3}
+if [[ $# -eq 0 || $1 == -h || $1 == --help ]]; then
+    sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
+    exit $(($# == 0 ? 2 : 0))
+fi
+if ! "$PYTHON" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("influencer_mmdet3d") is None)'; then
+    echo "$PYTHON has no influencer_mmdet3d: pip install influencer-mmdet3d, or set PYTHON to one that has it" >&2
+    exit 10
+fi
+exec "$PYTHON" -m influencer_mmdet3d.cli eval s3dis "$@"
