@@ -47,7 +47,8 @@ def truth(room: dict[str, Any]) -> Shown:
 def prediction(room: dict[str, Any]) -> Shown:
     """Return the best predictions of a room, as many as it has instances, matched best score first.
 
-    The number, unlike a limit on scores, does not favour the criterion whose scores are higher. A mask is matched with the true instance of its class that it overlaps most, if IoU > 0.5 and no
+    The number, unlike a limit on scores, does not favour the criterion whose scores are higher. A mask is matched
+    with the true instance of its class that it overlaps most, if IoU > 0.5 and no
     better mask has it. Where masks overlap, the point belongs to the one of higher score.
     """
     true, found = truth(room), room["found"]
