@@ -10,6 +10,8 @@ from pathlib import Path
 import defects
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from influencer_mmdet3d import check_data
 from influencer_mmdet3d.checks.formats import FORMATS, SceneReport
 from influencer_mmdet3d.checks.labels import check_labels, check_superpoints
@@ -202,3 +204,17 @@ def test_plain_values_and_numpy_values_survive(tmp_path, protocol):
         np.testing.assert_array_equal(read[name].values, values[name])
     assert read["scalar"] == 7 and read["flag"] is True
     assert read["plain"] == values["plain"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_damaged_infos_raise_nothing_but_value_error(tmp_path_factory, data):
+    whole = pickle.dumps({"metainfo": {"a": np.float32(1)}, "data_list": [{"b": np.arange(3)}] * 3}, protocol=4)
+    at = data.draw(st.integers(0, len(whole) - 1))
+    damaged = whole[:at] + data.draw(st.binary(max_size=6)) + whole[at + data.draw(st.integers(0, 6)) :]
+    path = tmp_path_factory.mktemp("damaged") / "infos.pkl"
+    path.write_bytes(damaged)
+    try:
+        load_plain(path)
+    except ValueError as error:
+        assert str(error).startswith("infos.pkl is not a readable infos file: ")
