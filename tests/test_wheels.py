@@ -40,6 +40,6 @@ def test_holds_nothing_else(wheel):
 
 
 def test_has_license_and_console_script(wheel):
-    package, names, _ = wheel
+    _, names, _ = wheel
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert any(name.endswith("entry_points.txt") for name in names)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import html
 import json
-import os
 from pathlib import Path
 
 PAGE = """<!doctype html>
@@ -60,7 +59,7 @@ def main() -> int:
     page = folder / "index.html"
     beside = page.with_suffix(".tmp")
     beside.write_text(PAGE.format(articles="\n".join(article(path.parent) for path in results)), encoding="utf-8")
-    os.replace(beside, page)
+    beside.replace(page)
     print(f"wrote {page}")
     return 0
 

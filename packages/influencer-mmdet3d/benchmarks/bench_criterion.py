@@ -128,9 +128,8 @@ def compare(args: argparse.Namespace) -> list[dict[str, Any]]:
             row = {"size": size, "criterion": name, "dtype": args.dtype, **json.loads(done.stdout.splitlines()[-1])}
             reference = reference or row["ms"]
             rows.append(row)
-            print(
-                f"{name:<16}{row['ms']:>10.1f}{row['ms'] / reference:>8.2f}{row['peak_mb']:>10.0f}{row['extra_mb']:>17.0f}"
-            )
+            ratio, memory = row["ms"] / reference, f"{row['peak_mb']:>10.0f}{row['extra_mb']:>17.0f}"
+            print(f"{name:<16}{row['ms']:>10.1f}{ratio:>8.2f}{memory}")
     return rows
 
 

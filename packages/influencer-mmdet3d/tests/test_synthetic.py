@@ -197,7 +197,7 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(synthetic.os, "fsync", fail)
+    monkeypatch.setattr("influencer_mmdet3d.files.os.fsync", fail)
     with pytest.raises(OSError, match="disk full"):
         write_s3dis(tmp_path, areas=[1], rooms_per_area=1, seed=0, points_per_room=1_000, objects=(5, 6))
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -8,7 +8,6 @@ split, number), so a room stays the same whatever else is written.
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from influencer_mmdet3d.files import write_whole
 from influencer_mmdet3d.rooms import CLASSES, Room, make_room
 
 __all__ = ["CLASSES", "SCANNET_IDS", "Room", "make_room", "write_s3dis", "write_scannet"]
@@ -91,7 +91,7 @@ def write_s3dis(
                 data_list.append(info)
                 bar.update()
             path = root / f"s3dis_infos_Area_{area}.pkl"
-            _write(path, pickle.dumps({"metainfo": metainfo, "data_list": data_list}, protocol=4))
+            write_whole(path, pickle.dumps({"metainfo": metainfo, "data_list": data_list}, protocol=4))
             written.append(path)
     return written
 
@@ -163,7 +163,7 @@ def write_scannet(
                 data_list.append(info)
                 bar.update()
             path = root / f"scannet_oneformer3d_infos_{split}.pkl"
-            _write(path, pickle.dumps({"metainfo": metainfo, "data_list": data_list}, protocol=4))
+            write_whole(path, pickle.dumps({"metainfo": metainfo, "data_list": data_list}, protocol=4))
             written.append(path)
     return written
 
@@ -204,22 +204,8 @@ def _write_room(
     superpoints: bool = False,
 ) -> None:
     """Write the files of one room into their folders."""
-    _write(root / "points" / name, room.points.astype("<f4").tobytes())
-    _write(root / "semantic_mask" / name, semantic.astype("<i8").tobytes())
-    _write(root / "instance_mask" / name, instance.astype("<i8").tobytes())
+    write_whole(root / "points" / name, room.points.astype("<f4").tobytes())
+    write_whole(root / "semantic_mask" / name, semantic.astype("<i8").tobytes())
+    write_whole(root / "instance_mask" / name, instance.astype("<i8").tobytes())
     if superpoints:
-        _write(root / "super_points" / name, room.superpoint.astype("<i8").tobytes())
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a whole file or none: beside, flushed to disk, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+        write_whole(root / "super_points" / name, room.superpoint.astype("<i8").tobytes())

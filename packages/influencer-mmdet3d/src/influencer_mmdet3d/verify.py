@@ -135,7 +135,7 @@ def check_name() -> None:
         if holder is not None and holder is not InfluencerCriterion:
             raise VerifyError(
                 "name-taken",
-                f"InfluencerCriterion in the registry {registry.scope}.{registry.name} is a class of {holder.__module__}, "
+                f"InfluencerCriterion in {registry.scope}.{registry.name} is a class of {holder.__module__}, "
                 "which wins over influencer_mmdet3d's: take it out of custom_imports, or rename it",
             )
     if found is not InfluencerCriterion:

@@ -29,5 +29,5 @@ def scannet_root(tmp_path_factory):
     from influencer_mmdet3d.synthetic import write_scannet
 
     root = tmp_path_factory.mktemp("scannet")
-    write_scannet(root, scenes={"train": 4, "val": 1}, seed=0, points_per_scene=10_000, objects=(6, 12))
+    write_scannet(root, scenes={"train": 4, "val": 1}, seed=0, points_per_scene=4_000, objects=(6, 12))
     return root

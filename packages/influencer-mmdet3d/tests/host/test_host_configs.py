@@ -3,12 +3,11 @@
 import copy
 
 import pytest
+from influencer_mmdet3d import InfluencerCriterion
 from mmdet3d.registry import DATASETS, METRICS, MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from tiny import CONFIGS
-
-from influencer_mmdet3d import InfluencerCriterion
 
 NAMES = ["s3dis_area5_baseline", "s3dis_area5_influencer", "scannet_baseline", "scannet_influencer"]
 

@@ -1,0 +1,11 @@
+_base_ = ["rooms_influencer.py"]
+
+model = {
+    "criterion": {
+        "_delete_": True,
+        "type": "DemoHungarianCriterion",
+        "num_classes": 13,
+        "loss_weight": [0.5, 1.0, 1.0, 0.5],
+        "non_object_weight": 0.05,
+    },
+}

@@ -1,0 +1,99 @@
+"""From the decoder's output of one room to instances, by the host's S3DIS recipe.
+
+Shape legend: Q queries, N points, C classes, P predicted instances.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicted instances of one room.
+
+    Attributes
+    ----------
+    masks : Tensor
+        (P, N) bool; points may be in several masks or in none.
+    labels : Tensor
+        (P,) int64.
+    scores : Tensor
+        (P,) float, higher first.
+    """
+
+    masks: Tensor
+    labels: Tensor
+    scores: Tensor
+
+
+@torch.no_grad()
+def predict(
+    classes: Tensor,
+    masks: Tensor,
+    scores: Tensor,
+    *,
+    top: int = 100,
+    nms_iou: float = 0.6,
+    threshold: float = 0.5,
+    min_points: int = 20,
+    min_score: float = 0.02,
+) -> Prediction:
+    """Rank (query, class) pairs, drop duplicates, cut masks.
+
+    Parameters
+    ----------
+    classes : Tensor
+        (Q, C + 1) logits, the last column "no object".
+    masks : Tensor
+        (Q, N) logits.
+    scores : Tensor
+        (Q, 1), raw output of the score head.
+    top : int
+        Pairs that are kept by rank.
+    nms_iou : float
+        A pair is dropped if a better one of its class has a mask of higher IoU.
+    threshold : float
+        Probability above which a point is in the mask.
+    min_points : int
+        Smallest mask.
+    min_score : float
+        Smallest rank: class probability x score x mean probability inside the mask.
+
+    Returns
+    -------
+    Prediction
+    """
+    probability = classes.float().softmax(-1)[:, :-1]
+    inside = masks.float().sigmoid()
+    binary = inside > threshold
+    size = binary.sum(1)
+    quality = (inside * binary).sum(1) / size.clamp_min(1)
+    rank = probability * scores.float() * quality.unsqueeze(1)
+    best, pair = rank.flatten().topk(min(top, rank.numel()))
+    keep = best > min_score
+    best, pair = best[keep], pair[keep]
+    query = torch.div(pair, probability.shape[1], rounding_mode="floor")
+    label = pair % probability.shape[1]
+    keep = size[query] >= min_points
+    query, label, best = query[keep], label[keep], best[keep]
+    keep = _suppress(binary[query], label, nms_iou)
+    return Prediction(binary[query[keep]], label[keep], best[keep])
+
+
+def _suppress(masks: Tensor, labels: Tensor, limit: float) -> Tensor:
+    """Return which of the ranked masks (P, N) stay when better ones of their class suppress them."""
+    flat = masks.float()
+    both = flat @ flat.T
+    size = flat.sum(1)
+    close = both > limit * (size.unsqueeze(0) + size.unsqueeze(1) - both)
+    close &= labels.unsqueeze(0) == labels.unsqueeze(1)
+    rows = close.cpu()
+    stay = torch.ones(len(masks), dtype=torch.bool)
+    for row in range(len(masks)):
+        if stay[row]:
+            stay[row + 1 :] &= ~rows[row, row + 1 :]
+    return stay.to(masks.device)
