@@ -9,7 +9,6 @@ from pathlib import Path
 import cpu_host
 import numpy as np
 import pytest
-
 from influencer_mmdet3d.rooms import make_room
 
 README = Path(__file__).parents[2] / "README.md"
