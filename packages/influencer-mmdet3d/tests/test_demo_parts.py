@@ -222,20 +222,29 @@ def test_comparison_by_hand():
         scene(
             found_of(
                 (7, 0.9, 0, 55),  # table 0
-                (7, 0.8, 0, 60),  # table 0 again: wrong
+                (7, 0.1, 60, 120),  # table 1, but the room has three instances and this is the fourth mask
                 (8, 0.7, 60, 120),  # wrong class
                 (1, 0.6, 110, 220),  # floor; points 110 to 119 belong to a better mask
-                (7, 0.1, 60, 120),  # score too low
             )
         )
     )
-    assert (shown.matched, shown.missed, shown.wrong) == (2, 1, 2)
+    assert (shown.matched, shown.missed, shown.wrong) == (2, 1, 1)
     assert shown.instance[:55].tolist() == [0] * 55
-    assert shown.instance[55:60].tolist() == [WRONG] * 5
-    assert shown.instance[60:120].tolist() == [WRONG + 1] * 60
+    assert shown.instance[55:60].tolist() == [-1] * 5
+    assert shown.instance[60:120].tolist() == [WRONG] * 60
     assert shown.instance[120:].tolist() == [2] * 100
     assert np.unique(shown.label[60:120]).tolist() == [8]
-    assert shown.scores == pytest.approx({0: 0.9, WRONG: 0.8, WRONG + 1: 0.7, 2: 0.6})
+    assert np.unique(shown.label[55:60]).tolist() == [255]
+    assert shown.scores == pytest.approx({0: 0.9, WRONG: 0.7, 2: 0.6})
+
+
+def test_a_second_mask_for_an_instance_is_wrong():
+    shown = prediction(scene(found_of((7, 0.9, 0, 55), (7, 0.8, 0, 60))))
+    assert (shown.matched, shown.missed, shown.wrong) == (1, 2, 1)
+    assert shown.instance[55:60].tolist() == [WRONG] * 5
+
+
+def test_truth_and_nothing():
     true = truth(scene(found_of()))
     assert true.matched == 3 and np.unique(true.label).tolist() == [1, 7]
     nothing = prediction(scene(found_of()))

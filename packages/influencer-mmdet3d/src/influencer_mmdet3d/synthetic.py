@@ -71,28 +71,18 @@ def write_s3dis(
         raise ValueError(f"areas must name at least one area and none twice, got {list(areas)}")
     if rooms_per_area < 1:
         raise ValueError(f"rooms_per_area must be at least 1, got {rooms_per_area}")
-    metainfo = {
-        "categories": {name: label for label, name in enumerate(FURNITURE)},
-        "dataset": "s3dis",
-        "info_version": "1.1",
-    }
     written = []
     with tqdm(total=len(areas) * rooms_per_area, desc="synthetic rooms", unit="room") as bar:
         for area in areas:
             data_list = []
             for number in range(rooms_per_area):
-                room = make_room(
-                    _generator(seed, 0, area, number), points=points_per_room, objects=objects, layout=layout
-                )
+                rng = _generator(seed, 0, area, number)
+                room = make_room(rng, points=points_per_room, objects=objects, layout=layout)
                 name = f"Area_{area}_room_{number + 1}.bin"
                 _write_room(root, name, room, room.semantic, room.instance)
-                info = _info(name, room, FURNITURE)
-                info["sample_idx"] = number
-                data_list.append(info)
+                data_list.append({"sample_idx": number, **_info(name, room, FURNITURE)})
                 bar.update()
-            path = root / f"s3dis_infos_Area_{area}.pkl"
-            write_whole(path, pickle.dumps({"metainfo": metainfo, "data_list": data_list}, protocol=4))
-            written.append(path)
+            written.append(_write_infos(root / f"s3dis_infos_Area_{area}.pkl", "s3dis", FURNITURE, data_list))
     return written
 
 
@@ -140,12 +130,6 @@ def write_scannet(
     if not 0 <= unlabelled < 1:
         raise ValueError(f"unlabelled is a share within 0 and 1, got {unlabelled}")
     ids = np.array([SCANNET_IDS[name] for name in CLASSES], dtype=np.int64)
-    names = ("cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf", "picture")
-    metainfo = {
-        "categories": {name: label for label, name in enumerate(names)},
-        "dataset": "scannet",
-        "info_version": "1.1",
-    }
     written = []
     with tqdm(total=sum(scenes.values()), desc="synthetic scenes", unit="scene") as bar:
         for split, count in scenes.items():
@@ -157,15 +141,23 @@ def write_scannet(
                 name = f"scene{number:04d}_{splits.index(split):02d}.bin"
                 semantic, instance = ids[room.semantic] * keep, room.instance * keep
                 _write_room(root, name, room, semantic, instance, superpoints=True)
-                info = _info(name, room, ())
-                info["axis_align_matrix"] = np.eye(4).tolist()
-                info["super_pts_path"] = name
-                data_list.append(info)
+                extra = {"axis_align_matrix": np.eye(4).tolist(), "super_pts_path": name}
+                data_list.append({**_info(name, room, ()), **extra})
                 bar.update()
             path = root / f"scannet_oneformer3d_infos_{split}.pkl"
-            write_whole(path, pickle.dumps({"metainfo": metainfo, "data_list": data_list}, protocol=4))
-            written.append(path)
+            written.append(_write_infos(path, "scannet", (), data_list))
     return written
+
+
+def _write_infos(path: Path, dataset: str, boxed: Sequence[str], data_list: list[dict[str, Any]]) -> Path:
+    """Write an infos file; `boxed` are the classes that `bbox_label_3d` counts."""
+    metainfo = {
+        "categories": {name: label for label, name in enumerate(boxed)},
+        "dataset": dataset,
+        "info_version": "1.1",
+    }
+    write_whole(path, pickle.dumps({"metainfo": metainfo, "data_list": data_list}, protocol=4))
+    return path
 
 
 def _generator(seed: int, kind: int, group: int, number: int) -> np.random.Generator:

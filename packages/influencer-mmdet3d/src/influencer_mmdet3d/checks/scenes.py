@@ -16,7 +16,7 @@ POINT_BYTES, MASK_BYTES = 24, 8  # six float32, one int64
 BOX_LABELS = range(-1, 13)
 """Values of bbox_label_3d that the host's S3DIS dataset can look up."""
 
-_POINT_TYPES = {48: "float64", 12: "x y z without colour", 16: "four columns", 28: "seven columns"}
+_POINT_TYPES = {48: "float64", 12: "x y z without colour", 16: "four columns", 28: "seven columns", 36: "nine columns"}
 _MASK_TYPES = {4: "int32", 2: "int16", 1: "int8"}
 
 

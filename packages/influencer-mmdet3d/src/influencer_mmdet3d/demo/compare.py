@@ -44,16 +44,16 @@ def truth(room: dict[str, Any]) -> Shown:
     return Shown(instance.astype(np.int16), room["semantic"].cpu().numpy().astype(np.uint8), {}, count, 0, 0)
 
 
-def prediction(room: dict[str, Any], min_score: float = 0.3) -> Shown:
-    """Return the predictions of a room with at least `min_score`, matched best score first.
+def prediction(room: dict[str, Any]) -> Shown:
+    """Return the best predictions of a room, as many as it has instances, matched best score first.
 
-    A mask is matched with the true instance of its class that it overlaps most, if IoU > 0.5 and no
+    The number, unlike a limit on scores, does not favour the criterion whose scores are higher. A mask is matched
+    with the true instance of its class that it overlaps most, if IoU > 0.5 and no
     better mask has it. Where masks overlap, the point belongs to the one of higher score.
     """
     true, found = truth(room), room["found"]
     masks, labels, scores = (part.cpu().numpy() for part in (found.masks, found.labels, found.scores))
-    keep = np.flatnonzero(scores >= min_score)
-    order = keep[np.argsort(-scores[keep], kind="stable")]
+    order = np.argsort(-scores, kind="stable")[: true.matched]
     members = true.instance[None] == np.arange(true.matched)[:, None]
     true_labels = np.array([true.label[row][0] for row in members])
     instance = np.full(len(true.instance), -1, dtype=np.int16)

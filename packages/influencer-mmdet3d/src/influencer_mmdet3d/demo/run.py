@@ -21,8 +21,8 @@ POINTS = 8192
 
 DESCRIPTION = """Make synthetic rooms, train a small query segmentor on them with the influencer criterion and with
 Hungarian matching (same seed, samples, steps and loss weights), evaluate both on held-out rooms with mmdet3d's
-ScanNet evaluator, and write OUT/index.html, OUT/overview.png and OUT/result.json. Takes two to four minutes on two
-CPU cores; uses a GPU if there is one. Needs matplotlib and mmdet3d (no compiled mmcv)."""
+ScanNet evaluator, and write OUT/index.html, OUT/overview.png and OUT/result.json. Takes about two minutes of
+one CPU core; uses a GPU if there is one. Needs matplotlib and mmdet3d (no compiled mmcv)."""
 
 EXAMPLE = "example:\n  influencer-mmdet3d demo --out demo_out"
 
@@ -79,50 +79,73 @@ def run_demo(
     objects, layout
         See `influencer_mmdet3d.rooms.make_room`.
     """
-    from influencer_mmdet3d.demo import compare, page, plots
+    import torch
+
+    from influencer_mmdet3d.demo import page, plots
     from influencer_mmdet3d.demo.train import CRITERIA, demo_config, train
 
     began = time.monotonic()
+    # the tensors are small: more threads gain little, wait for each other on a busy machine, and change sums' order
+    torch.set_num_threads(1)
     rooms = out / "rooms"
     size: dict[str, Any] = {"seed": seed, "points_per_room": POINTS, "objects": objects, "layout": layout}
     write_s3dis(rooms, areas=[1], rooms_per_area=TRAIN_ROOMS, **size)
     write_s3dis(rooms, areas=[5], rooms_per_area=TEST_ROOMS, **size)
-    runs = [train(name, demo_config(name, rooms, out / "training" / name, steps=steps, seed=seed)) for name in CRITERIA]
-    shown_rooms = []
-    fullest = sorted(range(TEST_ROOMS), key=lambda index: -int(runs[0].rooms[index]["instance"].max()))
-    for number in fullest[:SHOWN_ROOMS]:
-        name = runs[0].rooms[number]["name"]
-        points = np.fromfile(rooms / "points" / f"{name}.bin", "<f4").reshape(-1, 6)
-        shown = {"truth": compare.truth(runs[0].rooms[number])}
-        shown |= {one.name: compare.prediction(one.rooms[number]) for one in runs}
-        shown_rooms.append((name, points, shown))
+    queries = max(64, 2 * (objects[1] + 6))
+    changes = {"model.decoder.num_queries": queries}
+    configs = {
+        name: demo_config(name, rooms, out / "training" / name, steps=steps, seed=seed, changes=changes)
+        for name in CRITERIA
+    }
+    runs = [train(name, cfg) for name, cfg in configs.items()]
+    shown = _shown_rooms(runs, rooms)
     result = _result(runs, steps, objects, time.monotonic() - began)
-    command = (
-        f"influencer-mmdet3d demo --out {out.name} --steps {steps} --seed {seed} --objects {objects[0]} {objects[1]}"
-    )
+    command = f"influencer-mmdet3d demo --out {out.name} --steps {steps} --seed {seed} --layout {layout}"
     text = page.write_page(
         title=result["title"],
-        summary=(
-            "A query segmentor trains twice on the same rooms, with the same seed, samples, number of steps and loss "
-            "weights (class 0.5, BCE 1, Dice 1, score 0.5, no object 0.05). What differs is how queries are assigned "
-            "to instances: by influence, without a matching solver, or by Hungarian matching."
-        ),
+        summary=_summary(configs["influencer"].model.criterion),
         note=(
             f"One seed, {steps} steps of 2 rooms: a short training, and differences of this size change with the seed. "
             f"Evaluator: mmdet3d's ScanNet evaluation over {TEST_ROOMS} held-out rooms of {POINTS:,} points, instances "
             f"under 50 points ignored (ScanNet: 100). Processor time includes evaluation, over all threads. Shown "
-            f"below and in the picture: the {SHOWN_ROOMS} held-out rooms with most instances."
+            f"below and in the picture: the {len(shown)} held-out rooms with most instances."
         ),
         synthetic=result["synthetic"],
-        command=command + f" --layout {layout}",
+        command=f"{command} --objects {objects[0]} {objects[1]}",
         runs=runs,
-        rooms=[page.room_data(*room) for room in shown_rooms],
+        rooms=[page.room_data(*room) for room in shown],
         curves=plots.curves(runs),
     )
-    plots.overview(shown_rooms[0][1], shown_rooms[0][2], runs, out / "overview.png")
+    plots.overview(shown[0][1], shown[0][2], runs, out / "overview.png")
     write_whole(out / "index.html", text)
     write_whole(out / "result.json", json.dumps(result, indent=1))
     return result
+
+
+def _shown_rooms(runs: list[Any], rooms: Path) -> list[tuple[str, Any, dict[str, Any]]]:
+    """Return name, points and labellings of the held-out rooms with most instances."""
+    from influencer_mmdet3d.demo import compare
+
+    shown = []
+    order = sorted(range(len(runs[0].rooms)), key=lambda index: -int(runs[0].rooms[index]["instance"].max()))
+    for number in order[:SHOWN_ROOMS]:
+        name = runs[0].rooms[number]["name"]
+        points = np.fromfile(rooms / "points" / f"{name}.bin", "<f4").reshape(-1, 6)
+        views = {"truth": compare.truth(runs[0].rooms[number])}
+        views |= {one.name: compare.prediction(one.rooms[number]) for one in runs}
+        shown.append((name, points, views))
+    return shown
+
+
+def _summary(criterion: Any) -> str:
+    """Say what was compared, with the weights that both criteria have."""
+    by_class, bce, dice, score = criterion.loss_weight
+    return (
+        f"A query segmentor trains twice on the same rooms, with the same seed, samples, number of steps and loss "
+        f"weights (class {by_class}, BCE {bce}, Dice {dice}, score {score}, no object {criterion.non_object_weight}). "
+        f"What differs is how queries are assigned to instances: by influence, without a matching solver, or by "
+        f"Hungarian matching."
+    )
 
 
 def _result(runs: list[Any], steps: int, objects: tuple[int, int], seconds: float) -> dict[str, Any]:
