@@ -4,6 +4,7 @@ import importlib
 import re
 import shlex
 import subprocess
+import sys
 
 import pytest
 from repo import PACKAGES, ROOT
@@ -35,14 +36,19 @@ def commands(block):
 
 
 def sessions():
-    listed = subprocess.run(["nox", "-l", "--json"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return set(re.findall(r'"session": "([^"]+)"', listed))
+    listed = subprocess.run(["nox", "-l"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return set(re.findall(r"^[*-] (\S+)", listed, re.M))
+
+
+def label(value):
+    """Name a README or a command in pytest's output."""
+    return " ".join(value)[:60] if isinstance(value, list) else str(value.relative_to(ROOT))
 
 
 CASES = [(path, words) for path in READMES for block in blocks(path) for words in commands(block)]
 
 
-@pytest.mark.parametrize("path", READMES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", READMES, ids=label)
 def test_blocks_are_valid_shell(path):
     found = blocks(path)
     assert found, f"{path} shows no command"
@@ -50,7 +56,7 @@ def test_blocks_are_valid_shell(path):
         subprocess.run(["bash", "-n"], input=block, text=True, check=True)
 
 
-@pytest.mark.parametrize("path, words", [c for c in CASES if c[1][0] in SCRIPTS], ids=lambda v: " ".join(v)[:60])
+@pytest.mark.parametrize("path, words", [c for c in CASES if c[1][0] in SCRIPTS], ids=label)
 def test_console_scripts_parse(path, words):
     cli = importlib.import_module(f"{SCRIPTS[words[0]]}.cli")
     try:
@@ -59,28 +65,28 @@ def test_console_scripts_parse(path, words):
         assert stop.code == 0, f"{path.relative_to(ROOT)}: {' '.join(words)}"
 
 
-@pytest.mark.parametrize("path, words", [c for c in CASES if "nox" in c[1]], ids=lambda v: " ".join(v)[:60])
+@pytest.mark.parametrize("path, words", [c for c in CASES if "nox" in c[1]], ids=label)
 def test_nox_sessions_exist(path, words):
     if "-s" in words:
         named = [word for word in words[words.index("-s") + 1 :] if not word.startswith("-")]
         assert named and set(named) <= sessions(), f"{path.relative_to(ROOT)}: {' '.join(words)}"
 
 
-@pytest.mark.parametrize("path, words", [c for c in CASES if any("tools/" in w for w in c[1][:3])])
+@pytest.mark.parametrize("path, words", [c for c in CASES if any("tools/" in w for w in c[1][:3])], ids=label)
 def test_launchers_exist_and_know_their_flags(path, words):
     (launcher,) = [word for word in words[:3] if "tools/" in word]
     file = ROOT / launcher[launcher.index("tools/") :]
     if not file.exists() and words[0] in ("torchrun", "python", "python3"):
         pytest.skip("a launcher of the host")
     assert file.is_file(), f"{path.relative_to(ROOT)}: no {launcher}"
-    runner = ["bash"] if file.suffix == ".sh" else ["python3"]
+    runner = ["bash"] if file.suffix == ".sh" else [sys.executable]
     shown = subprocess.run([*runner, str(file), "--help"], capture_output=True, text=True, check=True).stdout
     for word in words:
         if word.startswith("--"):
             assert word.split("=")[0] in shown, f"{path.relative_to(ROOT)}: {launcher} has no {word}"
 
 
-@pytest.mark.parametrize("path", READMES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", READMES, ids=label)
 def test_links_lead_somewhere(path):
     for target in re.findall(r"\]\((?!https?://|#|mailto:)([^)#\s]+)", path.read_text()):
         assert (path.parent / target).exists(), f"{path.relative_to(ROOT)} links to {target}"

@@ -198,6 +198,13 @@ def test_own_config(host, tmp_path):
     assert "train_dataloader.dataset.dataset.data_root" in options(job)
 
 
+def test_config_without_data(host, tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text("custom_imports = dict(imports=['oneformer3d', 'influencer_mmdet3d'])\n")
+    with pytest.raises(ValueError, match=r"own\.py has no train_dataloader\.dataset"):
+        plan("train", "s3dis", str(own))
+
+
 @pytest.mark.parametrize("name", ["wrong", "absent.py"])
 def test_wrong_name(host, name):
     with pytest.raises(ValueError, match=f"{name}' is neither one of"):

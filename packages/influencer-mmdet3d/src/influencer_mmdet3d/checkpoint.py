@@ -11,7 +11,7 @@ Layouts of a kernel, k in each spatial direction: (O, k, k, k, I) is spconv 2's 
 from __future__ import annotations
 
 import argparse
-import os
+import io
 import pickle
 import types
 from collections import OrderedDict
@@ -21,6 +21,8 @@ from typing import Any
 
 import torch
 from mmengine.logging import HistoryBuffer
+
+from influencer_mmdet3d.files import write_whole
 
 OWN_VERSION = 2  # what mmdet3d sets on spconv's layers
 BACKBONE = ("unet.", "input_conv.")
@@ -144,16 +146,9 @@ def repair(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 
 def save(checkpoint: dict[str, Any], path: Path) -> None:
     """Write a whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    write_whole(path, buffer.getvalue())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -169,6 +169,8 @@ def _data_options(setup: Setup, loaders: Sequence[str]) -> list[str]:
     """Return the options that lead every dataset to its files, which must exist."""
     options, missing = [], []
     for loader in loaders:
+        if not (setup.cfg.get(loader) or {}).get("dataset"):
+            raise ValueError(f"{setup.config} has no {loader}.dataset")
         for key, dataset in _datasets(setup.cfg[loader].dataset, f"{loader}.dataset"):
             wanted = setup.args.data_root or Path(dataset.get("data_root") or "")
             folder = wanted.expanduser().resolve()
