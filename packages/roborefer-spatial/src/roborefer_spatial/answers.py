@@ -175,8 +175,8 @@ def _failure(reason: str, form: str = "") -> Parsed:
     return Parsed((), False, reason, form)
 
 
-# Patterns. Each starts at a literal bracket, key or tag and repeats no group that can match in two ways, so that
-# the time stays near linear for any text up to MAX_CHARS.
+# Patterns. Each starts at a literal bracket, key or tag and repeats no group that can match in two ways, so
+# that the time stays near linear for any text up to MAX_CHARS.
 _N = r"([-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?\s?%?)"
 _SEP = r"\s*[,;]\s*"
 _Q = r"[\"']?"
