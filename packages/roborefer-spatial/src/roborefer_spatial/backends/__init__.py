@@ -26,6 +26,9 @@ MODULES: dict[str, str] = {
 }
 """Backend name on the command line -> module in this folder."""
 
+PER_PROCESS = frozenset({"host", "transformers"})
+"""Backends of which each process of `accelerate launch` loads its own and answers its share."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -47,20 +50,18 @@ class Request:
 
 
 class Unavailable(RuntimeError):
-    """The backend as a whole cannot answer (no server, no memory): the run stops instead of trying every sample."""
+    """The backend as a whole cannot answer, such as without its server: the run stops."""
 
 
 class Backend(Protocol):
     """Answers questions in batches."""
 
-    per_process: bool
-    """True where every process of `accelerate launch` holds its own model and takes its own share of the samples."""
-
-    def answer(self, requests: Sequence[Request]) -> list[str]:
+    def answer(self, requests: Sequence[Request]) -> Sequence[str | Exception]:
         """Return one answer text per request, in order, decoded greedily and without the prompt.
 
-        Raise any exception where a request cannot be answered: the caller then asks one by one, so that only
-        the request at fault is recorded as an error. Raise `Unavailable` where going on makes no sense.
+        A request that cannot be answered has its exception in that place. A backend that cannot tell which
+        request failed raises: the caller then asks one by one, so that only the request at fault is recorded.
+        Raise `Unavailable` where going on makes no sense.
         """
         ...
 
