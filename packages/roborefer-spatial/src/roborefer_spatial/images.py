@@ -1,8 +1,9 @@
-"""Images of the tasks and their coordinates: reading, overlay, side-by-side image, and the maps between frames.
+"""Images of the tasks and their coordinates: reading, overlay, side-by-side image, maps between frames.
 
 Pixels are (column, row), columns to the right and rows downwards. A normalised coordinate is a fraction of
-width and height; the centre of pixel (col, row) is ((col + 0.5) / w, (row + 0.5) / h), and the pixel of (x, y)
-is (floor(x w), floor(y h)), which is what RoboRefer's scoring uses. Coordinates change frame in this module only.
+width and height; the centre of pixel (col, row) is ((col + 0.5) / w, (row + 0.5) / h), and the pixel of
+(x, y) is (floor(x w), floor(y h)), which is what RoboRefer's scoring uses. Coordinates change frame in this
+module only.
 
 Arrays: images (h, w, 3) uint8 RGB; masks (h, w) bool.
 """
@@ -83,12 +84,12 @@ class ConcatMap:
         return (self.left_wh[0] + x * self.right_wh[0]) / width, y * self.right_wh[1] / height
 
     def full_to_right(self, x: float, y: float) -> tuple[float, float]:
-        """Take a point of the whole image's frame to B's; outside of [0, 1) it is not on B. Nothing clamps."""
+        """Take a point of the whole image's frame to B's, unclamped: outside of [0, 1) is not on B."""
         width, height = self.size_wh
         return (x * width - self.left_wh[0]) / self.right_wh[0], y * height / self.right_wh[1]
 
     def right_pixel(self, x: float, y: float) -> tuple[int, int] | None:
-        """Return B's pixel (col, row) under a point of the whole image, or None: left half, padding, outside."""
+        """Return B's pixel (col, row) under a point of the whole image, or None (left, padding, outside)."""
         pixel = pixel_of(x, y, self.size_wh)
         if pixel is None:
             return None

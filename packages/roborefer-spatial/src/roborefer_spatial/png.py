@@ -35,7 +35,7 @@ def encode_png(image: NDArray[np.uint8]) -> bytes:
     filtered[0, 1:] = rows[0]  # the row above the first one counts as zero
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])  # modulo 256, as the filter is defined
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    data = isal_zlib.compress(memoryview(filtered).cast("B"), _LEVEL)
+    data = isal_zlib.compress(filtered.data, _LEVEL)
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
 
 

@@ -78,8 +78,8 @@ def cast(solid: Solid, origin: tuple[float, float, float], rays: Array) -> tuple
 
     Returns
     -------
-    depth (h, w) in metres (infinite where missed), outward unit normal (h, w, 3) and hit point (h, w, 3), both in
-    the solid's own turned frame, in metres.
+    depth (h, w) in metres (infinite where missed), outward unit normal (h, w, 3) and hit point (h, w, 3) in
+    metres; normal and point are in the solid's own turned frame.
     """
     turn = _turn(solid.yaw).astype(np.float32)
     start = (np.subtract(origin, solid.center) @ turn).astype(np.float32)

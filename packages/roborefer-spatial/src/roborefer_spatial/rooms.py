@@ -14,7 +14,7 @@ from roborefer_spatial.raycast import Array, Camera, Solid, Window, cast
 Rgb = tuple[float, float, float]
 _WOOD: tuple[Rgb, ...] = ((0.55, 0.36, 0.20), (0.68, 0.49, 0.30), (0.40, 0.26, 0.16), (0.80, 0.66, 0.48))
 _WALLS: tuple[Rgb, ...] = ((0.90, 0.88, 0.82), (0.80, 0.86, 0.88), (0.88, 0.82, 0.78), (0.82, 0.87, 0.80))
-_LIGHT = np.float32([0.35, -0.25, 0.9])
+_LIGHT = (0.35, -0.25, 0.9)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Room:
 
 @dataclass(frozen=True)
 class Layer:
-    """One thing in one camera: window of the image, depth and colour there, and its shade on the whole floor."""
+    """One thing in one camera: its window, depth and colour in it, its shade on the whole floor."""
 
     window: Window | None
     depth: Array
@@ -56,11 +56,13 @@ class Shot:
     layers: list[Layer]
 
     def compose(self, without: int | None = None) -> tuple[Array, NDArray[np.int16]]:
-        """Return colour (h, w, 3) in 0..1 and the number of the thing that each pixel shows (-1: the room)."""
+        """Return colour (h, w, 3) in 0..1 and the number of the thing that each pixel shows (-1: the room).
+
+        A thing that is left out still shades the floor, as inpainting leaves shadows where they are.
+        """
         rgb = self.room.copy()
-        for index, layer in enumerate(self.layers):
-            if index != without:
-                rgb *= layer.shade[..., None]
+        for layer in self.layers:
+            rgb *= layer.shade[..., None]
         depth = np.full(rgb.shape[:2], np.inf, np.float32)
         shown = np.full(rgb.shape[:2], -1, np.int16)
         for index, layer in enumerate(self.layers):
@@ -111,21 +113,21 @@ def _layer(thing: Thing, camera: Camera, rays: Array, floor: Array) -> Layer:
 def _shaded(solid: Solid, normal: Array, point: Array) -> Array:
     """Return a solid's colour: Lambert's law for one light, ambient light, and wood grain."""
     cos, sin = np.cos(solid.yaw), np.sin(solid.yaw)
-    light = np.float32([cos * _LIGHT[0] + sin * _LIGHT[1], cos * _LIGHT[1] - sin * _LIGHT[0], _LIGHT[2]])
+    light = _f32((cos * _LIGHT[0] + sin * _LIGHT[1], cos * _LIGHT[1] - sin * _LIGHT[0], _LIGHT[2]))
     lit = 0.55 + 0.45 * np.clip(normal @ (light / np.linalg.norm(light)), -0.6, 1)
     if solid.grain:
         x, y, z = point[..., 0], point[..., 1], point[..., 2]
         lit = lit * (1 + solid.grain * np.sin(60 * x + 9 * np.sin(4 * y + 5 * z)) * np.cos(23 * z + 31 * y))
-    return np.clip(lit[..., None] * np.float32(solid.rgb), 0, 1).astype(np.float32)
+    return np.clip(lit[..., None] * _f32(solid.rgb), 0, 1).astype(np.float32)
 
 
 def _shell(room: Room, origin: tuple[float, float, float], rays: Array) -> tuple[Array, Array]:
-    """Render floor, ceiling and walls; return colour (h, w, 3) and floor points (h, w, 2), NaN off the floor."""
+    """Render floor, ceiling and walls: colour (h, w, 3), floor points (h, w, 2), NaN off the floor."""
     size = np.asarray(room.size, np.float32)
     with np.errstate(divide="ignore"):
-        exits = (np.where(rays > 0, size, 0) - np.float32(origin)) / rays
+        exits = (np.where(rays > 0, size, 0) - _f32(origin)) / rays
     axis = exits.argmin(axis=-1)
-    point = np.float32(origin) + exits.min(axis=-1)[..., None] * rays
+    point = _f32(origin) + exits.min(axis=-1)[..., None] * rays
     x, y, z = point[..., 0], point[..., 1], point[..., 2]
     rgb = np.empty_like(rays)
     up = axis == 2
@@ -138,17 +140,21 @@ def _shell(room: Room, origin: tuple[float, float, float], rays: Array) -> tuple
         along, height = (y if across == 0 else x)[wall], z[wall]
         # lighter towards the ceiling, and every wall a little different, so that corners can be seen
         tone = 0.80 + 0.05 * (number % 2) - 0.05 * across + 0.05 * height
-        colour = tone[:, None] * np.float32(room.wall)
+        colour = tone[:, None] * _f32(room.wall)
         colour[height < 0.09] = 0.93
         for panel_wall, start, stop, low, high, panel in room.panels:
             if panel_wall == number:
                 inside = (along > start) & (along < stop) & (height > low) & (height < high)
                 edge = inside & ((along < start + 0.05) | (along > stop - 0.05) | (height > high - 0.05))
                 colour[inside] = panel
-                colour[edge] = 0.55 * np.float32(panel)
+                colour[edge] = 0.55 * _f32(panel)
         rgb[wall] = colour
     ground = np.where(floor[..., None], point[..., :2], np.nan).astype(np.float32)
     return np.clip(rgb, 0, 1).astype(np.float32), ground
+
+
+def _f32(values: tuple[float, ...]) -> Array:
+    return np.asarray(values, dtype=np.float32)
 
 
 def _planks(rgb: Rgb, x: Array, y: Array) -> Array:
@@ -158,10 +164,10 @@ def _planks(rgb: Rgb, x: Array, y: Array) -> Array:
     tone = 0.88 + 0.16 * np.modf(np.abs(np.sin(12.9898 * row + 78.233 * column) * 43758.5))[0]
     tone = tone + 0.03 * np.sin(70 * y + 5 * np.sin(3 * x + row))
     seam = (np.modf(y / 0.14)[0] < 0.05) | (np.modf(np.abs(x + 0.47 * row) / 1.1)[0] < 0.008)
-    return (np.where(seam, 0.6, tone)[:, None] * np.float32(rgb)).astype(np.float32)
+    return (np.where(seam, 0.6, tone)[:, None] * _f32(rgb)).astype(np.float32)
 
 
-# --- furniture ------------------------------------------------------------------------------------------------
+# --- furniture ---
 
 Part = tuple[str, tuple[float, float, float], tuple[float, float, float], Rgb, float]
 

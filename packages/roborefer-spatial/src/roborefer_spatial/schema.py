@@ -45,7 +45,7 @@ class Sample:
     conversations
         [{"from": "human", "value": prompt}, {"from": "gpt", "value": answer}]; no `<image>` tokens.
     mask_path, mask_dilated_path
-        The object's mask in the frame of `query_original`, as given and dilated (None where the tree has none).
+        The object's mask in the frame of `query_original`, as given and dilated; None where there is none.
     gt_mask
         Which of the two the answer was drawn from: "raw" or "dilated".
     query_size
@@ -109,7 +109,7 @@ class Sample:
         return self.concat.size_wh if self.concat else self.query_size
 
     def to_row(self, *, image_as_list: bool = True) -> dict[str, Any]:
-        """Return the JSON row. With `image_as_list` false a single image is a string, as the notes have it."""
+        """Return the JSON row. Without `image_as_list` a single image is a string, as in the notes."""
         row: dict[str, Any] = {
             "id": self.id,
             "task": self.task,
@@ -218,11 +218,9 @@ class _Reader:
 
     def conversations(self) -> list[dict[str, str]]:
         value = self.row.get("conversations")
-        turns = (
-            isinstance(value, list) and len(value) == 2 and all(isinstance(turn, Mapping) for turn in value)
-        )
         if not (
-            turns
+            isinstance(value, list)
+            and all(isinstance(turn, Mapping) for turn in value)
             and [turn.get("from") for turn in value] == ["human", "gpt"]
             and all(isinstance(turn.get("value"), str) and turn["value"] for turn in value)
         ):
