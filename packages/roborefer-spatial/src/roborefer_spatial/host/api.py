@@ -37,7 +37,8 @@ def import_host(name: str) -> Any:
         return importlib.import_module(name)
     except (ImportError, SyntaxError) as error:
         raise ImportError(
-            f"RoboRefer's {name} cannot be imported: {type(error).__name__}: {error}. `roborefer-spatial doctor` says "
+            f"RoboRefer's {name} cannot be imported: {type(error).__name__}: {error}. `roborefer-spatial "
+            "doctor` says "
             "what is missing; `python -m roborefer_spatial.launch` repairs what it can before the import"
         ) from error
 

@@ -62,6 +62,7 @@ def check_opening(prompt: str, images: int, *, with_depth: bool = False) -> None
     found = prompt.count(IMAGE_TOKEN)
     if not prompt.startswith(prefix) or _MEDIA.search(prompt[len(prefix) :]):
         raise AssertionError(
-            f"a prompt of {images} image(s) must begin with exactly {prefix!r}, and has {found} {IMAGE_TOKEN} "
+            f"a prompt of {images} image(s) must begin with exactly {prefix!r}, and has {found} "
+            f"{IMAGE_TOKEN} "
             f"token(s): {prompt!r}"
         )

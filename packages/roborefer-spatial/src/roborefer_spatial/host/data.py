@@ -7,23 +7,22 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image
 from torch.utils.data import Dataset
 
 from roborefer_spatial.host.api import HostFunctions, host_functions
 from roborefer_spatial.host.conversation import check_opening, opened_conversation
+from roborefer_spatial.host.pictures import open_depth, open_rgb
 from roborefer_spatial.host.rows import Row, read_rows
 from roborefer_spatial.host.sampler import warn_of_dropped_rows
 
 logger = logging.getLogger(__name__)
 
 MODES = ("resize", "pad", "dynamic", "dynamic_s2")
-_DECODE = threading.Lock()
 
 
 class LazySupervisedSpatialDataset(Dataset):
@@ -52,6 +51,8 @@ class LazySupervisedSpatialDataset(Dataset):
     global_batch_size : int or None
         Rows that one optimizer step takes (world x batch x accumulation), passed by the host's registry; used
         to warn of rows that its sampler drops.
+    warn_dropped : bool
+        Whether to; False where another sampler takes every row.
 
     Raises
     ------
@@ -71,16 +72,23 @@ class LazySupervisedSpatialDataset(Dataset):
         *,
         depth_path: str | os.PathLike[str] | None = None,
         global_batch_size: int | None = None,
+        warn_dropped: bool = True,
     ) -> None:
         super().__init__()
         if tokenizer is None or data_args is None:
-            raise ValueError("LazySupervisedSpatialDataset needs tokenizer and data_args, as the host passes them")
+            raise ValueError(
+                "LazySupervisedSpatialDataset needs tokenizer and data_args, as the host passes them"
+            )
         if data_args.image_aspect_ratio not in MODES:
-            raise ValueError(f"image_aspect_ratio must be one of {', '.join(MODES)}, got {data_args.image_aspect_ratio!r}")
+            raise ValueError(
+                f"image_aspect_ratio must be one of {', '.join(MODES)}, got {data_args.image_aspect_ratio!r}"
+            )
         if depth_path is None and training_args is not None:
             depth_path = getattr(data_args, "depth_path", None)
         self.data_path = Path(data_path)
-        self.image_folder = Path(image_folder) if image_folder is not None else self.data_path.resolve().parent
+        self.image_folder = (
+            Path(image_folder) if image_folder is not None else self.data_path.resolve().parent
+        )
         self.depth_folder = Path(depth_path) if depth_path is not None else None
         self.tokenizer = tokenizer
         self.data_args = data_args
@@ -88,11 +96,12 @@ class LazySupervisedSpatialDataset(Dataset):
         self.list_data_dict: list[Row] = read_rows(self.data_path)
         if self.enable_depth and "depth" not in tokenizer.media_token_ids:
             raise ValueError(
-                f"{self.data_path}: depth_path is {self.depth_folder}, but the tokenizer has no <depth> token: "
+                f"{self.data_path}: depth_path is {self.depth_folder}, but the tokenizer has no <depth> "
+                "token: "
                 "train with --enable_depth True, or leave depth_path out"
             )
         check_opening(self._turns(0)[0]["value"], len(self._images(0)), with_depth=self.enable_depth)
-        if global_batch_size is not None:
+        if warn_dropped and global_batch_size is not None:
             warn_of_dropped_rows(len(self), global_batch_size, str(self.data_path))
         logger.info("%s: %d rows, image mode %s", self.data_path, len(self), data_args.image_aspect_ratio)
 
@@ -116,12 +125,12 @@ class LazySupervisedSpatialDataset(Dataset):
         return [_words(row) if "image" in row else -_words(row) for row in self.list_data_dict]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return `input_ids` (T,), `labels` (T,), `image` (N, 3, H, W) and, by mode, `depth`, `block_sizes`."""
+        """Return `input_ids` (T,), `labels` (T,), `image` (N, 3, H, W); by mode `depth`, `block_sizes`."""
         turns, paths = self._turns(index), self._images(index)
         where = f"{self.data_path}, row {index}"
         extra: dict[str, Any] = {"image": None}
         if paths:
-            images = [_opened(path, f"{where}, image") for path in paths]
+            images = [open_rgb(path, f"{where}, image") for path in paths]
             extra = self._processed(turns, images, "image")
             if self.enable_depth:
                 extra |= self._processed(turns, self._depths(index, images, where), "depth")
@@ -142,23 +151,16 @@ class LazySupervisedSpatialDataset(Dataset):
         assert self.depth_folder is not None
         names = self.list_data_dict[index].get("depth")
         if names is None:
-            raise ValueError(f"{where}: no `depth`, but depth_path is {self.depth_folder}; every row needs one")
-        depths = []
-        for name, image in zip(names, images, strict=True):
-            path = self.depth_folder / name
-            depth = _opened(path, f"{where}, depth", convert=False)
-            if depth.mode != "RGB":
-                raise ValueError(
-                    f"{where}, depth: {path} has mode {depth.mode}; RoboRefer takes 3-channel 8-bit depth images "
-                    "(scale to 0..255 and repeat the channel)"
-                )
-            if depth.size != image.size:
-                raise ValueError(f"{where}, depth: {path} is {depth.size} (width, height), its image is {image.size}")
-            depths.append(depth)
-        return depths
+            raise ValueError(
+                f"{where}: no `depth`, but depth_path is {self.depth_folder}; every row needs one"
+            )
+        return [
+            open_depth(self.depth_folder / name, image.size, f"{where}, depth")
+            for name, image in zip(names, images, strict=True)
+        ]
 
     def _processed(self, turns: list[dict[str, str]], images: list[Image.Image], kind: str) -> dict[str, Any]:
-        """Turn images into the checkpoint's tensors; in `dynamic` mode also repeat the tokens tile by tile."""
+        """Turn images into tensors; in `dynamic` mode also repeat the prompt's tokens tile by tile."""
         mode = self.data_args.image_aspect_ratio
         if mode == "dynamic":
             tensors, turns[0]["value"] = self.host.dynamic[kind](images, turns[0]["value"], self.data_args)
@@ -183,32 +185,21 @@ class LazySupervisedSpatialDataset(Dataset):
         tokens, limit = self._total_tokens(sample), self.tokenizer.model_max_length
         if tokens > limit:
             raise ValueError(
-                f"{where}: {tokens} tokens with its images, over model_max_length {limit}; the host would cut the "
+                f"{where}: {tokens} tokens with its images, over model_max_length {limit}; the host "
+                "would cut the "
                 "answer off. Raise --model_max_length or choose image_aspect_ratio resize"
             )
 
     def _total_tokens(self, sample: dict[str, Any]) -> int:
-        """Count the sequence the model will see: each media token becomes an image's tokens and a line break."""
+        """Count what the model will see: a media token becomes an image's tokens and a line break."""
         total = len(sample["input_ids"])
         per_image = getattr(self.data_args, "num_image_tokens", None)
         if per_image is None or self.data_args.image_aspect_ratio == "dynamic_s2":
             return total
-        return total + per_image * sum(len(sample[kind]) for kind in ("image", "depth") if sample.get(kind) is not None)
+        return total + per_image * sum(
+            len(sample[kind]) for kind in ("image", "depth") if sample.get(kind) is not None
+        )
 
 
 def _words(row: Row) -> int:
     return sum(len(turn["value"].split()) for turn in row["conversations"])
-
-
-def _opened(path: Path, where: str, *, convert: bool = True) -> Image.Image:
-    """Decode an image file whole; a truncated one is an error, although the host asks Pillow to let it pass."""
-    with _DECODE:
-        tolerant, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
-        try:
-            with Image.open(path) as image:
-                image.load()
-                return image.convert("RGB") if convert else image.copy()
-        except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{where}: cannot read {path} ({error})") from error
-        finally:
-            ImageFile.LOAD_TRUNCATED_IMAGES = tolerant

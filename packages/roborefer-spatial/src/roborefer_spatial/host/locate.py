@@ -40,7 +40,9 @@ class Host:
         """Return the text of a host file; FileNotFoundError names the checkout."""
         path = self.file(relative)
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: {self.root} ({self.origin}) is not a whole RoboRefer checkout")
+            raise FileNotFoundError(
+                f"{path} is missing: {self.root} ({self.origin}) is not a whole RoboRefer checkout"
+            )
         return path.read_text(encoding="utf-8")
 
     def commit(self) -> str | None:
@@ -76,14 +78,18 @@ def find_host(root: str | os.PathLike[str] | None = None) -> Host:
         return _checked(Host(Path(value).resolve(), ROOT_ENV))
     spec = importlib.util.find_spec("llava")
     if spec is None or not spec.submodule_search_locations:
-        raise ValueError(f"RoboRefer is not here: {ROOT_ENV} is not set and no package llava is installed; {clone_hint()}")
+        raise ValueError(
+            f"RoboRefer is not here: {ROOT_ENV} is not set and no package llava is installed; {clone_hint()}"
+        )
     return _checked(Host(Path(next(iter(spec.submodule_search_locations))).resolve().parent, "Python path"))
 
 
 def _checked(host: Host) -> Host:
     path = host.file(str(_DATASET_FILE))
     if not path.is_file():
-        raise ValueError(f"{host.root} ({host.origin}) holds no {_DATASET_FILE}: not a RoboRefer checkout; {clone_hint()}")
+        raise ValueError(
+            f"{host.root} ({host.origin}) holds no {_DATASET_FILE}: not a RoboRefer checkout; {clone_hint()}"
+        )
     if _DATASET_CLASS not in path.read_text(encoding="utf-8"):
         raise ValueError(
             f"{host.root} ({host.origin}) is another project's llava ({_DATASET_FILE} has no "
@@ -104,7 +110,9 @@ def put_on_path(host: Host) -> None:
     if loaded is not None and getattr(loaded, "__file__", None):
         found = Path(str(loaded.__file__)).resolve().parent.parent
         if found != host.root:
-            raise ValueError(f"llava is already imported from {found}, wanted {host.root}: start a fresh process")
+            raise ValueError(
+                f"llava is already imported from {found}, wanted {host.root}: start a fresh process"
+            )
         return
     if str(host.root) not in sys.path:
         sys.path.insert(0, str(host.root))

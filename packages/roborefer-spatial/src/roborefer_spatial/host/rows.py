@@ -18,7 +18,8 @@ def read_rows(path: str | os.PathLike[str]) -> list[Row]:
     Parameters
     ----------
     path : path
-        A JSON array of rows, or JSONL (one row a line, blank lines allowed); told apart by the first character.
+        A JSON array of rows, or JSONL (one row a line, blank lines allowed); told apart by the first
+        character.
 
     Returns
     -------
@@ -32,7 +33,9 @@ def read_rows(path: str | os.PathLike[str]) -> list[Row]:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"{path}: no such training file; `roborefer-spatial build` writes t1_train_multi.json and its kin")
+        raise ValueError(
+            f"{path}: no such training file; `roborefer-spatial build` writes t1_train_multi.json and its kin"
+        )
     rows = [_checked(row, f"{path}, {where}") for where, row in _parsed(path)]
     if not rows:
         raise ValueError(f"{path}: no rows in this training file")
@@ -48,7 +51,7 @@ def _parsed(path: Path) -> Iterator[tuple[str, Any]]:
             raise ValueError(f"{path}: not valid JSON ({error})") from error
         yield from ((f"row {index}", row) for index, row in enumerate(rows))
         return
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: JSON strings may hold U+2028
         if not line.strip():
             continue
         try:
@@ -62,7 +65,9 @@ def _checked(row: Any, where: str) -> Row:
         raise ValueError(f"{where}: a row must be an object, got {type(row).__name__}")
     turns = row.get("conversations")
     if not isinstance(turns, list) or len(turns) < 2 or len(turns) % 2:
-        raise ValueError(f"{where}, conversations: must be a list of human/gpt turns in pairs, got {_shown(turns)}")
+        raise ValueError(
+            f"{where}, conversations: must be a list of human/gpt turns in pairs, got {_shown(turns)}"
+        )
     for index, turn in enumerate(turns):
         _check_turn(turn, SENDERS[index % 2], f"{where}, conversations[{index}]")
     checked = dict(row)
@@ -73,7 +78,8 @@ def _checked(row: Any, where: str) -> Row:
             checked.pop(key, None)
     if "depth" in checked and len(checked["depth"]) != len(checked.get("image", [])):
         raise ValueError(
-            f"{where}, depth: {len(checked['depth'])} depth file(s) for {len(checked.get('image', []))} image(s)"
+            f"{where}, depth: {len(checked['depth'])} depth file(s) for {len(checked.get('image', []))} "
+            "image(s)"
         )
     return checked
 

@@ -21,8 +21,10 @@ def warn_of_dropped_rows(rows: int, global_batch_size: int, name: str) -> None:
     used = rows_used(rows, global_batch_size)
     if used == 0:
         logger.warning(
-            "%s: RoboRefer's sampler drops ALL %d row(s), because a global batch takes %d: nothing of this set is "
-            "trained on. Lower --per_device_train_batch_size or --gradient_accumulation_steps, or use fewer GPUs",
+            "%s: RoboRefer's sampler drops ALL %d row(s), because a global batch takes %d: nothing of "
+            "this set is "
+            "trained on. Lower --per_device_train_batch_size or --gradient_accumulation_steps, or use "
+            "fewer GPUs",
             name, rows, global_batch_size,
         )  # fmt: skip
     elif used < rows:
