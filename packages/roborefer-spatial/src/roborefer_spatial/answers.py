@@ -198,7 +198,7 @@ _BARE = re.compile(rf"{_N}(?:{_SEP}|\s+){_N}\.?")
 _GROUP = re.compile(rf"[(\[]\s*{_N}((?:{_SEP}[-+]?\.?\d[\d.eE+\-]*\s?%?){{0,64}})\s*[)\]]")
 _OPEN_END = re.compile(r"[(\[{]\s*(?:[\"'\w]*\s*:)?\s*[-+\d.,;%\s\[(]*$")
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.I | re.S)
-_THINK = re.compile(r"<think>.*?</think>", re.I | re.S)
+_THINK = re.compile(r"<(/?)think>", re.I)
 _NOT_VISIBLE = re.compile(
     r"\bnot[\s_\-]*(?:(?:clearly|currently|directly|be|at all)\s)?visible|(?<!not )\binvisible\b"
     r"|\bno longer visible\b|n['’]t (?:be )?visible\b"
@@ -227,8 +227,13 @@ def _final_answer(text: str) -> str | None:
     answers = _ANSWER.findall(text)
     if answers:
         return str(answers[-1]).strip()
-    text = _THINK.sub(" ", text)
-    return None if re.search(r"<think>", text, re.I) else text.strip()
+    tags = list(_THINK.finditer(text))
+    if not tags:
+        return text
+    if not tags[-1][1]:
+        return None
+    before = "" if tags[0][1] else text[: tags[0].start()]
+    return (before + " " + text[tags[-1].end() :]).strip()
 
 
 def _plain(pattern: re.Pattern[str]) -> Callable[[str, str], list[tuple[str, str]]]:
