@@ -1,28 +1,63 @@
-"""The console script `roborefer-spatial`."""
+"""The console script `roborefer-spatial`: a table of commands, each a module with add_arguments and run."""
 
 from __future__ import annotations
 
 import argparse
-import os
+import importlib
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from roborefer_spatial import __version__
 
 
+class Command(NamedTuple):
+    """A subcommand: name, module (relative to the package), what it does, and an example of its options."""
+
+    name: str
+    module: str
+    help: str
+    example: str
+
+
+COMMANDS = (
+    Command(
+        "synthetic", ".synthetic", "render indoor scenes in the x3 layout", "--out x3 --scenes 4 --seed 1"
+    ),
+    Command(
+        "build", ".build", "build the task sets of an x3 tree", "--data_root x3 --out_dir tasks --workers 8"
+    ),
+)
+"""Modules listed here import neither torch nor a host until their `run` is called."""
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(prog="roborefer-spatial", description="Tools of the RoboRefer plugin.")
+    parser = argparse.ArgumentParser(prog="roborefer-spatial", description="x3 spatial tasks for RoboRefer.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("doctor", help="print versions and where the host is")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        module = importlib.import_module(command.module, __package__)
+        sub = commands.add_parser(
+            command.name,
+            help=command.help,
+            description=f"{command.help[0].upper()}{command.help[1:]}.",
+            epilog=f"example: roborefer-spatial {command.name} {command.example}",
+        )
+        module.add_arguments(sub)
+        sub.set_defaults(run=module.run)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit status."""
-    build_parser().parse_args(argv)
-    root = os.environ.get("ROBOREFER_ROOT")
-    print(f"roborefer-spatial {__version__}, Python {sys.version.split()[0]}")
-    print(f"RoboRefer: {root}" if root else "RoboRefer: ROBOREFER_ROOT is not set; point it at your checkout")
-    return 0 if root and os.path.isdir(root) else 1  # noqa: PTH112
+    """Run the command line; return its exit status: 0, 1 for an error (on stderr), 2 for wrong usage."""
+    args = build_parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except (ValueError, OSError) as error:
+        print(f"roborefer-spatial {args.command}: error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
