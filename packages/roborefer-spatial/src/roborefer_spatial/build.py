@@ -169,6 +169,10 @@ def _report(manifest: dict[str, Any], options: Options, echo: Callable[[str], No
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `roborefer-spatial build`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = (
+        "example:\n  roborefer-spatial build --data_root x3 --out_dir tasks --mode anchor --workers 8"
+    )
     add = parser.add_argument
     add(
         "--data_root",

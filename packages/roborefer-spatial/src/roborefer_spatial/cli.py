@@ -1,4 +1,4 @@
-"""The console script `roborefer-spatial`: a table of commands, each a module with add_arguments and run."""
+"""The console script `roborefer-spatial`: a table of commands."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from roborefer_spatial import __version__
 
 
 class Command(NamedTuple):
-    """A subcommand: name, module (relative to the package), what it does, and an example of its options."""
+    """A subcommand: its name, its module (relative to the package) and what it does.
+
+    The module has `add_arguments(parser)`, which also sets an epilog with an example, and `run(args) -> int`.
+    It imports neither torch nor a host until its `run` is called.
+    """
 
     name: str
     module: str
     help: str
-    example: str
 
 
 COMMANDS = (
-    Command(
-        "synthetic", ".synthetic", "render indoor scenes in the x3 layout", "--out x3 --scenes 4 --seed 1"
-    ),
-    Command(
-        "build", ".build", "build the task sets of an x3 tree", "--data_root x3 --out_dir tasks --workers 8"
-    ),
+    Command("synthetic", ".synthetic", "render indoor scenes in the x3 layout"),
+    Command("build", ".build", "build the task sets of an x3 tree"),
+    Command("predict", ".predict", "answer samples with a model"),
+    Command("score", ".evaluate", "score answers"),
 )
-"""Modules listed here import neither torch nor a host until their `run` is called."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -38,12 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         module = importlib.import_module(command.module, __package__)
-        sub = commands.add_parser(
-            command.name,
-            help=command.help,
-            description=f"{command.help[0].upper()}{command.help[1:]}.",
-            epilog=f"example: roborefer-spatial {command.name} {command.example}",
-        )
+        description = f"{command.help[0].upper()}{command.help[1:]}."
+        sub = commands.add_parser(command.name, help=command.help, description=description)
         module.add_arguments(sub)
         sub.set_defaults(run=module.run)
     return parser
@@ -57,7 +53,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"roborefer-spatial {args.command}: error: {error}", file=sys.stderr)
         return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -38,7 +38,7 @@ def correspondence_side_by_side(ref_point: str) -> str:
         A point of the object in A, formatted as an answer, in fractions of the whole image.
     """
     return (
-        "The image shows two views of the same scene side by side. In the left view one object is tinted red; "
+        "The image shows two views of the same scene side by side. In the left one an object is tinted red; "
         f"the point {ref_point} of the whole image lies on it. The right view shows the scene from another "
         "viewpoint, without any marking. Find the same object in the right view and point to it. "
         + _FORMAT.format(frame="the whole image, both views together")

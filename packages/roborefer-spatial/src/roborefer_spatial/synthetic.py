@@ -179,6 +179,8 @@ def _mask_png(mask: NDArray[np.bool_]) -> bytes:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `roborefer-spatial synthetic`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "example:\n  roborefer-spatial synthetic --out x3 --scenes 4 --seed 1"
     parser.add_argument("--out", type=Path, required=True, help="root of the new tree")
     parser.add_argument("--scenes", type=int, default=2, help="scenes in each split (default: %(default)s)")
     parser.add_argument("--objects", type=int, default=3, help="objects in each scene (default: %(default)s)")
