@@ -26,7 +26,6 @@ class Command(NamedTuple):
 COMMANDS = (
     Command("synthetic", ".synthetic", "render indoor scenes in the x3 layout"),
     Command("build", ".build", "build the task sets of an x3 tree"),
-    Command("predict", ".predict", "answer samples with a model"),
     Command("score", ".evaluate", "score answers"),
 )
 
