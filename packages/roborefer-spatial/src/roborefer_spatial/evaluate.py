@@ -91,7 +91,7 @@ _COLUMNS: tuple[tuple[str, str], ...] = (
     ("NV recall", "not_visible_recall"),
     ("NV F1", "not_visible_f1"),
     ("mean L2", "mean_l2_error"),
-    *((name.replace("success_0", "S@.").replace("success_", "S@."), name) for name in SUCCESS),
+    *((name.replace("success_0", "S@."), name) for name in SUCCESS),
 )
 
 
@@ -107,7 +107,9 @@ def table(sets: dict[str, Metrics]) -> str:
         if interval:
             rows.append(["", "", "", f"[{interval[0]:.3f}, {interval[1]:.3f}]"] + [""] * len(_COLUMNS))
     widths = [max(map(len, column)) for column in zip(header, *rows)]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in [header, *rows]]
+    lines = [
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths)).rstrip() for row in [header, *rows]
+    ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
