@@ -66,3 +66,9 @@ def check_opening(prompt: str, images: int, *, with_depth: bool = False) -> None
             f"{IMAGE_TOKEN} "
             f"token(s): {prompt!r}"
         )
+
+
+def media_opening(prompt: str) -> str:
+    """Return a prompt up to and with its last media token; empty without one."""
+    ends = [match.start() + len(match.group().rstrip("\n")) for match in _MEDIA.finditer(prompt)]
+    return prompt[: max(ends, default=0)]

@@ -10,19 +10,26 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
 from roborefer_spatial.host.api import HostFunctions, host_functions
-from roborefer_spatial.host.conversation import check_opening, opened_conversation
+from roborefer_spatial.host.conversation import (
+    Turn,
+    check_opening,
+    media_opening,
+    opened_conversation,
+)
+from roborefer_spatial.host.images import check_mode, processed
 from roborefer_spatial.host.pictures import open_depth, open_rgb
 from roborefer_spatial.host.rows import Row, read_rows
 from roborefer_spatial.host.sampler import warn_of_dropped_rows
 
 logger = logging.getLogger(__name__)
 
-MODES = ("resize", "pad", "dynamic", "dynamic_s2")
+IGNORE_INDEX = -100
+BLOCK_SIZES = {"image": "block_sizes", "depth": "depth_block_sizes"}
+"""Key of the block sizes in a sample, as the host's collator reads it."""
 
 
 class LazySupervisedSpatialDataset(Dataset):
@@ -79,10 +86,7 @@ class LazySupervisedSpatialDataset(Dataset):
             raise ValueError(
                 "LazySupervisedSpatialDataset needs tokenizer and data_args, as the host passes them"
             )
-        if data_args.image_aspect_ratio not in MODES:
-            raise ValueError(
-                f"image_aspect_ratio must be one of {', '.join(MODES)}, got {data_args.image_aspect_ratio!r}"
-            )
+        check_mode(data_args.image_aspect_ratio)
         if depth_path is None and training_args is not None:
             depth_path = getattr(data_args, "depth_path", None)
         self.data_path = Path(data_path)
@@ -97,10 +101,9 @@ class LazySupervisedSpatialDataset(Dataset):
         if self.enable_depth and "depth" not in tokenizer.media_token_ids:
             raise ValueError(
                 f"{self.data_path}: depth_path is {self.depth_folder}, but the tokenizer has no <depth> "
-                "token: "
-                "train with --enable_depth True, or leave depth_path out"
+                "token: train with --enable_depth True, or leave depth_path out"
             )
-        check_opening(self._turns(0)[0]["value"], len(self._images(0)), with_depth=self.enable_depth)
+        self._check_first_row()
         if warn_dropped and global_batch_size is not None:
             warn_of_dropped_rows(len(self), global_batch_size, str(self.data_path))
         logger.info("%s: %d rows, image mode %s", self.data_path, len(self), data_args.image_aspect_ratio)
@@ -126,6 +129,10 @@ class LazySupervisedSpatialDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Return `input_ids` (T,), `labels` (T,), `image` (N, 3, H, W); by mode `depth`, `block_sizes`."""
+        return self._encoded(index)[0]
+
+    def _encoded(self, index: int) -> tuple[dict[str, Any], str]:
+        """Return a sample, and its first turn as the tokenizer got it (tiled, in `dynamic` mode)."""
         turns, paths = self._turns(index), self._images(index)
         where = f"{self.data_path}, row {index}"
         extra: dict[str, Any] = {"image": None}
@@ -134,12 +141,33 @@ class LazySupervisedSpatialDataset(Dataset):
             extra = self._processed(turns, images, "image")
             if self.enable_depth:
                 extra |= self._processed(turns, self._depths(index, images, where), "depth")
+        prompt = turns[0]["value"]
         encoded = self.host.preprocess([turns], self.tokenizer, has_image=bool(paths))
         sample = {"input_ids": encoded["input_ids"][0], "labels": encoded["labels"][0], **extra}
         self._check_media(sample, where)
-        return sample
+        return sample, prompt
 
-    def _turns(self, index: int) -> list[dict[str, str]]:
+    def _check_first_row(self) -> None:
+        """Assert that the first prompt opens with its images' tokens, as text and as the tokenizer has it."""
+        images = len(self._images(0))
+        check_opening(self._turns(0)[0]["value"], images, with_depth=self.enable_depth and images > 0)
+        sample, prompt = self._encoded(0)
+        opening = media_opening(prompt)
+        wanted = self.tokenizer(opening, add_special_tokens=False).input_ids
+        ids = sample["input_ids"].tolist()
+        if not any(ids[start : start + len(wanted)] == wanted for start in range(len(ids))):
+            raise AssertionError(
+                f"{self.data_path}, row 0: the prompt must begin with {opening!r} ({images} image(s)), "
+                f"but the tokens say {self.tokenizer.decode(ids)!r}"
+            )
+        if not (sample["labels"] != IGNORE_INDEX).any():
+            raise AssertionError(
+                f"{self.data_path}, row 0: no token of the answer is trained on; the chat template does "
+                "not fit: "
+                f"{self.tokenizer.decode(ids)!r}"
+            )
+
+    def _turns(self, index: int) -> list[Turn]:
         row = self.list_data_dict[index]
         images = len(row.get("image", []))
         return opened_conversation(row["conversations"], images, with_depth=self.enable_depth and images > 0)
@@ -159,22 +187,16 @@ class LazySupervisedSpatialDataset(Dataset):
             for name, image in zip(names, images, strict=True)
         ]
 
-    def _processed(self, turns: list[dict[str, str]], images: list[Image.Image], kind: str) -> dict[str, Any]:
-        """Turn images into tensors; in `dynamic` mode also repeat the prompt's tokens tile by tile."""
-        mode = self.data_args.image_aspect_ratio
-        if mode == "dynamic":
-            tensors, turns[0]["value"] = self.host.dynamic[kind](images, turns[0]["value"], self.data_args)
-            return {kind: tensors}
-        if mode == "dynamic_s2":
-            tensors, blocks = self.host.dynamic_s2[kind](images, turns[0]["value"], self.data_args)
-            return {kind: tensors, "block_sizes" if kind == "image" else "depth_block_sizes": blocks}
-        return {kind: torch.stack([self.host.process[kind](image, self.data_args, None) for image in images])}
+    def _processed(self, turns: list[Turn], images: list[Image.Image], kind: str) -> dict[str, Any]:
+        prompt = turns[0]["value"]
+        tensors, turns[0]["value"], blocks = processed(self.host, images, prompt, self.data_args, kind)
+        return {kind: tensors} if blocks is None else {kind: tensors, BLOCK_SIZES[kind]: blocks}
 
     def _check_media(self, sample: dict[str, Any], where: str) -> None:
         """Compare media tokens with media tensors; the host's collator no longer does."""
         for kind in ("image", "depth") if self.enable_depth else ("image",):
             tensors = sample.get(kind)
-            blocks = sample.get("block_sizes" if kind == "image" else "depth_block_sizes")
+            blocks = sample.get(BLOCK_SIZES[kind])
             expected = 0 if tensors is None else len(tensors) if blocks is None else len(blocks)
             found = int((sample["input_ids"] == self.tokenizer.media_token_ids[kind]).sum())
             if found != expected:
@@ -186,8 +208,7 @@ class LazySupervisedSpatialDataset(Dataset):
         if tokens > limit:
             raise ValueError(
                 f"{where}: {tokens} tokens with its images, over model_max_length {limit}; the host "
-                "would cut the "
-                "answer off. Raise --model_max_length or choose image_aspect_ratio resize"
+                "would cut the answer off. Raise --model_max_length or choose image_aspect_ratio resize"
             )
 
     def _total_tokens(self, sample: dict[str, Any]) -> int:
