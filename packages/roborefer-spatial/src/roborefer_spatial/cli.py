@@ -27,6 +27,9 @@ COMMANDS = (
     Command("synthetic", ".synthetic", "render indoor scenes in the x3 layout"),
     Command("build", ".build", "build the task sets of an x3 tree"),
     Command("score", ".evaluate", "score answers"),
+    Command("check-data", ".check_data", "put one batch through RoboRefer's collator, without a model"),
+    Command("register", ".register", "write a dataset YAML for RoboRefer's own registry"),
+    Command("doctor", ".doctor", "say what is wrong with the RoboRefer checkout and what is done about it"),
 )
 
 

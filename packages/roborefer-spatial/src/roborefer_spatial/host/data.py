@@ -204,22 +204,23 @@ class LazySupervisedSpatialDataset(Dataset):
                     f"{where}: {found} {kind} token(s) for {expected} {kind}(s) in mode "
                     f"{self.data_args.image_aspect_ratio}"
                 )
-        tokens, limit = self._total_tokens(sample), self.tokenizer.model_max_length
-        if tokens > limit:
+        tokens, limit = self.total_tokens(sample), self.tokenizer.model_max_length
+        if tokens is not None and tokens > limit:
             raise ValueError(
                 f"{where}: {tokens} tokens with its images, over model_max_length {limit}; the host "
                 "would cut the answer off. Raise --model_max_length or choose image_aspect_ratio resize"
             )
 
-    def _total_tokens(self, sample: dict[str, Any]) -> int:
-        """Count what the model will see: a media token becomes an image's tokens and a line break."""
-        total = len(sample["input_ids"])
+    def total_tokens(self, sample: dict[str, Any]) -> int | None:
+        """Count what the model will see: a media token becomes an image's tokens and a line break.
+
+        None in `dynamic_s2` mode, where it depends on the model, and without `data_args.num_image_tokens`.
+        """
         per_image = getattr(self.data_args, "num_image_tokens", None)
         if per_image is None or self.data_args.image_aspect_ratio == "dynamic_s2":
-            return total
-        return total + per_image * sum(
-            len(sample[kind]) for kind in ("image", "depth") if sample.get(kind) is not None
-        )
+            return None
+        media = [sample[kind] for kind in ("image", "depth") if sample.get(kind) is not None]
+        return int(len(sample["input_ids"]) + per_image * sum(map(len, media)))
 
 
 def _words(row: Row) -> int:
