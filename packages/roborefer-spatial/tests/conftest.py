@@ -113,3 +113,59 @@ def make_sample(tmp_path) -> SampleMaker:
     folder = tmp_path / "samples"
     folder.mkdir()
     return SampleMaker(folder)
+
+
+class X3Tree:
+    """Writes views of an x3 tree; by default 24x18 noise with a square mask, and an inpainted picture."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, split="train", scene="s1", uid="1") -> Path:
+        path = self.root / split / scene / f"uid_{uid}"
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def view(
+        self,
+        number=1,
+        *,
+        split="train",
+        scene="s1",
+        uid="1",
+        frame=None,
+        size_wh=(24, 18),
+        mask=None,
+        visible=True,
+        without=(),
+        dilated_name="mask_dialated",
+    ) -> Path:
+        """Write one view and return the start of its file names; `mask` is (h, w) bool."""
+        width, height = size_wh
+        rng = np.random.default_rng([number, *map(ord, split + scene + uid)])
+        if mask is None:
+            mask = np.zeros((height, width), dtype=bool)
+            mask[height // 3 : height // 2, width // 4 : width // 2] = visible
+        dilated = np.asarray(mask).copy()
+        for shift, axis in ((1, 0), (-1, 0), (1, 1), (-1, 1)):
+            dilated |= np.roll(mask, shift, axis)
+        original = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        inpainted = np.where(dilated[..., None], 128, original).astype(np.uint8)
+        stem = self.folder(split, scene, uid) / f"{number:02d}_{frame or f'{number:06d}'}"
+        files = {"original": original, "inpainted": inpainted, "mask": mask, dilated_name: dilated}
+        for kind, array in files.items():
+            if kind not in without:
+                values = array.astype(np.uint8) * 255 if array.dtype == bool else array
+                Image.fromarray(values).save(f"{stem}_{kind}.png")
+        return stem
+
+    def uid(self, *, views=3, hidden=(), **where) -> Path:
+        """Write an object with views 1..views, its mask empty in those `hidden`; return its folder."""
+        for number in range(1, views + 1):
+            stem = self.view(number, visible=number not in hidden, **where)
+        return stem.parent
+
+
+@pytest.fixture
+def x3_tree(tmp_path) -> X3Tree:
+    return X3Tree(tmp_path / "x3")

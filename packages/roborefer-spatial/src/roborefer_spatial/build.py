@@ -15,7 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from roborefer_spatial import __version__, prompts
-from roborefer_spatial.derived import CONCAT_FORMATS, FOLDERS
+from roborefer_spatial.derived import CONCAT_FORMATS, FOLDERS, MADE_NAME
 from roborefer_spatial.pairs import MODES
 from roborefer_spatial.samples import FAMILIES, Options, build_uid
 from roborefer_spatial.scenes import REASONS, UidFolder, scan
@@ -137,12 +137,8 @@ def _arguments(data_root: Path, options: Options, workers: int, scheduler: str |
 
 def _prune(out_dir: Path, used: set[Path]) -> int:
     """Delete images in the build's own folders that no sample uses; return how many."""
-    unused = [
-        path
-        for kind in FOLDERS
-        for path in (out_dir / kind).rglob("*")
-        if path.is_file() and path not in used
-    ]
+    made = (path for kind in FOLDERS for path in (out_dir / kind).rglob("*") if MADE_NAME.search(path.name))
+    unused = [path for path in made if path not in used]
     for path in unused:
         path.unlink()
     return len(unused)

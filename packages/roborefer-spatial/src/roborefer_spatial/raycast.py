@@ -105,8 +105,8 @@ def _turn(yaw: float) -> NDArray[np.float64]:
 
 def _box(start: Array, direction: Array, half: Array) -> tuple[Array, Array]:
     """Intersect with a box by slabs: the last entry before the first exit."""
-    near = (-np.sign(direction) * half - start) / direction
-    far = (np.sign(direction) * half - start) / direction
+    toward = np.copysign(half, direction)  # also for 0, whose quotients are then infinite, not 0 / 0
+    near, far = (-toward - start) / direction, (toward - start) / direction
     entry, axis = near.max(axis=-1), near.argmax(axis=-1)
     depth = np.where(entry <= far.min(axis=-1), entry, _FAR)
     normal = np.zeros_like(direction)

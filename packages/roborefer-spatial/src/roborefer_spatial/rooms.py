@@ -249,7 +249,7 @@ def _boxes(rgb: Rgb, wood: Rgb) -> list[Part]:
 
 
 _KINDS: dict[str, tuple[float, Callable[[Rgb, Rgb], list[Part]]]] = {
-    "table": (0.85, _table), "chair": (0.36, _chair), "sofa": (1.0, _sofa), "shelf": (0.5, _shelf),
+    "table": (0.85, _table), "chair": (0.36, _chair), "sofa": (1.05, _sofa), "shelf": (0.5, _shelf),
     "lamp": (0.3, _lamp), "plant": (0.36, _plant), "ball": (0.34, _ball), "bin": (0.28, _bin),
     "boxes": (0.42, _boxes),
 }  # fmt: skip

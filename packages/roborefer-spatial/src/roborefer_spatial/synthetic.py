@@ -104,7 +104,7 @@ def write_scenes(
 def _scene(
     rng: np.random.Generator, views: int, size_wh: tuple[int, int], objects: int
 ) -> tuple[Room, list[Camera], list[int]]:
-    """Return a room, cameras and objects; each object shows in two views, and one of them not in all."""
+    """Return a room, cameras, objects; each shows in two views (of two: in one), one of them not in all."""
     scale = min(1.0, _PROBE_WIDTH / size_wh[0])
     probe_wh = (max(round(size_wh[0] * scale), 1), max(round(size_wh[1] * scale), 1))
     for _ in range(_ATTEMPTS):
@@ -113,7 +113,7 @@ def _scene(
         probes = [Camera(c.position, c.target, c.focal_px * scale, probe_wh) for c in seats]
         shown = np.stack([shoot(room, probe).compose()[1] for probe in probes])
         share = np.stack([(shown == index).mean(axis=(1, 2)) for index in range(len(room.things))])
-        seen = (share > 0.004).sum(axis=1) >= 2
+        seen = (share > 0.004).sum(axis=1) >= min(2, views - 1)
         leaving = seen & (share == 0).any(axis=1)
         if seen.sum() >= objects and leaving.any():
             order = np.argsort(~leaving, kind="stable")
