@@ -26,6 +26,7 @@ class Command(NamedTuple):
 COMMANDS = (
     Command("synthetic", ".synthetic", "render indoor scenes in the x3 layout"),
     Command("build", ".build", "build the task sets of an x3 tree"),
+    Command("predict", ".predict", "answer samples with a model"),
     Command("score", ".evaluate", "score answers"),
     Command("check-data", ".check_data", "put one batch through RoboRefer's collator, without a model"),
     Command("register", ".register", "write a dataset YAML for RoboRefer's own registry"),
