@@ -16,6 +16,7 @@ from roborefer_spatial.host.checkpoints import is_finished, latest_checkpoint, s
 from roborefer_spatial.host.locate import find_host
 from roborefer_spatial.host.model_folder import open_model_folder
 from roborefer_spatial.host.options import flag_value
+from roborefer_spatial.host.repairs import check_names
 from roborefer_spatial.host.rows import read_rows
 from roborefer_spatial.host.sampler import rows_used
 from roborefer_spatial.running import run_logged
@@ -255,6 +256,7 @@ def make_plan(args: argparse.Namespace, extra: Sequence[str]) -> Plan | None:
         Saying what does not fit, before anything is started.
     """
     find_host()
+    check_names(name for name in args.without.split(",") if name)
     per_node = processes(args)
     world_size = per_node * args.nnodes
     if args.cpu and args.dtype != "fp32":
