@@ -214,7 +214,7 @@ def scale(tree: Path, uids: int, scratch: Path, workers: list[int], repeats: int
     for count in workers:
         speed_up = walls[1] / walls[count]
         print(
-            f"{count:3} workers: {walls[count]:7.2f} s, {uids / walls[count]:6.1f} per s, {speed_up:5.2f} times"
+            f"{count:3} workers:{walls[count]:7.2f} s, {uids / walls[count]:6.1f} /s, {speed_up:5.2f} times"
         )
     share = own[2] / own[1]
     print(

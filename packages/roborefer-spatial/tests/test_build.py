@@ -153,6 +153,9 @@ def test_prune_leaves_other_files_alone(build, tmp_path):
     other.touch()
     assert build("--prune")[1]["pruned"] == 0
     assert other.exists()
+    other.with_name(".01_f_marked_0123456789ab.png.0123456789ab.part").touch()  # what a killed build leaves
+    assert build("--prune")[1]["pruned"] == 1
+    assert list(other.parent.glob("*.p*")) == [other]
 
 
 def test_changed_pictures_are_not_taken_over(build, tree, tmp_path):

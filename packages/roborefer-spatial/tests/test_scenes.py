@@ -106,3 +106,10 @@ def test_many_leaks_are_counted():
     pairs = [(split, f"s{i}") for i in range(9) for split in ("train", "val")]
     with pytest.raises(ValueError, match=r"9 room\(s\) .*; and 4 more"):
         check_leakage(pairs)
+
+
+def test_names_of_samples_cannot_clash(x3_tree):
+    x3_tree.view(1, scene="a_uid1", uid="2")
+    x3_tree.view(1, scene="a", uid="1_uid2")
+    with pytest.raises(ValueError, match="two objects would have samples named 'a_uid1_uid2'"):
+        scan(x3_tree.root)

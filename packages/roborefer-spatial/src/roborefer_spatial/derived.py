@@ -24,7 +24,8 @@ from roborefer_spatial.views import View
 
 CONCAT_FORMATS = ("png", "jpg")
 FOLDERS = ("marked", "concat")
-MADE_NAME = re.compile(r"_(marked|concat)_[0-9a-f]{12}\.(png|jpg)$")
+MADE_NAME = re.compile(r"_(marked|concat)_[0-9a-f]{12}\.(png|jpg)(\.[0-9a-f]{12}\.part)?$")
+"""Images of a build, and what a killed build leaves of one (see `files.atomic_open`)."""
 _JPEG_QUALITY = 95
 _VERSION = 1  # raise it when the pixels of marked or side-by-side images change
 

@@ -1,7 +1,7 @@
 """PNG files of 8-bit RGB arrays, written fast.
 
 The tasks write several images for every object, and deflate is most of that time. Intel's igzip (package
-`isal`) compresses filtered photographs about as small as zlib's level 3 in a tenth of the time
+`isal`) compresses filtered photographs about as small as zlib's level 3 in an eighth of the time
 (benchmarks/bench_build.py measures it), so the container is written here: signature, IHDR, IDAT, IEND of the
 PNG specification (W3C, third edition, sections 5 and 11), and filter type 2 (Up) in every row.
 """

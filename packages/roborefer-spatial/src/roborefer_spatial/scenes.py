@@ -8,6 +8,7 @@ Only names are read here.
 
 from __future__ import annotations
 
+import collections
 import os
 import re
 from collections import defaultdict
@@ -110,6 +111,10 @@ def scan(root: Path) -> list[UidFolder]:
     if not uids:
         raise ValueError(f"{root}: no folder {{scene}}/uid_{{uid}} below {', '.join(present)}")
     check_leakage((uid.split, uid.scene) for uid in uids)
+    names = collections.Counter(f"{uid.scene}_uid{uid.uid}" for uid in uids)
+    if len(names) < len(uids):
+        name = names.most_common(1)[0][0]
+        raise ValueError(f"two objects would have samples named {name!r} (scene, _uid, uid): rename a folder")
     return uids
 
 

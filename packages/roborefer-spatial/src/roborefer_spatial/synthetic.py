@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,7 +201,7 @@ def run(args: argparse.Namespace) -> int:
         size_wh=tuple(args.size),
         views=args.views,
         objects=args.objects,
-        progress=True,
+        progress=sys.stderr.isatty(),
     )
     print(
         f"{tree.root}: {tree.scenes} scenes, {tree.uids} objects, {tree.views} views, "
