@@ -20,9 +20,14 @@ CASES = [
     (inspection.resume_wants_flat_weights, "trainer", "def _get_train_sampler", "def _load_from_checkpoint"),
     (inspection.model_dtype_is_ignored, "utils", "dtype = ", "dtype = training_args.model_dtype or "),
     (inspection.packs_by_default, "model", "bool = True", "bool = False"),
-    (inspection.generation_lacks_processor, "architecture", " if self.", " x.image_processor = 1\n        if self."),
+    (
+        inspection.generation_lacks_processor,
+        "architecture",
+        "        if self.",
+        "        x.image_processor = 1\n        if self.",
+    ),
     (inspection.imports_s2wrapper, "vision", "from s2wrapper", "def late():\n    from s2wrapper"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("is_there", "file", "old", "new"), CASES)
