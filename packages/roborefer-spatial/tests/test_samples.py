@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from roborefer_spatial.answers import parse
 from roborefer_spatial.images import pixel_of, read_rgb
 from roborefer_spatial.masks import to_mask
@@ -88,18 +89,12 @@ def test_points_of_unequal_views_lie_on_the_object(x3_tree, made, concat_format)
     whole = read_rgb(Path(sample.image[0]))
     assert whole.shape == (18, 85, 3)
     assert sample.answer_size == (85, 18)
-    mask = np.asarray(to_mask(_open(sample.mask_dilated_path), "m"))
+    mask = np.asarray(to_mask(Image.open(sample.mask_dilated_path), "m"))
     col, row = sample.concat.right_pixel(*parse(sample.answer).points[0])
     assert mask[row, col]
     ref = pixel_of(*sample.ref_point, sample.answer_size)
     assert ref[0] < 24
     assert whole[ref[1], ref[0], 0] > 100  # 0.45 x 255 of red at least
-
-
-def _open(path):
-    from PIL import Image
-
-    return Image.open(path)
 
 
 @pytest.mark.parametrize("dilated", [True, False])
@@ -117,7 +112,25 @@ def test_every_answer_hits_the_mask_it_came_from(x3_tree, made, dilated):
         assert sample.gt_mask == ("dilated" if dilated else "raw")
         point = parse(sample.answer).points[0]
         pixel = sample.concat.right_pixel(*point) if sample.concat else pixel_of(*point, sample.query_size)
-        assert to_mask(_open(path), path)[pixel[1], pixel[0]]
+        assert to_mask(Image.open(path), path)[pixel[1], pixel[0]]
+
+
+def test_one_pixel_objects_in_4k_are_hit(x3_tree, made):
+    sizes = {1: (3840, 2160), 2: (4096, 2160), 3: (3837, 2161)}
+    rng = np.random.default_rng(1)
+    for number, (width, height) in sizes.items():
+        mask = np.zeros((height, width), dtype=bool)
+        mask[rng.integers(height), rng.integers(width)] = True
+        stem = x3_tree.folder() / f"{number:02d}_{number:06d}"
+        Image.new("RGB", (width, height), (90, 120, 150)).save(f"{stem}_original.png", compress_level=1)
+        Image.fromarray(mask).save(f"{stem}_mask.png")
+    sets, _ = made(use_dilated_mask=False, families=("t1",))
+    assert [len(samples) for samples in sets.values()] == [2, 2]
+    for sample in (*sets["t1_train_multi"], *sets["t1_train_concat"]):
+        point = parse(sample.answer).points[0]
+        pixel = sample.concat.right_pixel(*point) if sample.concat else pixel_of(*point, sample.query_size)
+        with Image.open(sample.mask_path) as mask:
+            assert mask.getpixel(pixel)
 
 
 def test_task_2b_asks_about_the_inpainted_picture(x3_tree, made):
