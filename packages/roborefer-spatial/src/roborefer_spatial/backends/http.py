@@ -43,9 +43,10 @@ class Options:
     api_key_env
         Environment variable with the key that is sent as bearer token; "openai" only.
     timeout_s
-        Seconds for one answer.
+        Seconds for one attempt at an answer.
     retries
-        Further attempts, with growing pauses, after a broken connection or status 429, 502, 503 or 504.
+        Further attempts, with growing pauses, after a broken connection, no answer in time, or status 429,
+        502, 503 or 504.
     concurrency
         Requests under way at once.
     """
@@ -136,11 +137,12 @@ class HttpBackend:
         url = self.options.url.rstrip("/") + path
         try:
             reply = self.session.post(url, json=body, timeout=self.options.timeout_s)
-        except requests.Timeout as error:
-            raise ValueError(f"{url}: no answer within {self.options.timeout_s:g} s") from error
         except requests.RequestException as error:
-            tries = self.options.retries + 1
-            raise Unavailable(f"{url}: cannot be reached after {tries} attempt(s): {error}") from error
+            tries = f"{self.options.retries + 1} attempt(s)"
+            if "Read timed out" in str(error):  # after retries it arrives as a ConnectionError
+                limit = f"{self.options.timeout_s:g} s"
+                raise ValueError(f"{url}: no answer within {limit} in {tries}; see --timeout_s") from error
+            raise Unavailable(f"{url}: cannot be reached after {tries}: {error}") from error
         if reply.status_code in (401, 403, 404):
             raise Unavailable(
                 f"{url}: status {reply.status_code}: {_excerpt(reply.text)}; check --url, --api and the key"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from roborefer_spatial.backends import Request, Unavailable
+from roborefer_spatial.backends import Request, Unavailable, torchvision_cpu
 from roborefer_spatial.images import read_rgb
 
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
@@ -61,6 +61,7 @@ class TransformersBackend:
     """Greedy answers of one model, through its own chat template."""
 
     def __init__(self, options: Options) -> None:
+        torchvision_cpu.make_importable()
         import torch
         from accelerate import PartialState
         from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -89,7 +90,12 @@ class TransformersBackend:
         inputs = self.inputs(requests).to(self.device, dtype=self.model.dtype)
         with torch.inference_mode():
             tokens = self.model.generate(
-                **inputs, max_new_tokens=self.options.max_new_tokens, do_sample=False, num_beams=1
+                **inputs,
+                max_new_tokens=self.options.max_new_tokens,
+                do_sample=False,
+                num_beams=1,
+                # what follows a shorter answer of the batch must be a token that decoding leaves out
+                pad_token_id=self.processor.tokenizer.pad_token_id,
             )
         answers = tokens[:, inputs["input_ids"].shape[1] :]
         texts: list[str] = self.processor.batch_decode(answers, skip_special_tokens=True)
