@@ -64,7 +64,8 @@ def build(
     uids = scan(data_root)
     if options.mode == "anchor" and set(options.families) & {"t1", "t2a"}:
         _check_anchor(uids, options.anchor_k)
-    writer, tally, used = SetWriter(options.out_dir), Tally(), set()
+    writer, tally = SetWriter(options.out_dir), Tally()
+    used: set[Path] = set()
     with writer.writing():
         results = run_ordered(
             functools.partial(build_uid, options=options), uids, workers=workers, scheduler=scheduler

@@ -34,9 +34,9 @@ def to_mask(image: Image.Image, name: str | Path) -> Mask:
             raise ValueError(
                 f"{name}: its alpha channel varies, so the mask is unclear; save it as greyscale"
             )
-        return (values[..., :-1] > 0).any(axis=-1)
+        return np.asarray((values[..., :-1] > 0).any(axis=-1))
     if image.mode == "RGB":
-        return (np.asarray(image) > 0).any(axis=-1)
+        return np.asarray((np.asarray(image) > 0).any(axis=-1))
     raise ValueError(f"{name}: mode {image.mode!r} is not a mask; save it as 8-bit greyscale")
 
 
