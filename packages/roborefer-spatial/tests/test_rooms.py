@@ -26,22 +26,6 @@ def test_things_stand_in_the_room_and_apart(room):
         assert np.hypot(a.circle[0] - b.circle[0], a.circle[1] - b.circle[1]) > a.circle[2] + b.circle[2]
 
 
-def test_solids_stay_on_the_floor_and_in_their_circle():
-    for seed in range(12):
-        for thing in furnish(np.random.default_rng(seed), 5).things:
-            for solid in thing.solids:
-                assert solid.center[2] - solid.half[2] > -1e-6
-                cos, sin = np.cos(solid.yaw), np.sin(solid.yaw)
-                # a box reaches to its corners, a round solid (equal half-sizes) to its radius
-                ends = itertools.product((-1, 1), repeat=2) if solid.shape == "box" else [(0, 0)]
-                for i, j in ends:
-                    x, y = i * solid.half[0], j * solid.half[1]
-                    corner = (solid.center[0] + cos * x - sin * y, solid.center[1] + sin * x + cos * y)
-                    reach = np.hypot(corner[0] - thing.circle[0], corner[1] - thing.circle[1])
-                    reach += 0 if solid.shape == "box" else max(solid.half[:2])
-                    assert reach < thing.circle[2], thing.name
-
-
 def test_shown_is_the_nearest_thing(room, views):
     """Independent oracle: cast every solid over the whole image and take the nearest."""
     for camera in views:

@@ -77,12 +77,8 @@ def build(
                 used.update(result.images)
         _check_built(writer, tally, options)
     manifest = {
-        "package": "roborefer-spatial",
-        "version": __version__,
-        "prompts_version": prompts.VERSION,
-        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        **_provenance(data_root, options, workers, scheduler),
         "seconds": round(time.perf_counter() - started, 3),
-        "arguments": _arguments(data_root, options, workers, scheduler),
         "sets": writer.describe(),
         **tally.describe(),
         "pruned": _prune(options.out_dir, used) if prune else 0,
@@ -117,8 +113,9 @@ def _check_built(writer: SetWriter, tally: Tally, options: Options) -> None:
     )
 
 
-def _arguments(data_root: Path, options: Options, workers: int, scheduler: str | None) -> dict[str, Any]:
-    return {
+def _provenance(data_root: Path, options: Options, workers: int, scheduler: str | None) -> dict[str, Any]:
+    """Return who built, when, and with which arguments."""
+    arguments = {
         "data_root": str(data_root),
         "out_dir": str(options.out_dir),
         "tasks": list(options.families),
@@ -133,6 +130,13 @@ def _arguments(data_root: Path, options: Options, workers: int, scheduler: str |
         "relative_paths": options.relative_paths,
         "workers": workers,
         "scheduler": scheduler,
+    }
+    return {
+        "package": "roborefer-spatial",
+        "version": __version__,
+        "prompts_version": prompts.VERSION,
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "arguments": arguments,
     }
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 Window = tuple[slice, slice]
+Shape = Literal["box", "cylinder", "ellipsoid"]
 _FAR = np.float32(np.inf)
 
 
@@ -22,7 +23,7 @@ _FAR = np.float32(np.inf)
 class Solid:
     """A box, an upright cylinder or an ellipsoid; half-sizes (3,) in metres, turned by `yaw` about z."""
 
-    shape: Literal["box", "cylinder", "ellipsoid"]
+    shape: Shape
     center: tuple[float, float, float]
     half: tuple[float, float, float]
     rgb: tuple[float, float, float]

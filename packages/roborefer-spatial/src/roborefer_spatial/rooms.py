@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from roborefer_spatial.furniture import KINDS, WOOD, Rgb, Thing, place
 from roborefer_spatial.raycast import Array, Camera, Solid, Window, cast
 
-Rgb = tuple[float, float, float]
-_WOOD: tuple[Rgb, ...] = ((0.55, 0.36, 0.20), (0.68, 0.49, 0.30), (0.40, 0.26, 0.16), (0.80, 0.66, 0.48))
 _WALLS: tuple[Rgb, ...] = ((0.90, 0.88, 0.82), (0.80, 0.86, 0.88), (0.88, 0.82, 0.78), (0.82, 0.87, 0.80))
 _LIGHT = (0.35, -0.25, 0.9)
-
-
-@dataclass(frozen=True)
-class Thing:
-    """A piece of furniture: its name, solids in the world frame, and the circle (x, y, r) it stands on."""
-
-    name: str
-    solids: list[Solid]
-    circle: tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -167,123 +156,25 @@ def _planks(rgb: Rgb, x: Array, y: Array) -> Array:
     return (np.where(seam, 0.6, tone)[:, None] * _f32(rgb)).astype(np.float32)
 
 
-# --- furniture ---
-
-Part = tuple[str, tuple[float, float, float], tuple[float, float, float], Rgb, float]
-
-
-def _legs(x: float, y: float, height: float, thick: float, rgb: Rgb) -> list[Part]:
-    half = (thick, thick, height / 2)
-    return [("box", (i * x, j * y, height / 2), half, rgb, 0.1) for i in (-1, 1) for j in (-1, 1)]
-
-
-def _table(rgb: Rgb, wood: Rgb) -> list[Part]:
-    return [("box", (0, 0, 0.73), (0.70, 0.42, 0.025), wood, 0.1), *_legs(0.64, 0.36, 0.72, 0.03, wood)]
-
-
-def _chair(rgb: Rgb, wood: Rgb) -> list[Part]:
-    seat: list[Part] = [("box", (0, 0, 0.45), (0.23, 0.23, 0.035), rgb, 0.0)]
-    return [
-        *seat,
-        ("box", (0, 0.22, 0.72), (0.22, 0.025, 0.24), rgb, 0.0),
-        *_legs(0.20, 0.20, 0.43, 0.02, wood),
-    ]
-
-
-def _sofa(rgb: Rgb, wood: Rgb) -> list[Part]:
-    dark: Rgb = (rgb[0] * 0.85, rgb[1] * 0.85, rgb[2] * 0.85)
-    arms: list[Part] = [("box", (i * 0.82, 0, 0.30), (0.10, 0.42, 0.30), dark, 0.0) for i in (-1, 1)]
-    cushions: list[Part] = [("box", (i * 0.37, -0.06, 0.40), (0.34, 0.34, 0.08), rgb, 0.0) for i in (-1, 1)]
-    base: list[Part] = [("box", (0, 0, 0.17), (0.75, 0.42, 0.15), dark, 0.0)]
-    return [*base, ("box", (0, 0.34, 0.52), (0.75, 0.10, 0.30), rgb, 0.0), *arms, *cushions]
-
-
-def _shelf(rgb: Rgb, wood: Rgb) -> list[Part]:
-    boards: list[Part] = [("box", (0, 0, 0.05 + 0.42 * i), (0.42, 0.16, 0.02), wood, 0.1) for i in range(5)]
-    sides: list[Part] = [("box", (i * 0.42, 0, 0.87), (0.02, 0.17, 0.87), wood, 0.1) for i in (-1, 1)]
-    books: list[Part] = []
-    for i in range(4):
-        for j in range(5):
-            hue = colorsys.hsv_to_rgb((0.13 * j + 0.29 * i) % 1, 0.55, 0.4 + 0.1 * ((i + j) % 4))
-            height = 0.11 + 0.03 * ((2 * i + j) % 3)
-            books.append(
-                ("box", (-0.3 + 0.07 * j, 0, 0.07 + 0.42 * i + height), (0.03, 0.12, height), hue, 0.0)
-            )
-    return [*boards, *sides, *books]
-
-
-def _lamp(rgb: Rgb, wood: Rgb) -> list[Part]:
-    metal: Rgb = (0.30, 0.30, 0.32)
-    foot: list[Part] = [("cylinder", (0, 0, 0.02), (0.15, 0.15, 0.02), metal, 0.0)]
-    pole: Part = ("cylinder", (0, 0, 0.70), (0.018, 0.018, 0.68), metal, 0.0)
-    return [*foot, pole, ("cylinder", (0, 0, 1.45), (0.20, 0.20, 0.15), (0.98, 0.93, 0.75), 0.0)]
-
-
-def _plant(rgb: Rgb, wood: Rgb) -> list[Part]:
-    pot: list[Part] = [("cylinder", (0, 0, 0.16), (0.16, 0.16, 0.16), rgb, 0.0)]
-    leaves: list[Part] = [
-        (
-            "ellipsoid",
-            (0.17 * np.cos(a), 0.17 * np.sin(a), 0.62 + 0.05 * a),
-            (0.13, 0.13, 0.24),
-            (0.18, 0.45, 0.2),
-            0.3,
-        )
-        for a in (0.0, 1.3, 2.6, 3.9, 5.2)
-    ]
-    return [*pot, ("cylinder", (0, 0, 0.42), (0.025, 0.025, 0.14), (0.35, 0.26, 0.15), 0.0), *leaves]
-
-
-def _ball(rgb: Rgb, wood: Rgb) -> list[Part]:
-    return [("ellipsoid", (0, 0, 0.28), (0.28, 0.28, 0.28), rgb, 0.0)]
-
-
-def _bin(rgb: Rgb, wood: Rgb) -> list[Part]:
-    return [("cylinder", (0, 0, 0.22), (0.17, 0.17, 0.22), rgb, 0.0)]
-
-
-def _boxes(rgb: Rgb, wood: Rgb) -> list[Part]:
-    card: Rgb = (0.72, 0.56, 0.38)
-    lower: list[Part] = [("box", (0, 0, 0.20), (0.32, 0.26, 0.20), card, 0.0)]
-    return [*lower, ("box", (0.04, -0.02, 0.53), (0.22, 0.20, 0.13), rgb, 0.0)]
-
-
-_KINDS: dict[str, tuple[float, Callable[[Rgb, Rgb], list[Part]]]] = {
-    "table": (0.85, _table), "chair": (0.36, _chair), "sofa": (1.05, _sofa), "shelf": (0.5, _shelf),
-    "lamp": (0.3, _lamp), "plant": (0.36, _plant), "ball": (0.34, _ball), "bin": (0.28, _bin),
-    "boxes": (0.42, _boxes),
-}  # fmt: skip
-"""Furniture name to (radius in metres of the circle it needs, maker of its parts)."""
-
-
 def furnish(rng: np.random.Generator, things: int) -> Room:
-    """Return a room with `things` pieces of furniture that do not touch."""
+    """Return a room with `things` pieces of furniture that do not touch (fewer when it is full)."""
     size = (float(rng.uniform(5.2, 6.8)), float(rng.uniform(4.6, 6.0)), 2.7)
     placed: list[Thing] = []
     for _ in range(4000):
         if len(placed) == things:
             break
-        name = str(rng.choice(list(_KINDS)))
-        radius, maker = _KINDS[name]
+        name = str(rng.choice(list(KINDS)))
+        radius = KINDS[name][0]
         x, y = (float(rng.uniform(radius + 0.15, side - radius - 0.15)) for side in size[:2])
         if all(np.hypot(x - t.circle[0], y - t.circle[1]) > radius + t.circle[2] + 0.05 for t in placed):
             colour = colorsys.hsv_to_rgb(
                 float(rng.random()), float(rng.uniform(0.35, 0.8)), float(rng.uniform(0.5, 0.9))
             )
             yaw = float(rng.choice(4)) * np.pi / 2 + float(rng.normal(0, 0.25))
-            parts = maker(colour, _WOOD[int(rng.integers(len(_WOOD)))])
-            placed.append(Thing(name, [_stand(part, x, y, yaw) for part in parts], (x, y, radius)))
+            placed.append(place(name, x, y, yaw, colour, WOOD[int(rng.integers(len(WOOD)))]))
     panels = [_panel(rng, wall, size[1] if wall < 2 else size[0]) for wall in range(4)]
-    wall, floor = _WALLS[int(rng.integers(len(_WALLS)))], _WOOD[int(rng.integers(len(_WOOD)))]
+    wall, floor = _WALLS[int(rng.integers(len(_WALLS)))], WOOD[int(rng.integers(len(WOOD)))]
     return Room(size, wall, floor, placed, panels)
-
-
-def _stand(part: Part, x: float, y: float, yaw: float) -> Solid:
-    """Place a part of a thing at (x, y), turned by yaw."""
-    shape, center, half, rgb, grain = part
-    cos, sin = np.cos(yaw), np.sin(yaw)
-    at = (x + cos * center[0] - sin * center[1], y + sin * center[0] + cos * center[1], center[2])
-    return Solid(shape, at, half, rgb, yaw, grain)  # type: ignore[arg-type]
 
 
 def _panel(rng: np.random.Generator, wall: int, length: float) -> tuple[int, float, float, float, float, Rgb]:
