@@ -31,6 +31,21 @@ def test_errors_reach_the_caller(workers):
         list(run_ordered(math.isqrt, [*range(30), -1, *range(30)], workers=workers))
 
 
+def test_a_process_that_dies_is_an_error():
+    with pytest.raises(
+        ValueError, match="a worker process died, perhaps for lack of memory: try fewer --workers"
+    ):
+        list(run_ordered(eval, [*SQUARES, "__import__('os')._exit(9)"], workers=2))
+
+
+def test_a_caller_that_stops_early_leaves_no_process():
+    results = run_ordered(eval, ["__import__('os').getpid()"] * 100, workers=2)
+    pid = next(results)
+    results.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
 @pytest.mark.parametrize(("workers", "scheduler"), [(0, None), (-1, None), (2, "tcp://here:1")])
 def test_wrong_numbers_of_workers(workers, scheduler):
     with pytest.raises(

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,8 @@ def build(
         _check_anchor(uids, options.anchor_k)
     writer, tally = SetWriter(options.out_dir), Tally()
     used: set[Path] = set()
-    with writer.writing():
-        results = run_ordered(
-            functools.partial(build_uid, options=options), uids, workers=workers, scheduler=scheduler
-        )
+    job = functools.partial(build_uid, options=options)
+    with writer.writing(), closing(run_ordered(job, uids, workers=workers, scheduler=scheduler)) as results:
         for result in tqdm(results, total=len(uids), desc="building", unit="object", disable=not progress):
             tally.add(result)
             writer.add(result)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import collections
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -25,7 +25,7 @@ def run_ordered(
     *,
     workers: int = 1,
     scheduler: str | None = None,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield function(item) for every item, in the order of the items.
 
     Parameters
@@ -40,7 +40,8 @@ def run_ordered(
     Raises
     ------
     ValueError
-        `workers` is below 1 or given together with a scheduler, or Dask is not installed.
+        `workers` is below 1 or given together with a scheduler, Dask is not installed or has no workers, or a
+        local process died.
     """
     if workers < 1 or (scheduler is not None and workers != 1):
         raise ValueError(f"workers is {workers}: expected at least 1, and nothing else beside --scheduler")
@@ -54,12 +55,18 @@ def run_ordered(
         with ProcessPoolExecutor(workers, mp_context=context) as pool:
             try:
                 yield from _windowed(pool.submit, function, items, workers)
+            except BrokenExecutor as error:
+                raise ValueError(
+                    "a worker process died, perhaps for lack of memory: try fewer --workers"
+                ) from error
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
+                pool.shutdown(cancel_futures=True)
                 raise
 
 
-def _on_dask(function: Callable[[Item], Result], items: Sequence[Item], scheduler: str) -> Iterator[Result]:
+def _on_dask(
+    function: Callable[[Item], Result], items: Sequence[Item], scheduler: str
+) -> Generator[Result, None, None]:
     try:
         from distributed import Client
     except ImportError as error:
@@ -80,7 +87,7 @@ def _on_dask(function: Callable[[Item], Result], items: Sequence[Item], schedule
 
 def _windowed(
     submit: Callable[..., Any], function: Callable[[Item], Result], items: Sequence[Item], workers: int
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Submit chunks of items, never more than a window ahead, and yield their results in order."""
     waiting: collections.deque[Future[list[Result]]] = collections.deque()
     for start in range(0, len(items), _CHUNK):
