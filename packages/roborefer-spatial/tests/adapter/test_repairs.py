@@ -76,9 +76,14 @@ def test_a_mixture_file_beyond_repair_is_named(checkout, clean_imports, monkeypa
         import_host("llava.data")
 
 
-def test_the_launcher_must_come_first(host):
+def test_a_repair_is_made_once(host):
+    assert apply_repairs(host, LaunchOptions(), {"import"}) == []
+
+
+def test_the_launcher_must_come_first(host, monkeypatch):
     import llava.data  # noqa: F401
 
+    monkeypatch.setattr("roborefer_spatial.host.repairs._MADE", set())
     with pytest.raises(RuntimeError, match="already imported: the launcher must come first"):
         apply_repairs(host, LaunchOptions(), {"import"})
 

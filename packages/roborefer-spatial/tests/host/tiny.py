@@ -118,3 +118,15 @@ def make_config(folder: Path) -> dict:
         "num_video_frames": 8,
         "fps": 0.0,
     }
+
+
+if __name__ == "__main__":
+    import sys
+
+    from roborefer_spatial.host.locate import find_host
+    from roborefer_spatial.host.options import LaunchOptions
+    from roborefer_spatial.launch import prepare
+
+    host = find_host()
+    prepare(host, LaunchOptions(), training=False)
+    print(make_checkpoint(Path(sys.argv[1]), host.root))

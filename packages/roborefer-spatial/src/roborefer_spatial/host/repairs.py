@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from roborefer_spatial.host import inspection, repairs_generation, repairs_import, repairs_training
@@ -128,6 +129,8 @@ REPAIRS: tuple[Repair, ...] = (
 )  # fmt: skip
 """In the order in which they are made."""
 
+_MADE: set[tuple[Path, str]] = set()
+
 NAMES = tuple(repair.name for repair in REPAIRS)
 
 
@@ -144,19 +147,22 @@ def check_names(names: Iterable[str]) -> frozenset[str]:
 def apply_repairs(host: Host, options: LaunchOptions, stages: Collection[Stage]) -> list[str]:
     """Make the repairs of some stages that this host needs and the user did not switch off.
 
+    A repair is made once in a process, however often this is called.
+
     Returns
     -------
     list of str
-        Names of the repairs made.
+        Names of the repairs made by this call.
     """
     made = []
     for repair in REPAIRS:
-        if repair.stage not in stages or not repair.present(host):
+        if repair.stage not in stages or (host.root, repair.name) in _MADE or not repair.present(host):
             continue
         if repair.name in options.without:
             logger.warning("repair %s is switched off: %s", repair.name, repair.defect)
             continue
         repair.apply(host, options)
+        _MADE.add((host.root, repair.name))
         logger.info("repair %s: %s", repair.name, repair.remedy)
         made.append(repair.name)
     return made
