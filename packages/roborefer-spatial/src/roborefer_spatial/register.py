@@ -10,7 +10,7 @@ from roborefer_spatial.host.registry import check_name, make_entry, registry_yam
 
 _EPILOG = """\
 example:
-  roborefer-spatial register --out x3.yaml x3_t1=x3/t1_train_multi.jsonl x3_t2b=x3/t2b_train.jsonl
+  roborefer-spatial register --out x3.yaml x3_t1=x3/t1_train_multi.jsonl x3_t2b=x3/t2b_train_multi.jsonl
   VILA_DATASETS=default,$PWD/x3.yaml torchrun ... -m roborefer_spatial.launch --data_mixture x3_t1+x3_t2b ...
 """
 
