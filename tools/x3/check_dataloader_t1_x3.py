@@ -1,5 +1,5 @@
+#!/usr/bin/env python3
 """Check one batch of an x3 training file: `roborefer-spatial check-data` under the notes' name."""
-"""Build the x3 spatial task sets: `roborefer-spatial build` under the notes' name, with the same options."""
 
 import sys
 

@@ -14,7 +14,7 @@ usage: MODEL_PATH=DIR DATA_PATH=FILE OUTPUT_DIR=DIR run_sft_t1_x3.sh [options of
   LOG_FILE         default: OUTPUT_DIR/train.log
   PYTHON           Python that has roborefer-spatial and RoboRefer's requirements (default: python3)
 
-Fixed here: --image_aspect_ratio resize --model_max_length 8192. Options are handed on, such as --gpus 8
+Set here: --image_aspect_ratio resize --model_max_length 8192. Options are handed on, such as --gpus 8
 --max_steps 1000; `python3 -m roborefer_spatial.train --help` lists them. The exit status is the training's own.
 
 example:
