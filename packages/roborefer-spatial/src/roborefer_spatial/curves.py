@@ -11,7 +11,7 @@ import numpy as np
 from roborefer_spatial.score import Bools, Floats, Scores
 
 LIMIT = 0.25
-"""Largest distance shown, as a fraction of width and height."""
+"""Largest distance shown, as a fraction of the query image's width and height."""
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999933")
 """Okabe and Ito's palette, which colour-blind readers can tell apart."""
@@ -30,14 +30,15 @@ class Curve:
 
 
 def success_curve(name: str, scores: Scores, chosen: Bools) -> Curve:
-    """Return the curve of the chosen samples with a visible object, in the answers' own frame.
+    """Return the curve of the chosen samples with a visible object.
 
+    Distances are in the query image's frame, so that curves of side-by-side and of separate images compare.
     An answer of several points counts with its mean distance. What is not a point on the query image never
     succeeds, so the curve may end below 1.
     """
     visible = chosen & scores.visible
     on_query = np.array([reason == "points" for reason in scores.reason], dtype=bool)
-    distance = np.sort(scores.l2[visible & on_query & ~np.isnan(scores.l2)])
+    distance = np.sort(scores.l2_query[visible & on_query & ~np.isnan(scores.l2_query)])
     share = np.arange(1, len(distance) + 1) / max(1, int(visible.sum()))
     return Curve(name, distance, share)
 
@@ -58,7 +59,7 @@ def svg(curves: Sequence[Curve]) -> str:
         )
     parts.append(
         f'<text x="{_W / 2}" y="{_H - 8}" text-anchor="middle">'
-        "distance to the true point (fraction of width and height)</text>"
+        "distance to the true point (fraction of the query image's width and height)</text>"
     )
     for index, curve in enumerate(curves):
         colour, dash = COLOURS[index % len(COLOURS)], _DASHES[index // len(COLOURS) % len(_DASHES)]
