@@ -1,4 +1,5 @@
 import argparse
+import gc
 import json
 import re
 
@@ -62,6 +63,18 @@ def test_units_reach_the_parser(make_sample, tmp_path):
     out = tmp_path / "metrics.json"
     run("--samples", samples, "--predictions", answers, "--out", out, "--units", "pixel", "--multi", "first")
     assert json.loads(out.read_text())["metrics"]["hit_at_mask"] == 1
+
+
+def test_the_collector_is_paused_and_comes_back(files, monkeypatch):
+    seen, load = [], evaluate.load_samples
+    monkeypatch.setattr(
+        evaluate, "load_samples", lambda *a, **k: seen.append(gc.isenabled()) or load(*a, **k)
+    )
+    evaluate.load_scores(*files, evaluate.ScoreOptions())
+    assert (seen, gc.isenabled()) == ([False], True)
+    with pytest.raises(ValueError, match="no such file"):
+        evaluate.load_scores(files[0], files[0].with_name("gone.jsonl"), evaluate.ScoreOptions())
+    assert gc.isenabled()
 
 
 def test_limit_leaves_out_samples_and_their_answers(files):

@@ -21,6 +21,7 @@ NOT_VISIBLE: str = "NOT_VISIBLE"
 Units = Literal["normalized", "percent", "thousand", "pixel", "roborefer"]
 PointOrder = Literal["xy", "yx"]
 Point = tuple[float, float]
+_UNITS, _POINT_ORDERS = get_args(Units), get_args(PointOrder)
 
 POINTS, REFUSAL, EMPTY = "points", "refusal", "empty"
 FAILURES: dict[str, str] = {
@@ -160,9 +161,9 @@ def parse(
 
 
 def _check_options(units: str, size_wh: tuple[int, int] | None, point_order: str) -> None:
-    if units not in get_args(Units):
-        raise ValueError(f"unknown units {units!r}; known: {', '.join(get_args(Units))}")
-    if point_order not in get_args(PointOrder):
+    if units not in _UNITS:
+        raise ValueError(f"unknown units {units!r}; known: {', '.join(_UNITS)}")
+    if point_order not in _POINT_ORDERS:
         raise ValueError(f"unknown point_order {point_order!r}; known: xy, yx")
     if units in ("pixel", "roborefer") and size_wh is None:
         raise ValueError(

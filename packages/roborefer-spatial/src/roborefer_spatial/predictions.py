@@ -48,9 +48,7 @@ def read(
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file; make it with `roborefer-spatial predict`")
-    found: list[Prediction] = []
-    for where, row in _rows(path, unfinished):
-        found.append(_prediction(row, where, id_key, text_key))
+    found = [_prediction(row, place, path, id_key, text_key) for place, row in _rows(path, unfinished)]
     if unfinished:
         return list({row.id: row for row in found}.values())
     if len({row.id for row in found}) != len(found):
@@ -60,33 +58,45 @@ def read(
     return found
 
 
-def _rows(path: Path, unfinished: bool) -> Iterator[tuple[str, Any]]:
+def _rows(path: Path, unfinished: bool) -> Iterator[tuple[int, Any]]:
+    """Yield the decoded rows with the number of their line, from 1, or of their row, from 0."""
     data = path.read_bytes()
     if path.suffix == ".json":
-        rows = _decode(data, path.name)
+        try:
+            rows = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path.name}: not valid JSON: {error}") from error
         if isinstance(rows, dict):
             rows = rows.get("results")
         if not isinstance(rows, list):
             raise ValueError(f"{path}: expected a list of answers, or an object with one under 'results'")
-        for index, row in enumerate(rows):
-            yield f"{path.name}, row {index}", row
+        yield from enumerate(rows)
         return
     lines = data.split(b"\n")
     if unfinished:
         lines.pop()  # what follows the last line break: nothing, or half a row
     for number, line in enumerate(lines, 1):
         if line.strip():
-            yield f"{path.name}, line {number}", _decode(line, f"{path.name}, line {number}")
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{_where(path, number)}: not valid JSON: {error}") from error
 
 
-def _decode(data: bytes, where: str) -> Any:
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where}: not valid JSON: {error}") from error
+def _where(path: Path, place: int) -> str:
+    return f"{path.name}, {'row' if path.suffix == '.json' else 'line'} {place}"
 
 
-def _prediction(row: Any, where: str, id_key: str, text_key: str) -> Prediction:
+def _prediction(row: Any, place: int, path: Path, id_key: str, text_key: str) -> Prediction:
+    if isinstance(row, dict):
+        identity, text = row.get(id_key), row.get(text_key)
+        if type(identity) is str and type(text) is str and "error" not in row:
+            return Prediction(identity, text)
+    return _unusual_prediction(row, _where(path, place), id_key, text_key)
+
+
+def _unusual_prediction(row: Any, where: str, id_key: str, text_key: str) -> Prediction:
+    """Read a row with an integer id or an error, or say what is wrong with it."""
     if not isinstance(row, dict) or id_key not in row or text_key not in row:
         have = sorted(row) if isinstance(row, dict) else type(row).__name__
         raise ValueError(
