@@ -1,28 +1,61 @@
-"""The console script `roborefer-spatial`."""
+"""The console script `roborefer-spatial`: a table of commands."""
 
 from __future__ import annotations
 
 import argparse
-import os
+import importlib
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from roborefer_spatial import __version__
 
 
+class Command(NamedTuple):
+    """A subcommand: its name, its module (relative to the package) and what it does.
+
+    The module has `add_arguments(parser)`, which also sets an epilog with an example, and `run(args) -> int`.
+    It imports neither torch nor a host until its `run` is called.
+    """
+
+    name: str
+    module: str
+    help: str
+
+
+COMMANDS = (
+    Command("synthetic", ".synthetic", "render indoor scenes in the x3 layout"),
+    Command("build", ".build", "build the task sets of an x3 tree"),
+    Command("predict", ".predict", "answer samples with a model"),
+    Command("score", ".evaluate", "score answers"),
+    Command("report", ".report", "write an offline page of scored answers to look at"),
+    Command("export", ".export", "write samples in the formats of other evaluation tools"),
+    Command("demo", ".demo", "run everything on synthetic rooms, on a CPU"),
+    Command("check-data", ".check_data", "put one batch through RoboRefer's collator, without a model"),
+    Command("register", ".register", "write a dataset YAML for RoboRefer's own registry"),
+    Command("doctor", ".doctor", "say what is wrong with the RoboRefer checkout and what is done about it"),
+)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(prog="roborefer-spatial", description="Tools of the RoboRefer plugin.")
+    parser = argparse.ArgumentParser(prog="roborefer-spatial", description="x3 spatial tasks for RoboRefer.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("doctor", help="print versions and where the host is")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        module = importlib.import_module(command.module, __package__)
+        description = f"{command.help[0].upper()}{command.help[1:]}."
+        sub = commands.add_parser(command.name, help=command.help, description=description)
+        module.add_arguments(sub)
+        sub.set_defaults(run=module.run)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit status."""
-    build_parser().parse_args(argv)
-    root = os.environ.get("ROBOREFER_ROOT")
-    print(f"roborefer-spatial {__version__}, Python {sys.version.split()[0]}")
-    print(f"RoboRefer: {root}" if root else "RoboRefer: ROBOREFER_ROOT is not set; point it at your checkout")
-    return 0 if root and os.path.isdir(root) else 1  # noqa: PTH112
+    """Run the command line; return its exit status: 0, 1 for an error (on stderr), 2 for wrong usage."""
+    args = build_parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except (ValueError, OSError) as error:
+        print(f"roborefer-spatial {args.command}: error: {error}", file=sys.stderr)
+        return 1

@@ -1,0 +1,113 @@
+"""Files of answers: a row per sample, `{"id": .., "text": ..}` or `{"id": .., "text": null, "error": ..}`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One answer: its text, or why there is none."""
+
+    id: str
+    text: str | None
+    error: str | None = None
+
+    def to_json(self) -> str:
+        """Return the row as one line of JSON."""
+        row: dict[str, Any] = {"id": self.id, "text": self.text}
+        if self.error is not None:
+            row["error"] = self.error
+        return json.dumps(row, ensure_ascii=False)
+
+
+def read(
+    path: Path, *, id_key: str = "id", text_key: str = "text", unfinished: bool = False
+) -> list[Prediction]:
+    """Read answers.
+
+    Parameters
+    ----------
+    path
+        JSON (suffix .json): a list of rows, or an object with such a list under "results", as the notes'
+        evaluator wrote it. Any other suffix: JSONL, one row a line.
+    id_key, text_key
+        Fields with the sample's id (text or integer) and the answer.
+    unfinished
+        The file is still being written: leave out a last line without its line break, and let a later row of
+        an id take the place of an earlier one.
+
+    Raises
+    ------
+    ValueError
+        The file is missing or no such file, a field is missing or of the wrong type, or an id occurs twice.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; make it with `roborefer-spatial predict`")
+    found = [_prediction(row, place, path, id_key, text_key) for place, row in _rows(path, unfinished)]
+    if unfinished:
+        return list({row.id: row for row in found}.values())
+    if len({row.id for row in found}) != len(found):
+        seen: set[str] = set()
+        twice = next(row.id for row in found if row.id in seen or seen.add(row.id))  # type: ignore[func-returns-value]
+        raise ValueError(f"{path}: id {twice!r} occurs twice; a sample has one answer")
+    return found
+
+
+def _rows(path: Path, unfinished: bool) -> Iterator[tuple[int, Any]]:
+    """Yield the decoded rows with the number of their line, from 1, or of their row, from 0."""
+    data = path.read_bytes()
+    if path.suffix == ".json":
+        try:
+            rows = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path.name}: not valid JSON: {error}") from error
+        if isinstance(rows, dict):
+            rows = rows.get("results")
+        if not isinstance(rows, list):
+            raise ValueError(f"{path}: expected a list of answers, or an object with one under 'results'")
+        yield from enumerate(rows)
+        return
+    lines = data.split(b"\n")
+    if unfinished:
+        lines.pop()  # what follows the last line break: nothing, or half a row
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{_where(path, number)}: not valid JSON: {error}") from error
+
+
+def _where(path: Path, place: int) -> str:
+    return f"{path.name}, {'row' if path.suffix == '.json' else 'line'} {place}"
+
+
+def _prediction(row: Any, place: int, path: Path, id_key: str, text_key: str) -> Prediction:
+    if isinstance(row, dict):
+        identity, text = row.get(id_key), row.get(text_key)
+        if type(identity) is str and type(text) is str and "error" not in row:
+            return Prediction(identity, text)
+    return _unusual_prediction(row, _where(path, place), id_key, text_key)
+
+
+def _unusual_prediction(row: Any, where: str, id_key: str, text_key: str) -> Prediction:
+    """Read a row with an integer id or an error, or say what is wrong with it."""
+    if not isinstance(row, dict) or id_key not in row or text_key not in row:
+        have = sorted(row) if isinstance(row, dict) else type(row).__name__
+        raise ValueError(
+            f"{where}: expected an object with {id_key!r} and {text_key!r}, got {have}; name the fields with "
+            "--id_key and --text_key of `predict --backend file`"
+        )
+    identity, text, error = row[id_key], row[text_key], row.get("error")
+    if type(identity) not in (str, int):
+        raise ValueError(f"{where}: {id_key!r} is {identity!r}, expected text or an integer")
+    if text is None and error is None:
+        raise ValueError(f"{where}: {text_key!r} is null and there is no 'error' that says why")
+    if not isinstance(text, str | None) or not isinstance(error, str | None):
+        raise ValueError(f"{where}: {text_key!r} and 'error' are text, got {text!r} and {error!r}")
+    return Prediction(str(identity), text, error)

@@ -1,0 +1,3 @@
+"""What loads a model."""
+
+from llava.model import LlavaLlamaModel  # noqa: F401

@@ -1,0 +1,75 @@
+import json
+
+import pytest
+from roborefer_spatial import __version__, cli, doctor
+from roborefer_spatial.host import imports, inspection
+from roborefer_spatial.host.locate import PINNED_COMMIT
+from roborefer_spatial.host.repairs import NAMES
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """What counts as installed: everything, unless the test says otherwise."""
+    missing = {"flash_attn", "s2wrapper"}
+    for module in (inspection, imports):
+        monkeypatch.setattr(module, "installed", lambda package: package not in missing)
+    return missing
+
+
+def test_without_a_host_it_says_how_to_get_one(monkeypatch, capsys):
+    monkeypatch.delenv("ROBOREFER_ROOT", raising=False)
+    assert cli.main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert f"roborefer-spatial {__version__}" in out
+    assert "ROBOREFER_ROOT is not set" in out and f"git -C RoboRefer checkout {PINNED_COMMIT}" in out
+
+
+def test_every_defect_of_the_published_host_is_listed_with_its_remedy(
+    checkout, environment, monkeypatch, capsys
+):
+    monkeypatch.setenv("ROBOREFER_ROOT", str(checkout.root))
+    assert cli.main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert f"defects: {len(NAMES)};" in out
+    assert all(f"  {name} (llava/" in out for name in NAMES)
+    assert "missing:" not in out
+
+
+def test_a_repaired_host_needs_nothing(checkout, environment, make):
+    environment.clear()
+    make.correct_all(checkout)
+    found = doctor.examine(checkout.root)
+    assert found["ok"] and found["defects"] == []
+    assert "defects: none; the launcher changes nothing" in "\n".join(doctor.report(found))
+
+
+def test_a_missing_package_is_an_error_unless_a_repair_stands_in(checkout, environment):
+    assert doctor.examine(checkout.root)["ok"]
+    environment.add("hydra")
+    found = doctor.examine(checkout.root)
+    assert not found["ok"]
+    assert found["missing"] == {"hydra": {"file": "llava/data/builder.py", "install": "hydra-core"}}
+    assert "pip install hydra-core" in "\n".join(doctor.report(found))
+
+
+def test_another_commit_is_said():
+    found = {
+        **doctor.examine(None),
+        "host": "x",
+        "origin": "y",
+        "commit": "0" * 40,
+        "pinned": PINNED_COMMIT,
+        "problem": None,
+    }
+    assert any("results may differ" in line for line in doctor.report(found))
+
+
+def test_a_broken_checkout_is_a_problem(checkout, environment, capsys):
+    checkout.file("llava/train/utils.py").unlink()
+    assert cli.main(["doctor", "--host", str(checkout.root)]) == 1
+    assert "problem: " in capsys.readouterr().out
+
+
+def test_json(checkout, environment, capsys):
+    assert cli.main(["doctor", "--json", "--host", str(checkout.root)]) == 0
+    assert json.loads(capsys.readouterr().out)["host"] == str(checkout.root)

@@ -1,0 +1,63 @@
+import json
+import re
+
+import pytest
+from roborefer_spatial.predictions import Prediction, read
+
+
+def test_rows_survive_the_file(tmp_path):
+    rows = [
+        Prediction("a", "[(0.1, 0.2)]\n"),
+        Prediction("b", None, "OSError: gone"),
+        Prediction("ü", "不可见"),
+    ]
+    path = tmp_path / "answers.jsonl"
+    path.write_text("".join(row.to_json() + "\n" for row in rows), encoding="utf-8")
+    assert read(path) == rows
+
+
+def test_other_programs_files(tmp_path):
+    bench = tmp_path / "Location.jsonl"
+    bench.write_text('{"question_id": 7, "text": "(0.1, 0.2)", "prompt": "x"}\n\n')
+    assert read(bench, id_key="question_id") == [Prediction("7", "(0.1, 0.2)")]
+    notes = tmp_path / "t1_val_multi.json"
+    notes.write_text(json.dumps({"metrics": {}, "results": [{"id": "a", "pred_text": "NOT_VISIBLE"}]}))
+    assert read(notes, text_key="pred_text") == [Prediction("a", "NOT_VISIBLE")]
+    plain = tmp_path / "list.json"
+    plain.write_text('[{"id": "a", "text": "x"}]')
+    assert read(plain) == [Prediction("a", "x")]
+
+
+def test_a_file_under_way(tmp_path):
+    path = tmp_path / "answers.jsonl.part-00000"
+    path.write_text('{"id": "a", "text": null, "error": "x"}\n{"id": "a", "text": "new"}\n{"id": "b", "te')
+    assert read(path, unfinished=True) == [Prediction("a", "new")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", '{"id": "a", "text": "x"}\n{"id"', "a.jsonl, line 2: not valid JSON"),
+        ("a.jsonl", '{"id": "a"}\n', "a.jsonl, line 1: expected an object with 'id' and 'text', got ['id']"),
+        ("a.jsonl", "[1]\n", "got list; name the fields with --id_key and --text_key"),
+        ("a.jsonl", '{"id": 1.5, "text": "x"}\n', "'id' is 1.5, expected text or an integer"),
+        ("a.jsonl", '{"id": true, "text": "x"}\n', "'id' is True, expected text or an integer"),
+        ("a.jsonl", '{"id": "a", "text": 3}\n', "'text' and 'error' are text, got 3 and None"),
+        ("a.jsonl", '{"id": "a", "text": null}\n', "'text' is null and there is no 'error' that says why"),
+        ("a.jsonl", '{"id": "a", "text": "x"}\n' * 2, "id 'a' occurs twice; a sample has one answer"),
+        ("a.json", '{"answers": []}', "expected a list of answers, or an object with one under 'results'"),
+        ("a.json", "[" * 100_000, "not valid JSON"),
+    ],
+)
+def test_errors(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read(path)
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"answers\.jsonl: no such file; make it with `roborefer-spatial predict`"
+    ):
+        read(tmp_path / "answers.jsonl")
