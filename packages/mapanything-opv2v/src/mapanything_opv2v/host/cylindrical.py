@@ -1,0 +1,129 @@
+"""Panorama views for the host, which knows pinhole cameras only.
+
+A panorama has no intrinsics: rays, range along the ray and points are computed here and handed over under the
+host's names. Columns run once around: the last one neighbours the first, one column's azimuth apart.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from mapanything_opv2v import sampling
+from mapanything_opv2v.geometry import Cylinder
+from mapanything_opv2v.host.base import Draw
+from mapanything_opv2v.loading import PanoramaOptions, load_panorama_view
+
+
+class CylindricalViews:
+    """Mixin: one view is one vehicle's panorama, seen from its LiDAR.
+
+    Parameters
+    ----------
+    panorama_resolution : (int, int), optional
+        Width and height; the same thing as the host's `resolution`, of which one of the two is needed.
+    panorama_vertical_fov_deg : float
+        Between the outer edges of the first and last row, degrees.
+    panorama_elevation_center_deg : float
+        Elevation of the middle row, degrees; positive looks up.
+    panorama_cache : str or Path, optional
+        Folder made by `mapanything-opv2v prebuild`; panoramas found there are not built again.
+    **options
+        See `OPV2VBase`. `aug_crop` and `principal_point_centered` would break the full turn and raise.
+    """
+
+    def __init__(
+        self,
+        *,
+        panorama_resolution: tuple[int, int] | None = None,
+        panorama_vertical_fov_deg: float = 90.0,
+        panorama_elevation_center_deg: float = 0.0,
+        panorama_cache: str | None = None,
+        resolution: Any = None,
+        **options: Any,
+    ) -> None:
+        name = type(self).__name__
+        for key in ("aug_crop", "principal_point_centered"):
+            if options.get(key):
+                raise ValueError(f"{name}: {key}={options[key]!r} would cut a panorama open; leave it out")
+        if panorama_resolution is not None:
+            panorama_resolution = tuple(panorama_resolution)
+            if resolution not in (None, panorama_resolution, [panorama_resolution]):
+                raise ValueError(
+                    f"{name}: panorama_resolution={panorama_resolution} and resolution={resolution} differ; "
+                    "they are the same thing, give one of them"
+                )
+            resolution = panorama_resolution
+        if resolution is None:
+            raise ValueError(f"{name}: give panorama_resolution=(width, height), for example (1008, 252)")
+        self._panorama = PanoramaOptions(
+            vertical_fov_deg=panorama_vertical_fov_deg,
+            elevation_center_deg=panorama_elevation_center_deg,
+            cache=panorama_cache,
+        )
+        super().__init__(resolution=resolution, **options)
+
+    def _get_views(
+        self, idx: int, num_views_to_sample: int, resolution: tuple[int, int]
+    ) -> list[dict[str, Any]]:
+        draw = self._draw(idx, num_views_to_sample)
+        self._rng = draw.rng
+        agent_ids = sampling.choose_agents(tuple(draw.cameras), draw.main, num_views_to_sample, draw.rng)
+        cylinder = self._panorama.cylinder(resolution)
+        return [self._panorama_view(draw, agent_id, cylinder) for agent_id in agent_ids]
+
+    def _panorama_view(self, draw: Draw, agent_id: int, cylinder: Cylinder) -> dict[str, Any]:
+        view = load_panorama_view(
+            draw.frame, draw.metas[agent_id], agent_id, draw.cameras[agent_id], cylinder, self._panorama
+        )
+        return {
+            "img": Image.fromarray(view.color),
+            "depthmap": view.range_m,
+            "camera_pose": view.T_world_pano.astype(np.float32),
+            "non_ambiguous_mask": view.non_ambiguous,
+            "dataset": "OPV2V",
+            "label": draw.frame.name,
+            "instance": f"agent{agent_id}/panorama",
+            "agent_index": draw.agent_index(agent_id),
+            "ray_directions_cam": cylinder.rays(),
+        }
+
+    def _getitem_fn(self, idx: int | tuple[int, ...]) -> list[dict[str, Any]]:
+        """Return a sample in the host's form, as `BaseDataset._getitem_fn` does for pinhole views."""
+        index, resolution_number, count = self._parse_index(idx)
+        views = self._get_views(index, count, self._resolutions[resolution_number])
+        assert len(views) == count
+        for number, view in enumerate(views):
+            self._complete(view, (index, resolution_number, number))
+        return views
+
+    def _complete(self, view: dict[str, Any], idx: tuple[int, int, int]) -> None:
+        """Add what the host derives from depth and intrinsics; points and ranges in metres, float32."""
+        width, height = view["img"].size
+        pose, range_m, rays = view["camera_pose"], view["depthmap"], view.pop("ray_directions_cam")
+        assert range_m.shape == rays.shape[:2] == view["non_ambiguous_mask"].shape == (height, width)
+        assert np.isfinite(pose).all() and np.isfinite(range_m).all()
+        points = range_m[..., None] * rays
+        view["idx"] = idx
+        view["is_metric_scale"] = self.is_metric_scale
+        view["is_synthetic"] = self.is_synthetic
+        view["true_shape"] = np.array((height, width), dtype=np.int32)
+        view["img"] = self.transform(view["img"])
+        view["data_norm_type"] = self.data_norm_type
+        view["pts3d"] = _float32(points @ pose[:3, :3].T.astype(np.float64) + pose[:3, 3])
+        view["valid_mask"] = range_m > 0
+        view["depth_along_ray"] = range_m[..., None]
+        view["ray_directions_cam"] = _float32(rays)
+        view["pts3d_cam"] = _float32(points)
+        view["depthmap"] = range_m[..., None]
+        view["rng"] = int.from_bytes(self._rng.bytes(4), "big")
+        view["camera_pose_quats"] = _float32(Rotation.from_matrix(pose[:3, :3]).as_quat())  # x, y, z, w
+        view["camera_pose_trans"] = pose[:3, 3]
+
+
+def _float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    return np.ascontiguousarray(array, dtype=np.float32)

@@ -1,0 +1,39 @@
+"""`N @ dataset` and `N * dataset` that tell the dataset which epoch and which repetition it is in.
+
+The host's own wrappers keep the epoch to themselves, so a dataset inside them cannot vary its views by epoch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mapanything.datasets.base.easy_dataset import MulDataset, ResizedDataset
+
+
+class EpochResizedDataset(ResizedDataset):
+    """The host's `N @ dataset`, with `set_epoch` handed on."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the epoch's indices, as the host does, and tell the dataset the epoch."""
+        super().set_epoch(epoch)
+        self.dataset.set_epoch(epoch)
+
+
+class EpochMulDataset(MulDataset):
+    """The host's `N * dataset`, with `set_epoch` handed on and every repetition drawn anew."""
+
+    _outer_offset = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the dataset the epoch."""
+        self.dataset.set_epoch(epoch)
+
+    def _set_seed_offset(self, offset: int) -> None:
+        """Take the repetition of `M @ (N * dataset)`."""
+        self._outer_offset = int(offset)
+
+    def __getitem__(self, idx: int | tuple[int, ...]) -> list[dict[str, Any]]:
+        """Return a sample; the repetition number varies its random stream."""
+        number = int(idx[0] if isinstance(idx, tuple) else idx)
+        self.dataset._set_seed_offset(self._outer_offset * self.multiplicator + number % self.multiplicator)
+        return super().__getitem__(idx)

@@ -1,0 +1,394 @@
+"""Which vehicles and cameras make a sample: options, main agent, view counts and per-sample random streams.
+
+A *scene* is what one dataset index stands for: one frame (cooperative datasets) or one vehicle in one frame
+(single-vehicle datasets). View 0 always belongs to the main agent. Nothing here opens a file, except through the
+`meta_of` callback of `choose_main_agent`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from mapanything_opv2v.rawdata import AgentMeta, FrameRecord
+
+MAIN_AGENT_POLICIES = ("first", "random", "closest", "most_visible")
+LAYOUTS = ("pinhole", "panorama")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions:
+    """How samples are drawn from frames. Every value is validated; unknown names raise."""
+
+    camera_ids: tuple[int, ...] = (0, 1, 2, 3)
+    """Cameras that are used; the first one that the main agent has is view 0 of a pinhole sample."""
+    include_agents: tuple[int, ...] | None = None
+    """Agent ids that may be used; None takes every agent that has a camera."""
+    main_agent: int | None = None
+    """Id of the vehicle whose view is view 0, in every frame that has it."""
+    main_agent_policy: str | None = None
+    """Who is main where `main_agent` is absent or not given; for None see `resolve_scenes`."""
+    min_agents: int = 1
+    """Frames with fewer usable agents are left out; samples show at least min(min_agents, view count)."""
+    min_num_views: int | None = None
+    """Smallest view count that a variable-count dataset offers; None is the host's 2."""
+    max_num_views: int | None = None
+    """Largest view count that a variable-count dataset offers; None is `num_views`."""
+    max_scenes: int | None = None
+    """Keep only the first so many scenes; None keeps all."""
+
+    def __post_init__(self) -> None:
+        """Reject values that could not act."""
+        object.__setattr__(self, "camera_ids", _id_tuple("camera_ids", self.camera_ids))
+        if self.include_agents is not None:
+            object.__setattr__(self, "include_agents", _id_tuple("include_agents", self.include_agents))
+        if self.main_agent is not None:
+            object.__setattr__(self, "main_agent", _id("main_agent", self.main_agent))
+        for name in ("min_agents", "min_num_views", "max_num_views", "max_scenes"):
+            value = getattr(self, name)
+            if value is None and name != "min_agents":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}={value!r}: expected an integer of at least 1")
+        if self.main_agent_policy is not None and self.main_agent_policy not in MAIN_AGENT_POLICIES:
+            raise ValueError(
+                f"main_agent_policy={self.main_agent_policy!r}: expected one of {', '.join(MAIN_AGENT_POLICIES)}"
+            )
+        included = self.include_agents
+        if self.main_agent is not None and included is not None and self.main_agent not in included:
+            raise ValueError(
+                f"main_agent={self.main_agent} is not in include_agents={list(included)}; add it"
+            )
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Return the option names."""
+        return tuple(field.name for field in fields(cls))
+
+
+def reject_unknown(given: Iterable[str], known: Sequence[str], *, what: str) -> None:
+    """Raise ValueError that names the unknown keywords, the nearest known ones and all known ones.
+
+    Examples
+    --------
+    >>> reject_unknown(["camera_id"], ["camera_ids", "seed"], what="OPV2VDataset")
+    Traceback (most recent call last):
+    ValueError: OPV2VDataset: unknown option 'camera_id' (did you mean 'camera_ids'?); known: camera_ids, seed
+    """
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ValueError(f"{what}: unknown option {name!r}{hint}; known: {', '.join(known)}")
+
+
+def _id(name: str, value: Any) -> int:
+    """Return an agent or camera id as an integer; folder names such as '641' are accepted."""
+    if isinstance(value, str) and value.lstrip("-").isdecimal():
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise ValueError(f"{name}={value!r}: expected an integer id")
+    return int(value)
+
+
+def _id_tuple(name: str, values: Any) -> tuple[int, ...]:
+    if isinstance(values, (str, int)) or not isinstance(values, Iterable):
+        raise ValueError(f"{name}={values!r}: expected a list of integer ids, for example [0, 1]")
+    ids = tuple(_id(name, value) for value in values)
+    if not ids:
+        raise ValueError(f"{name} is empty: give at least one id, or None for the default")
+    if len(set(ids)) != len(ids):
+        raise ValueError(f"{name}={list(ids)}: an id occurs twice")
+    return ids
+
+
+def view_counts(
+    num_views: int,
+    variable_num_views: bool,
+    min_num_views: int | None = None,
+    max_num_views: int | None = None,
+) -> int | list[int]:
+    """Return the view counts that a dataset offers, in the form of the host's `num_views` attribute.
+
+    Parameters
+    ----------
+    num_views
+        Fixed count, or the largest count where `variable_num_views` is set.
+    variable_num_views
+        Whether the sampler may pick another count for each batch.
+    min_num_views, max_num_views
+        Bounds on the counts; None means 2 and `num_views`. With a fixed count they must contain it.
+
+    Returns
+    -------
+    int or list of int
+        One integer where there is one count only, else all counts in ascending order.
+
+    Raises
+    ------
+    ValueError
+        If a bound contradicts `num_views` or the other bound.
+    """
+    if isinstance(num_views, bool) or not isinstance(num_views, (int, np.integer)) or num_views < 1:
+        raise ValueError(f"num_views={num_views!r}: expected an integer of at least 1")
+    if not variable_num_views:
+        low, high = min_num_views or 1, max_num_views or num_views
+        if not low <= num_views <= high:
+            raise ValueError(
+                f"num_views={num_views} lies outside min_num_views={min_num_views}, max_num_views={max_num_views}"
+            )
+        return int(num_views)
+    high = num_views if max_num_views is None else max_num_views
+    if high > num_views:
+        raise ValueError(
+            f"max_num_views={max_num_views} exceeds num_views={num_views}; the host sizes its batches by "
+            "num_views, so raise num_views as well"
+        )
+    low = min(2, high) if min_num_views is None else min_num_views
+    if low > high:
+        raise ValueError(f"min_num_views={min_num_views} exceeds the largest view count {high}; lower it")
+    return int(high) if low == high else list(range(int(low), int(high) + 1))
+
+
+def sample_rng(*keys: object) -> np.random.Generator:
+    """Return a generator that depends on the keys only: the same numbers in any process and any order."""
+    digest = hashlib.blake2b(repr(keys).encode(), digest_size=16).digest()
+    return np.random.default_rng(int.from_bytes(digest, "big"))
+
+
+Cameras = Mapping[int, tuple[int, ...]]
+"""Agent id to the camera ids that it offers, in the order of the options; agents in ascending order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One dataset index: a frame, the cameras of its usable agents, its main agent where that is fixed."""
+
+    frame_number: int
+    """Position in the list of frames from which the index was made."""
+    cameras: Cameras
+    """One object for all scenes with the same agents and cameras, so that 200,000 scenes stay small."""
+    main: int | None
+    """Main agent where names alone decide it; None where the policy needs poses or a random number."""
+
+
+@dataclass(frozen=True)
+class SceneIndex:
+    """The scenes of a dataset and, for every view count, which scene answers each index."""
+
+    scenes: tuple[Scene, ...]
+    counts: int | list[int]
+    lookup: dict[int, np.ndarray]
+    """View count to (N,) scene numbers: the index itself where that scene offers the count, else another."""
+    left_out: dict[str, int]
+    """Reason to number of frames or scenes that are not in the index."""
+
+    def scene(self, index: int, count: int) -> Scene:
+        """Return the scene that answers `index` when `count` views are asked for."""
+        return self.scenes[int(self.lookup[count][index])]
+
+
+def capacity(cameras: Cameras, layout: str) -> int:
+    """Return how many views agents offer: one per camera (`pinhole`) or one per agent (`panorama`)."""
+    assert layout in LAYOUTS
+    return sum(len(ids) for ids in cameras.values()) if layout == "pinhole" else len(cameras)
+
+
+def usable_cameras(frame: FrameRecord, options: SampleOptions, layout: str) -> tuple[Cameras, list[str]]:
+    """Return what the admitted agents of a frame offer, and which of their files are missing.
+
+    An agent with none of the cameras (LiDAR only) offers nothing and is no error. An agent with some of them
+    should have them all, with depth maps and a YAML; where it does not, a pinhole layout offers its whole views
+    and a panorama layout leaves the agent out, for a panorama of fewer cameras is another thing.
+
+    Returns
+    -------
+    cameras : mapping of int to tuple of int
+        Agent id to camera ids.
+    missing : list of str
+        `split/sequence/frame agent 641 camera1_depth` for each missing file.
+    """
+    cameras: dict[int, tuple[int, ...]] = {}
+    missing: list[str] = []
+    for agent in frame.agents:
+        admitted = options.include_agents is None or agent.agent_id in options.include_agents
+        if not admitted or not any(camera in agent.camera_paths for camera in options.camera_ids):
+            continue
+        whole = tuple(c for c in options.camera_ids if c in agent.camera_paths and c in agent.depth_paths)
+        lacking = [] if agent.has_yaml else ["yaml"]
+        lacking += [f"camera{c}" for c in options.camera_ids if c not in agent.camera_paths]
+        lacking += [f"camera{c}_depth" for c in options.camera_ids if c not in agent.depth_paths]
+        missing += [f"{frame.name} agent {agent.agent_id} {key}" for key in lacking]
+        if agent.has_yaml and whole and (layout == "pinhole" or not lacking):
+            cameras[agent.agent_id] = whole
+    return cameras, missing
+
+
+def resolve_scenes(
+    frames: Sequence[FrameRecord],
+    options: SampleOptions,
+    *,
+    cooperative: bool,
+    layout: str,
+    counts: int | list[int],
+    on_missing: Callable[[int, list[str]], None],
+) -> SceneIndex:
+    """Build the index of a dataset from names alone.
+
+    Single-vehicle datasets without `main_agent` and `main_agent_policy` make one scene of every vehicle; with
+    either of them, one scene of every frame. Cooperative datasets make one scene of every frame, `first` being
+    the policy unless told. `main_agent` without a policy leaves out the frames that lack this agent.
+
+    `on_missing` is called once if files are missing, with their number and the names of the first ones.
+
+    Raises
+    ------
+    ValueError
+        If no scene is left, or none offers one of the view counts; the message says what was left out and why.
+    """
+    left_out: Counter[str] = Counter()
+    first_missing: list[str] = []
+    missing = 0
+    scenes: list[Scene] = []
+    shared: dict[tuple[tuple[int, tuple[int, ...]], ...], Cameras] = {}
+    for number, frame in enumerate(frames):
+        cameras, lacking = usable_cameras(frame, options, layout)
+        missing += len(lacking)
+        first_missing += lacking[: 3 - len(first_missing)]
+        cameras = shared.setdefault(tuple(cameras.items()), cameras)
+        if len(cameras) < options.min_agents:
+            left_out[f"has fewer than min_agents={options.min_agents} usable agents"] += 1
+        else:
+            scenes += _scenes_of_frame(number, cameras, options, cooperative, left_out)
+
+    if missing:
+        on_missing(missing, first_missing)
+
+    smallest = counts if isinstance(counts, int) else counts[0]
+    enough = [scene for scene in scenes if _offers(scene, layout, cooperative) >= smallest]
+    if len(enough) < len(scenes):
+        left_out[f"offers fewer than {smallest} views"] += len(scenes) - len(enough)
+    kept = tuple(enough[: options.max_scenes])
+    if not kept:
+        reasons = [f"{number} x {reason}" for reason, number in left_out.items()]
+        raise ValueError(
+            f"no scene is left of {len(frames)} frames: {'; '.join(reasons) or 'the split is empty'}"
+        )
+    offers = np.array([_offers(scene, layout, cooperative) for scene in kept])
+    lookup = {count: _lookup(offers, count) for count in ([counts] if isinstance(counts, int) else counts)}
+    return SceneIndex(kept, counts, lookup, dict(left_out))
+
+
+def _scenes_of_frame(
+    number: int, cameras: Cameras, options: SampleOptions, cooperative: bool, left_out: Counter[str]
+) -> list[Scene]:
+    policy = options.main_agent_policy
+    if options.main_agent is not None and options.main_agent in cameras:
+        return [Scene(number, cameras, options.main_agent)]
+    if options.main_agent is not None and policy is None:
+        left_out[f"has no usable agent main_agent={options.main_agent}"] += 1
+        return []
+    if not cooperative and policy is None:
+        return [Scene(number, cameras, agent_id) for agent_id in cameras]
+    return [Scene(number, cameras, first_agent(cameras) if policy in (None, "first") else None)]
+
+
+def _offers(scene: Scene, layout: str, cooperative: bool) -> int:
+    """Return the views a scene can offer; a vehicle not chosen yet counts as the frame's poorest."""
+    if cooperative:
+        return capacity(scene.cameras, layout)
+    if layout == "panorama":
+        return 1
+    if scene.main is not None:
+        return len(scene.cameras[scene.main])
+    return min(len(ids) for ids in scene.cameras.values())
+
+
+def _lookup(offers: np.ndarray, count: int) -> np.ndarray:
+    """Return (N,) scene numbers: an index that cannot offer `count` is spread evenly over those that can."""
+    able = np.flatnonzero(offers >= count)
+    if able.size == 0:
+        have = ", ".join(
+            f"{number} offer {views}" for views, number in sorted(Counter(offers.tolist()).items())
+        )
+        raise ValueError(f"no scene offers {count} views ({have}); lower num_views or max_num_views")
+    scene_numbers = np.arange(offers.size, dtype=np.int64)
+    unable = np.flatnonzero(offers < count)
+    scene_numbers[unable] = able[np.arange(unable.size) * able.size // max(unable.size, 1)]
+    return scene_numbers
+
+
+def first_agent(agent_ids: Iterable[int]) -> int:
+    """Return the lowest vehicle id; infrastructure (negative ids) only where there is no vehicle."""
+    return min(agent_ids, key=lambda agent_id: (agent_id < 0, agent_id))
+
+
+def choose_main_agent(
+    agent_ids: Sequence[int], policy: str, rng: np.random.Generator, meta_of: Callable[[int], AgentMeta]
+) -> int:
+    """Return the main agent of a frame by a policy; infrastructure only where there is no vehicle.
+
+    Parameters
+    ----------
+    agent_ids
+        Usable agents of the frame.
+    policy
+        `first`: lowest vehicle id. `random`: uniform over the vehicles. `closest`: smallest mean distance of its
+        LiDAR to the others'. `most_visible`: listed in most other agents' `vehicles` (OPV2V lists what an
+        agent's LiDAR hits), ties to the closest. Further ties go to the lowest id.
+    rng
+        Stream of the sample; drawn from by `random` only.
+    meta_of
+        Returns an agent's YAML contents; called by `closest` and `most_visible` only.
+    """
+    vehicles = [agent_id for agent_id in agent_ids if agent_id >= 0] or list(agent_ids)
+    if policy == "first" or len(vehicles) == 1:
+        return first_agent(vehicles)
+    if policy == "random":
+        return int(rng.choice(sorted(vehicles)))
+    assert policy in ("closest", "most_visible"), policy
+    metas = {agent_id: meta_of(agent_id) for agent_id in agent_ids}
+    xyz = {agent_id: np.asarray(meta.lidar_pose[:3]) for agent_id, meta in metas.items()}
+
+    def mean_distance(agent_id: int) -> float:
+        return float(
+            np.mean([np.linalg.norm(xyz[agent_id] - xyz[other]) for other in xyz if other != agent_id])
+        )
+
+    def listed_by(agent_id: int) -> int:
+        return sum(agent_id in meta.vehicles for other, meta in metas.items() if other != agent_id)
+
+    seen = listed_by if policy == "most_visible" else lambda agent_id: 0
+    return min(vehicles, key=lambda agent_id: (-seen(agent_id), mean_distance(agent_id), agent_id))
+
+
+def choose_pinhole_views(
+    cameras: Cameras, main: int, count: int, min_agents: int, rng: np.random.Generator
+) -> list[tuple[int, int]]:
+    """Return `count` different (agent, camera) pairs; the first is the main agent's first camera.
+
+    At least min(min_agents, count, number of agents) agents appear; beyond that, pairs are drawn uniformly.
+    """
+    view0 = (main, cameras[main][0])
+    others = [agent_id for agent_id in cameras if agent_id != main]
+    guests = rng.permutation(len(others))[: max(min(min_agents, count) - 1, 0)]
+    chosen = [(others[i], int(rng.choice(cameras[others[i]]))) for i in guests]
+    rest = [(a, c) for a, ids in cameras.items() for c in ids if (a, c) != view0 and (a, c) not in chosen]
+    extra = rng.permutation(len(rest))[: count - 1 - len(chosen)]
+    chosen += [rest[i] for i in extra]
+    assert len(chosen) == count - 1, "the scene index promised this many views"
+    return [view0, *(chosen[i] for i in rng.permutation(len(chosen)))]
+
+
+def choose_agents(agent_ids: Sequence[int], main: int, count: int, rng: np.random.Generator) -> list[int]:
+    """Return `count` different agents, the main agent first and the others in random order."""
+    others = [agent_id for agent_id in agent_ids if agent_id != main]
+    assert count <= 1 + len(others), "the scene index promised this many agents"
+    return [main, *(others[i] for i in rng.permutation(len(others))[: count - 1])]
