@@ -112,7 +112,9 @@ def generator(*keys: object) -> np.random.Generator:
 def make_town(seed: int, name: str) -> Town:
     """Build the buildings, poles and trees of a town."""
     rng = generator(seed, name, "town")
-    boxes, poles, crowns = [], [], []
+    boxes: list[FloatArray] = []
+    poles: list[FloatArray] = []
+    crowns: list[FloatArray] = []
     for side_x in (-1, 1):
         for side_y in (-1, 1):
             _block(rng, side_x, side_y, boxes, poles, crowns)

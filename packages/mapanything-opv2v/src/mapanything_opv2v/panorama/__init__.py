@@ -1,0 +1,7 @@
+"""Panoramas from rigs of pinhole cameras: colour by cached tables, range by z-buffered splats."""
+
+from mapanything_opv2v.panorama.builder import Panorama, PanoramaBuilder, fill_holes
+from mapanything_opv2v.panorama.options import PanoramaOptions
+from mapanything_opv2v.panorama.rig import Rig, RigCamera
+
+__all__ = ["Panorama", "PanoramaBuilder", "PanoramaOptions", "Rig", "RigCamera", "fill_holes"]
