@@ -1,7 +1,7 @@
 """A small stand-in for MapAnything's dataset classes, written from the documented contract.
 
-It has the names, signatures, keys, shapes and types that the plugin relies on. `tests/host/test_double.py` compares
-it with the real host.
+It has the names, signatures, keys, shapes and types that the plugin relies on. `tests/host/test_double.py`
+compares it with the real host.
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ def test_the_count_asked_for_comes_back(make):
     assert len(make("OPV2VCoopDataset", num_views=13)) == 3
     with pytest.raises(ValueError, match="no scene offers 17 views"):
         make("OPV2VCoopDataset", num_views=17, variable_num_views=True)
-    with pytest.raises(ValueError, match="no scene is left .* offers fewer than 5 views"):
+    with pytest.raises(ValueError, match=r"no scene is left .* offers fewer than 5 views"):
         make("OPV2VDataset", num_views=5)
 
 

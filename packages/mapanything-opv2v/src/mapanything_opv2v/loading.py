@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mapanything_opv2v.geometry import Cylinder, T_world_cam_opencv, invert
+from mapanything_opv2v.geometry import Cylinder, T_world_cam_opencv
+from mapanything_opv2v.panorama import PanoramaBuilder, PanoramaOptions, Rig
 from mapanything_opv2v.rawdata import AgentMeta, FrameRecord, load_agent_yaml, load_depth, load_image
 
 
@@ -85,20 +86,6 @@ def load_pinhole_view(frame: FrameRecord, meta: AgentMeta, agent_id: int, camera
     return PinholeView(image, depth, camera_meta.intrinsic, T_world_cam)
 
 
-@dataclass(frozen=True, kw_only=True)
-class PanoramaOptions:
-    """How panoramas are made, besides their size."""
-
-    vertical_fov_deg: float = 90.0
-    elevation_center_deg: float = 0.0
-    cache: Path | None = None
-    """Folder of prebuilt panoramas."""
-
-    def cylinder(self, size_wh: tuple[int, int]) -> Cylinder:
-        """Return the cylinder of a given (width, height)."""
-        return Cylinder.from_size(size_wh, self.vertical_fov_deg, self.elevation_center_deg)
-
-
 @dataclass(frozen=True)
 class PanoramaView:
     """One agent's panorama with its truth.
@@ -108,7 +95,7 @@ class PanoramaView:
     color : (H, W, 3) uint8
         RGB; black where no camera sees.
     range_m : (H, W) float32
-        Distance along the ray in metres, 0 unknown.
+        Distance along the ray in metres, 0 unknown or not covered by any image.
     non_ambiguous : (H, W) bool
         False where there is no geometry to learn: sky, and directions that no camera sees.
     T_world_pano : (4, 4) float64
@@ -127,7 +114,7 @@ def load_panorama_view(
     agent_id: int,
     camera_ids: Sequence[int],
     cylinder: Cylinder,
-    options: PanoramaOptions,
+    options: PanoramaOptions | None = None,
 ) -> PanoramaView:
     """Read an agent's cameras and build its panorama.
 
@@ -136,17 +123,18 @@ def load_panorama_view(
     SampleError
         As `load_pinhole_view`, for the first camera that fails.
     """
-    from mapanything_opv2v.panorama import PanoramaBuilder, Rig, RigCamera
-
     views = [load_pinhole_view(frame, meta, agent_id, camera) for camera in camera_ids]
-    with naming(frame, agent_id, "lidar_pose"):
-        T_world_pano = T_world_cam_opencv(meta.lidar_pose)
-        T_pano_world = invert(T_world_pano)
-    rig = Rig(
-        tuple(RigCamera(v.intrinsic, T_pano_world @ v.T_world_cam, v.image.shape[1::-1]) for v in views)
+    with naming(frame, agent_id, "rig"):
+        rig = Rig.from_agent(meta, [(v.image.shape[1], v.image.shape[0]) for v in views], camera_ids)
+        made = PanoramaBuilder(rig, cylinder, options).build(
+            [v.image for v in views], [v.depth_z_m for v in views]
+        )
+    return PanoramaView(
+        color=made.color,
+        range_m=np.where(made.covered, made.range_m, np.float32(0)),
+        non_ambiguous=made.covered & ~made.sky,
+        T_world_pano=T_world_cam_opencv(meta.lidar_pose),
     )
-    made = PanoramaBuilder(rig, cylinder).build([v.image for v in views], [v.depth_z_m for v in views])
-    return PanoramaView(made.color, made.range_m, made.covered & ~made.sky, T_world_pano)
 
 
 def _path(paths: Mapping[int, Path], camera: int, what: str) -> Path:

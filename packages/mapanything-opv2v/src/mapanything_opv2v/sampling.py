@@ -1,8 +1,8 @@
 """Which vehicles and cameras make a sample: options, main agent, view counts and per-sample random streams.
 
 A *scene* is what one dataset index stands for: one frame (cooperative datasets) or one vehicle in one frame
-(single-vehicle datasets). View 0 always belongs to the main agent. Nothing here opens a file, except through the
-`meta_of` callback of `choose_main_agent`.
+(single-vehicle datasets). View 0 always belongs to the main agent. Nothing here opens a file, except through
+the `meta_of` callback of `choose_main_agent`.
 """
 
 from __future__ import annotations
@@ -58,9 +58,8 @@ class SampleOptions:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}={value!r}: expected an integer of at least 1")
         if self.main_agent_policy is not None and self.main_agent_policy not in MAIN_AGENT_POLICIES:
-            raise ValueError(
-                f"main_agent_policy={self.main_agent_policy!r}: expected one of {', '.join(MAIN_AGENT_POLICIES)}"
-            )
+            known = ", ".join(MAIN_AGENT_POLICIES)
+            raise ValueError(f"main_agent_policy={self.main_agent_policy!r}: expected one of {known}")
         included = self.include_agents
         if self.main_agent is not None and included is not None and self.main_agent not in included:
             raise ValueError(
@@ -142,7 +141,8 @@ def view_counts(
         low, high = min_num_views or 1, max_num_views or num_views
         if not low <= num_views <= high:
             raise ValueError(
-                f"num_views={num_views} lies outside min_num_views={min_num_views}, max_num_views={max_num_views}"
+                f"num_views={num_views} lies outside min_num_views={min_num_views}, "
+                f"max_num_views={max_num_views}"
             )
         return int(num_views)
     high = num_views if max_num_views is None else max_num_views
@@ -205,8 +205,8 @@ def usable_cameras(frame: FrameRecord, options: SampleOptions, layout: str) -> t
     """Return what the admitted agents of a frame offer, and which of their files are missing.
 
     An agent with none of the cameras (LiDAR only) offers nothing and is no error. An agent with some of them
-    should have them all, with depth maps and a YAML; where it does not, a pinhole layout offers its whole views
-    and a panorama layout leaves the agent out, for a panorama of fewer cameras is another thing.
+    should have them all, with depth maps and a YAML; where it does not, a pinhole layout offers its whole
+    views and a panorama layout leaves the agent out, for a panorama of fewer cameras is another thing.
 
     Returns
     -------
@@ -243,7 +243,7 @@ def resolve_scenes(
     """Build the index of a dataset from names alone.
 
     Single-vehicle datasets without `main_agent` and `main_agent_policy` make one scene of every vehicle; with
-    either of them, one scene of every frame. Cooperative datasets make one scene of every frame, `first` being
+    either of them, one scene of every frame. Cooperative datasets make one scene of every frame; `first` is
     the policy unless told. `main_agent` without a policy leaves out the frames that lack this agent.
 
     `on_missing` is called once if files are missing, with their number and the names of the first ones.
@@ -251,7 +251,7 @@ def resolve_scenes(
     Raises
     ------
     ValueError
-        If no scene is left, or none offers one of the view counts; the message says what was left out and why.
+        If no scene is left, or none offers one of the view counts; says what was left out and why.
     """
     left_out: Counter[str] = Counter()
     first_missing: list[str] = []
@@ -340,9 +340,9 @@ def choose_main_agent(
     agent_ids
         Usable agents of the frame.
     policy
-        `first`: lowest vehicle id. `random`: uniform over the vehicles. `closest`: smallest mean distance of its
-        LiDAR to the others'. `most_visible`: listed in most other agents' `vehicles` (OPV2V lists what an
-        agent's LiDAR hits), ties to the closest. Further ties go to the lowest id.
+        `first`: lowest vehicle id. `random`: uniform over the vehicles. `closest`: smallest mean distance of
+        its LiDAR to the others'. `most_visible`: listed in most other agents' `vehicles` (OPV2V lists what
+        an agent's LiDAR hits), ties to the closest. Further ties go to the lowest id.
     rng
         Stream of the sample; drawn from by `random` only.
     meta_of

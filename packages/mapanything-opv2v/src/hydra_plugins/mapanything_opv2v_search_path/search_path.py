@@ -1,7 +1,7 @@
 """Let MapAnything's own entry points find this package's configs and dataset names.
 
-Hydra imports this module in every Hydra application of the environment, so the top imports Hydra (and OmegaConf, on which it stands) only, and an
-application that has not imported `mapanything` is left alone.
+Hydra imports this module in every Hydra application of the environment, so the top imports Hydra and its
+OmegaConf only, and an application that has not imported `mapanything` is left alone.
 """
 
 from __future__ import annotations

@@ -187,7 +187,8 @@ class OPV2VBase(BaseDataset):
         self.num_of_scenes = len(self.scenes)
 
     def _report_missing(self, number: int, first: list[str]) -> None:
-        message = f"{type(self).__name__}: {number} files are missing in {self.tree.root}, first: {'; '.join(first)}"
+        named = "; ".join(first)
+        message = f"{type(self).__name__}: {number} files are missing in {self.tree.root}, first: {named}"
         if self.strict:
             raise SampleError(
                 f"{message}. List all with `mapanything-opv2v check`, make depth maps with "
@@ -252,7 +253,7 @@ class OPV2VBase(BaseDataset):
         if not isinstance(idx, tuple):
             if len(self._resolutions) > 1 or len(counts) > 1:
                 raise ValueError(
-                    f"index {idx!r}: a dataset of {len(self._resolutions)} resolutions and view counts {counts} "
+                    f"index {idx!r}: a dataset of resolutions {self._resolutions} and view counts {counts} "
                     "is asked with (index, resolution number, view count number)"
                 )
             return int(idx), 0, counts[0]

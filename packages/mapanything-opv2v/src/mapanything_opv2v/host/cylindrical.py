@@ -6,6 +6,7 @@ host's names. Columns run once around: the last one neighbours the first, one co
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,16 @@ from scipy.spatial.transform import Rotation
 
 from mapanything_opv2v import sampling
 from mapanything_opv2v.geometry import Cylinder
-from mapanything_opv2v.host.base import Draw
-from mapanything_opv2v.loading import PanoramaOptions, load_panorama_view
+from mapanything_opv2v.host.base import Draw, OPV2VBase
+from mapanything_opv2v.loading import load_panorama_view
+from mapanything_opv2v.panorama import PanoramaOptions
+
+_PREFIX = "panorama_"
+_BUILDER_OPTIONS = tuple(f"{_PREFIX}{field.name}" for field in fields(PanoramaOptions))
 
 
-class CylindricalViews:
-    """Mixin: one view is one vehicle's panorama, seen from its LiDAR.
+class CylindricalBase(OPV2VBase):
+    """One view is one vehicle's panorama, seen from its LiDAR.
 
     Parameters
     ----------
@@ -30,11 +35,13 @@ class CylindricalViews:
         Between the outer edges of the first and last row, degrees.
     panorama_elevation_center_deg : float
         Elevation of the middle row, degrees; positive looks up.
-    panorama_cache : str or Path, optional
-        Folder made by `mapanything-opv2v prebuild`; panoramas found there are not built again.
     **options
-        See `OPV2VBase`. `aug_crop` and `principal_point_centered` would break the full turn and raise.
+        See `OPV2VBase`, and `panorama_` before each field of `panorama.PanoramaOptions`
+        (`panorama_projection_radius_m`, `panorama_fill_radius_px`, ...). `aug_crop` and
+        `principal_point_centered` would cut the full turn open and raise.
     """
+
+    layout = "panorama"
 
     def __init__(
         self,
@@ -42,7 +49,6 @@ class CylindricalViews:
         panorama_resolution: tuple[int, int] | None = None,
         panorama_vertical_fov_deg: float = 90.0,
         panorama_elevation_center_deg: float = 0.0,
-        panorama_cache: str | None = None,
         resolution: Any = None,
         **options: Any,
     ) -> None:
@@ -51,21 +57,29 @@ class CylindricalViews:
             if options.get(key):
                 raise ValueError(f"{name}: {key}={options[key]!r} would cut a panorama open; leave it out")
         if panorama_resolution is not None:
-            panorama_resolution = tuple(panorama_resolution)
-            if resolution not in (None, panorama_resolution, [panorama_resolution]):
+            width, height = panorama_resolution
+            if resolution not in (None, (width, height), [(width, height)]):
                 raise ValueError(
                     f"{name}: panorama_resolution={panorama_resolution} and resolution={resolution} differ; "
                     "they are the same thing, give one of them"
                 )
-            resolution = panorama_resolution
+            resolution = (width, height)
         if resolution is None:
             raise ValueError(f"{name}: give panorama_resolution=(width, height), for example (1008, 252)")
-        self._panorama = PanoramaOptions(
-            vertical_fov_deg=panorama_vertical_fov_deg,
-            elevation_center_deg=panorama_elevation_center_deg,
-            cache=panorama_cache,
-        )
+        self._vertical_deg = (panorama_vertical_fov_deg, panorama_elevation_center_deg)
+        chosen = {key: options.pop(key) for key in _BUILDER_OPTIONS if key in options}
+        self.panorama_options = PanoramaOptions(**{key.removeprefix(_PREFIX): chosen[key] for key in chosen})
         super().__init__(resolution=resolution, **options)
+        for size_wh in self._resolutions:
+            self._cylinder(size_wh)  # angles that make no image are refused now, not in a worker
+
+    @classmethod
+    def _known_options(cls) -> tuple[str, ...]:
+        own = ("panorama_resolution", "panorama_vertical_fov_deg", "panorama_elevation_center_deg")
+        return (*super()._known_options(), *own, *_BUILDER_OPTIONS)
+
+    def _cylinder(self, size_wh: tuple[int, int]) -> Cylinder:
+        return Cylinder.from_size(size_wh, *self._vertical_deg)
 
     def _get_views(
         self, idx: int, num_views_to_sample: int, resolution: tuple[int, int]
@@ -73,12 +87,17 @@ class CylindricalViews:
         draw = self._draw(idx, num_views_to_sample)
         self._rng = draw.rng
         agent_ids = sampling.choose_agents(tuple(draw.cameras), draw.main, num_views_to_sample, draw.rng)
-        cylinder = self._panorama.cylinder(resolution)
+        cylinder = self._cylinder(resolution)
         return [self._panorama_view(draw, agent_id, cylinder) for agent_id in agent_ids]
 
     def _panorama_view(self, draw: Draw, agent_id: int, cylinder: Cylinder) -> dict[str, Any]:
         view = load_panorama_view(
-            draw.frame, draw.metas[agent_id], agent_id, draw.cameras[agent_id], cylinder, self._panorama
+            draw.frame,
+            draw.metas[agent_id],
+            agent_id,
+            draw.cameras[agent_id],
+            cylinder,
+            self.panorama_options,
         )
         return {
             "img": Image.fromarray(view.color),

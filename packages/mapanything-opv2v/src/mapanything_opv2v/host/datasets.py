@@ -9,7 +9,7 @@ from PIL import Image
 
 from mapanything_opv2v import sampling
 from mapanything_opv2v.host.base import Draw, OPV2VBase
-from mapanything_opv2v.host.cylindrical import CylindricalViews
+from mapanything_opv2v.host.cylindrical import CylindricalBase
 from mapanything_opv2v.loading import load_pinhole_view
 from mapanything_opv2v.rawdata import SPLITS
 
@@ -17,8 +17,8 @@ from mapanything_opv2v.rawdata import SPLITS
 class OPV2VDataset(OPV2VBase):
     """Pinhole views of one vehicle at one moment.
 
-    Every vehicle of a frame is a scene of its own; with `main_agent` or `main_agent_policy`, one vehicle of each
-    frame. View 0 is the vehicle's first camera of `camera_ids`.
+    Every vehicle of a frame is a scene of its own; with `main_agent` or `main_agent_policy`, one vehicle of
+    each frame. View 0 is the vehicle's first camera of `camera_ids`.
     """
 
     cooperative = False
@@ -63,18 +63,16 @@ class OPV2VCoopDataset(OPV2VDataset):
     cooperative = True
 
 
-class OPV2VCylindricalDataset(CylindricalViews, OPV2VBase):
+class OPV2VCylindricalDataset(CylindricalBase):
     """The panorama of one vehicle: samples of one view."""
 
     cooperative = False
-    layout = "panorama"
 
 
-class OPV2VCoopCylindricalDataset(CylindricalViews, OPV2VBase):
+class OPV2VCoopCylindricalDataset(CylindricalBase):
     """One panorama of each of several vehicles of a frame, in one world; view 0 is the main agent's."""
 
     cooperative = True
-    layout = "panorama"
 
 
 def _locked(cls: type[OPV2VBase], split: str) -> type[OPV2VBase]:

@@ -1,4 +1,4 @@
-"""Let torchvision be imported beside a CPU-only torch: it registers kernels for two operators that must exist.
+"""Let torchvision be imported beside a CPU-only torch: two operators that it refers to must exist.
 
 Python runs this file at start where its folder is on PYTHONPATH. Tests only.
 """
