@@ -1,6 +1,7 @@
 """Panoramas from rigs of pinhole cameras: colour by cached tables, range by z-buffered splats."""
 
 from mapanything_opv2v.panorama.agent import load_panorama
+from mapanything_opv2v.panorama.agreement import overlap_agreement
 from mapanything_opv2v.panorama.builder import Panorama, PanoramaBuilder, fill_holes
 from mapanything_opv2v.panorama.cache import PanoramaCache, Prebuilt, prebuild
 from mapanything_opv2v.panorama.options import PanoramaOptions
@@ -16,5 +17,6 @@ __all__ = [
     "RigCamera",
     "fill_holes",
     "load_panorama",
+    "overlap_agreement",
     "prebuild",
 ]

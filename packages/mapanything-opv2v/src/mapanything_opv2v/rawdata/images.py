@@ -35,6 +35,7 @@ MAX_PIXELS = 64_000_000
 
 _PNG_KEY = "depth_units_per_m"
 _PNG_SKY = 65535
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
 
 def load_image(path: str | Path) -> npt.NDArray[np.uint8]:
@@ -52,6 +53,22 @@ def load_image(path: str | Path) -> npt.NDArray[np.uint8]:
     if pixels is None:
         raise ValueError(f"{path}: not a readable image ({len(data)} bytes); copy the file again")
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)  # type: ignore[return-value]
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Return width and height of a PNG from its header, without decoding it.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the file is missing or not a PNG.
+    """
+    path = Path(path)
+    with path.open("rb") as stream:
+        head = stream.read(24)
+    if len(head) < 24 or not head.startswith(_PNG_MAGIC) or head[12:16] != b"IHDR":
+        raise ValueError(f"{path}: not a PNG file (begins with {head[:8]!r})")
+    return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
 
 
 def load_depth(path: str | Path, *, png_units_per_m: float | None = None) -> npt.NDArray[np.float32]:
@@ -158,7 +175,7 @@ def _load_png(path: Path, png_units_per_m: float | None) -> npt.NDArray[np.float
 
 def _check_png(data: bytes, path: Path) -> None:
     """Refuse PNGs that are cut short (decoders fill the rest with grey) or too large to decode."""
-    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+    if not data.startswith(_PNG_MAGIC):
         raise ValueError(f"{path}: not a PNG file (begins with {data[:8]!r})")
     if data[12:16] != b"IHDR" or b"IEND" not in data[-12:]:
         raise ValueError(f"{path}: truncated PNG ({len(data)} bytes, no end marker); copy the file again")

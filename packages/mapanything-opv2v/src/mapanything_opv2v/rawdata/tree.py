@@ -214,24 +214,8 @@ class FrameList(Sequence[FrameRecord]):
         return FrameRecord(self.split, sequence.name, f"{frame:06d}", tuple(agents))
 
     def _agent(self, sequence: str, agent: AgentFolder, frame: str, flags: int) -> AgentRecord:
-        here = self.root / self.split / sequence / agent.name
-        depth = self.depth_root / self.split / sequence / agent.name
-        cameras, depths = {}, {}
-        for k in range(MAX_CAMERAS):
-            if flags >> (_CAMERA + k) & 1:
-                cameras[k] = here / f"{frame}_camera{k}.png"
-            if flags >> (_NPY + k) & 1:
-                depths[k] = depth / f"{frame}_camera{k}_depth.npy"
-            elif flags >> (_PNG + k) & 1:
-                depths[k] = depth / f"{frame}_camera{k}_depth.png"
-        return AgentRecord(
-            agent_id=agent.agent_id,
-            yaml_path=here / f"{frame}.yaml",
-            camera_paths=cameras,
-            pcd_path=here / f"{frame}.pcd" if flags & _PCD else None,
-            depth_paths=depths,
-            has_yaml=bool(flags & _YAML),
-        )
+        below = Path(self.split) / sequence / agent.name
+        return _agent_record(agent.agent_id, self.root / below, self.depth_root / below, frame, flags)
 
 
 @dataclass(frozen=True)
@@ -303,6 +287,37 @@ def index_tree(
     return TreeIndex(root, depth, found)
 
 
+def agent_beside(yaml_path: str | Path, depth_dir: str | Path | None = None) -> AgentRecord:
+    """Return the record of one agent at one frame from its YAML's path, wherever its folder stands.
+
+    Parameters
+    ----------
+    yaml_path : path
+        ``{frame}.yaml``; images, sweep and depth maps are looked for beside it.
+    depth_dir : path, optional
+        Folder of the depth maps, if not that one.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or its name is not a frame's.
+    """
+    path = Path(yaml_path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    frame, name = path.stem, path.parent.name
+    flags = frame_flags([entry.name for entry in path.parent.iterdir()])
+    if path.suffix != ".yaml" or not frame.isdecimal() or int(frame) not in flags or len(frame) != 6:
+        raise ValueError(f"{path}: expected an agent's YAML named by its frame, such as 000069.yaml")
+    found = flags[int(frame)]
+    if depth_dir is not None:
+        beside = frame_flags([entry.name for entry in Path(depth_dir).iterdir()], depth_only=True)
+        found = found & ~_DEPTH_FLAGS | beside.get(int(frame), 0)
+    folder = path.parent
+    agent_id = int(name) if is_agent_name(name) else 0
+    return _agent_record(agent_id, folder, folder if depth_dir is None else Path(depth_dir), frame, found)
+
+
 def frame_flags(names: Sequence[str], *, depth_only: bool = False) -> dict[int, int]:
     """Return flags by frame number for the names in one folder; other names are ignored."""
     flags: dict[int, int] = {}
@@ -317,6 +332,26 @@ def frame_flags(names: Sequence[str], *, depth_only: bool = False) -> dict[int, 
         frame = int(digits)
         flags[frame] = flags.get(frame, 0) | flag
     return flags
+
+
+def _agent_record(agent_id: int, here: Path, depth: Path, frame: str, flags: int) -> AgentRecord:
+    """Turn flags into paths."""
+    cameras, depths = {}, {}
+    for k in range(MAX_CAMERAS):
+        if flags >> (_CAMERA + k) & 1:
+            cameras[k] = here / f"{frame}_camera{k}.png"
+        if flags >> (_NPY + k) & 1:
+            depths[k] = depth / f"{frame}_camera{k}_depth.npy"
+        elif flags >> (_PNG + k) & 1:
+            depths[k] = depth / f"{frame}_camera{k}_depth.png"
+    return AgentRecord(
+        agent_id=agent_id,
+        yaml_path=here / f"{frame}.yaml",
+        camera_paths=cameras,
+        pcd_path=here / f"{frame}.pcd" if flags & _PCD else None,
+        depth_paths=depths,
+        has_yaml=bool(flags & _YAML),
+    )
 
 
 def is_agent_name(name: str) -> bool:
