@@ -10,6 +10,7 @@ import numpy as np
 from mapanything_opv2v import checks, depth, panorama, pictures, rawdata, synthetic
 from mapanything_opv2v.files import whole_file, write_bytes, write_json
 from mapanything_opv2v.geometry import Cylinder
+from mapanything_opv2v.rawdata.tree import summarise
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
 
 def run_tree(args: argparse.Namespace) -> int:
     """Print what a tree holds."""
-    rows = checks.summarise(_index(args), _positive(args.max_scenes, "--max_scenes"))
+    rows = summarise(_index(args), _positive(args.max_scenes, "--max_scenes"))
     for row in rows:
         agents = (
             ", ".join(f"{count} frames with {number}" for number, count in row["agents"].items()) or "none"
@@ -71,6 +72,9 @@ def run_check(args: argparse.Namespace) -> int:
             f"{split}: depth on {seen['mean']:.1%} of the pixels "
             f"({seen['lowest']:.1%} to {seen['highest']:.1%}, {seen['maps']:.0f} maps)"
         )
+    for split, pairs in report.overlap_agreement.items():
+        text = ", ".join(f"{pair}: {value:.2f}" for pair, value in pairs.items())
+        print(f"{split}: median correlation of cameras where they overlap {text}")
     if report.max_position_error_m is not None:
         print(
             f"camera against LiDAR by the files' own extrinsic: at most {report.max_position_error_m:.4f} m, "
@@ -155,7 +159,7 @@ def agreement(agent: rawdata.AgentRecord, camera_ids: list[int] | None) -> dict[
     images = [rawdata.load_image(agent.camera_paths[number]) for number in ids]
     meta = rawdata.load_agent_yaml(agent.yaml_path)
     rig = panorama.Rig.from_agent(meta, [(image.shape[1], image.shape[0]) for image in images], ids)
-    found = panorama.overlap_agreement(rig, Cylinder(1008, 252), images)
+    found = panorama.overlap_agreement(rig, images)
     return {f"{ids[i]}-{ids[j]}": value for (i, j), value in found.items()}
 
 

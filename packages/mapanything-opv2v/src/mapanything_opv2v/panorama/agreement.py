@@ -15,15 +15,17 @@ from mapanything_opv2v.geometry import Cylinder
 from mapanything_opv2v.panorama.builder import PanoramaBuilder
 from mapanything_opv2v.panorama.rig import Rig
 
-MIN_PIXELS = 500
+MIN_PIXELS = 150
 """Overlaps with fewer panorama pixels say nothing."""
 
-_SHIFTS = range(-6, 7, 2)  # parallax that is forgiven, pixels
-_BLUR = 1.5
+COMPARED = Cylinder(504, 126)
+"""Panorama in which cameras are compared: coarse, since exposure and parallax differ anyway."""
+
+_SHIFTS = range(-3, 4)  # parallax that is forgiven, pixels
 
 
 def overlap_agreement(
-    rig: Rig, cylinder: Cylinder, images: Sequence[npt.NDArray[np.uint8]]
+    rig: Rig, images: Sequence[npt.NDArray[np.uint8]], cylinder: Cylinder = COMPARED
 ) -> dict[tuple[int, int], float]:
     """Correlate every two cameras of a rig in their overlap.
 
@@ -34,10 +36,10 @@ def overlap_agreement(
     ----------
     rig : Rig
         The cameras.
-    cylinder : Cylinder
-        Pixels in which to compare.
     images : sequence of (H, W, 3) uint8
         RGB, in the rig's order.
+    cylinder : Cylinder
+        Pixels in which to compare.
 
     Returns
     -------
@@ -48,7 +50,7 @@ def overlap_agreement(
     for camera, image in zip(rig.cameras, images):
         made = PanoramaBuilder(Rig((camera,)), cylinder, projection_radius_m=math.inf).build([image])
         gray = cv2.cvtColor(made.color, cv2.COLOR_RGB2GRAY).astype(np.float32)
-        alone.append((cv2.GaussianBlur(gray, (0, 0), _BLUR), made.covered))
+        alone.append((cv2.GaussianBlur(gray, (0, 0), 0.8), made.covered))
     result = {}
     for (i, (gray_i, seen_i)), (j, (gray_j, seen_j)) in itertools.combinations(enumerate(alone), 2):
         if np.count_nonzero(seen_i & seen_j) >= MIN_PIXELS:

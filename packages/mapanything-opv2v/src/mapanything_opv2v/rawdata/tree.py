@@ -11,10 +11,11 @@ so that 50,000 frames cost a few megabytes and worker processes share them.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -285,6 +286,34 @@ def index_tree(
         sequences = scan.split(root, depth, name, None if cache_dir is None else Path(cache_dir))
         found[name] = FrameList(root, depth, name, sequences)
     return TreeIndex(root, depth, found)
+
+
+def summarise(index: TreeIndex, max_scenes: int | None = None) -> list[dict[str, Any]]:
+    """Count what a tree holds, by names only.
+
+    Returns
+    -------
+    list of dict
+        One entry for each split: ``split, sequences, scenes, agents`` (frames by number of agents),
+        ``images``,
+        ``sweeps``, ``depth_maps``.
+    """
+    rows, left = [], max_scenes
+    for split, every in index.splits.items():
+        frames: Sequence[FrameRecord] = every if left is None else every[:left]
+        left = None if left is None else left - len(frames)
+        row: dict[str, Any] = {"split": split, "sequences": 0, "scenes": len(frames)}
+        agents: Counter[int] = Counter()
+        sequences, images, sweeps, maps = set(), 0, 0, 0
+        for frame in frames:
+            sequences.add(frame.sequence)
+            agents[len(frame.agents)] += 1
+            images += sum(len(agent.camera_paths) for agent in frame.agents)
+            sweeps += sum(agent.pcd_path is not None for agent in frame.agents)
+            maps += sum(len(agent.depth_paths) for agent in frame.agents)
+        row |= {"sequences": len(sequences), "agents": dict(sorted(agents.items()))}
+        rows.append(row | {"images": images, "sweeps": sweeps, "depth_maps": maps})
+    return rows
 
 
 def agent_beside(yaml_path: str | Path, depth_dir: str | Path | None = None) -> AgentRecord:

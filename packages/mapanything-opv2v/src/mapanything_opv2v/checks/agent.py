@@ -1,21 +1,16 @@
-"""Reading every file of a tree once, and saying everything that is wrong with it.
-
-Problems are collected, never raised: one run lists them all. A problem names split, sequence, frame, agent,
-what is concerned and which file.
-"""
+"""Checking one agent at one frame: every file is read once, problems are collected, never raised."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from mapanything_opv2v import depth, geometry, jobs, rawdata
+from mapanything_opv2v import depth, geometry, panorama, rawdata
 
 T = TypeVar("T")
 
@@ -44,6 +39,9 @@ class CheckOptions:
     max_depth_error: float = 0.05
     """Median relative difference between depth map and own sweep at the pixels that both have."""
 
+    min_agreement: float = 0.2
+    """Correlation of cameras where they overlap, median over a sequence; less means swapped images."""
+
     min_depth_coverage: float = 0.002
     """Smallest share of known pixels of a depth map (sky counts as known)."""
 
@@ -55,14 +53,15 @@ class Problem:
     split: str
     sequence: str
     frame: str
-    agent: int
+    agent: int | None
     key: str
     file: str
     message: str
 
     def __str__(self) -> str:
         """Return one line for people."""
-        return f"{self.split}/{self.sequence}/{self.frame} agent {self.agent} {self.key}: {self.message}"
+        agent = "" if self.agent is None else f" agent {self.agent}"
+        return f"{self.split}/{self.sequence}/{self.frame}{agent} {self.key}: {self.message}"
 
 
 @dataclass(frozen=True)
@@ -74,124 +73,22 @@ class AgentReport:
     position_error_m: float | None
     angle_error_deg: float | None
     coverage: dict[int, float]
-
-
-@dataclass
-class CheckReport:
-    """What was found in a tree.
-
-    Attributes
-    ----------
-    root, depth_root : str
-    scenes, agent_frames, files : int
-        Frames, agents at frames, files read.
-    agents_per_frame, cameras_per_frame : dict of str to (dict of int to int)
-        By split: how many frames have so many agents, so many camera views.
-    max_position_error_m, max_angle_error_deg : float or None
-        Largest difference between poses and `extrinsic`.
-    depth_coverage : dict of str to (dict of str to float)
-        By split: lowest, mean and highest share of pixels with depth.
-    problems : list of Problem
-        In the order of the tree.
-    """
-
-    root: str
-    depth_root: str
-    scenes: int = 0
-    agent_frames: int = 0
-    files: int = 0
-    agents_per_frame: dict[str, dict[int, int]] = field(default_factory=dict)
-    cameras_per_frame: dict[str, dict[int, int]] = field(default_factory=dict)
-    max_position_error_m: float | None = None
-    max_angle_error_deg: float | None = None
-    depth_coverage: dict[str, dict[str, float]] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as plain values."""
-        return asdict(self)
-
-
-def check_tree(
-    index: rawdata.TreeIndex,
-    options: CheckOptions | None = None,
-    *,
-    max_scenes: int | None = None,
-    workers: int = 1,
-    progress: bool = True,
-) -> CheckReport:
-    """Read every file of an index and report on it.
-
-    Parameters
-    ----------
-    index : TreeIndex
-        What to check.
-    options : CheckOptions, optional
-        What counts as a problem.
-    max_scenes : int, optional
-        Check only so many frames.
-    workers : int
-        Processes.
-    progress : bool
-        Show a bar.
-    """
-    options = options or CheckOptions()
-    frames = [frame for split in index.splits.values() for frame in split][:max_scenes]
-    report = CheckReport(str(index.root), str(index.depth_root), scenes=len(frames))
-    _count(report, frames)
-    order = {(f.name, a.agent_id): n for n, (f, a) in enumerate((f, a) for f in frames for a in f.agents)}
-    tasks = [_Task(frame, agent.agent_id, options) for frame in frames for agent in frame.agents]
-    found: list[tuple[int, str, AgentReport]] = []
-    for done in jobs.run(_check_agent, tasks, workers=workers, description="check", progress=progress):
-        if done.result is None:
-            raise RuntimeError(
-                f"{done.item.frame.name}: {done.error}"
-            ) from done.error  # a check reports, never raises
-        where = order[done.item.frame.name, done.item.agent_id]
-        found.append((where, done.item.frame.split, done.result))
-    for _, split, result in sorted(found, key=lambda item: item[0]):
-        _add(report, split, result)
-    return report
+    agreement: dict[tuple[int, int], float]
 
 
 @dataclass(frozen=True)
-class _Task:
+class AgentTask:
+    """What to check."""
+
     frame: rawdata.FrameRecord
     agent_id: int
     options: CheckOptions
 
 
-def _count(report: CheckReport, frames: Sequence[rawdata.FrameRecord]) -> None:
-    for split in dict.fromkeys(frame.split for frame in frames):
-        mine = [frame for frame in frames if frame.split == split]
-        report.agents_per_frame[split] = dict(sorted(Counter(len(frame.agents) for frame in mine).items()))
-        views = Counter(sum(len(agent.camera_paths) for agent in frame.agents) for frame in mine)
-        report.cameras_per_frame[split] = dict(sorted(views.items()))
-
-
-def _add(report: CheckReport, split: str, result: AgentReport) -> None:
-    report.agent_frames += 1
-    report.files += result.files
-    report.problems += result.problems
-    for name, value in (
-        ("max_position_error_m", result.position_error_m),
-        ("max_angle_error_deg", result.angle_error_deg),
-    ):
-        if value is not None:
-            setattr(report, name, max(value, getattr(report, name) or 0.0))
-    for share in result.coverage.values():
-        seen = report.depth_coverage.setdefault(
-            split, {"maps": 0, "lowest": share, "mean": 0.0, "highest": share}
-        )
-        seen["lowest"], seen["highest"] = min(seen["lowest"], share), max(seen["highest"], share)
-        seen["mean"] = (seen["mean"] * seen["maps"] + share) / (seen["maps"] + 1)
-        seen["maps"] += 1
-
-
 class _Checker:
     """Collects the problems of one agent at one frame."""
 
-    def __init__(self, task: _Task) -> None:
+    def __init__(self, task: AgentTask) -> None:
         self.frame, self.options = task.frame, task.options
         self.agent = task.frame.agent(task.agent_id)
         self.problems: list[Problem] = []
@@ -199,6 +96,7 @@ class _Checker:
         self.position_error_m: float | None = None
         self.angle_error_deg: float | None = None
         self.coverage: dict[int, float] = {}
+        self.agreement: dict[tuple[int, int], float] = {}
 
     def problem(self, key: str, file: Path, message: str) -> None:
         """Note a problem."""
@@ -226,17 +124,35 @@ class _Checker:
         else:
             self.problem("yaml", agent.yaml_path, "missing")
         points = self._lidar()
-        sizes = self._images()
+        images = self._images()
         if meta is not None:
             self._poses(meta)
             for number in sorted(set(agent.camera_paths) - set(meta.cameras)):
                 self.problem(
                     f"camera{number}", agent.yaml_path, f"an image but no camera{number} in the YAML"
                 )
-        self._depths(meta, sizes, points)
+            self._overlaps(
+                meta, {number: image for number, image in images.items() if number in meta.cameras}
+            )
+        self._depths(meta, {number: image.shape[1::-1] for number, image in images.items()}, points)
         return AgentReport(
-            tuple(self.problems), self.files, self.position_error_m, self.angle_error_deg, self.coverage
+            tuple(self.problems),
+            self.files,
+            self.position_error_m,
+            self.angle_error_deg,
+            self.coverage,
+            self.agreement,
         )
+
+    def _overlaps(self, meta: rawdata.AgentMeta, images: dict[int, npt.NDArray[np.uint8]]) -> None:
+        """Correlate cameras where they overlap."""
+        if len(images) < 2:
+            return
+        ids = list(images)
+        sizes = [(image.shape[1], image.shape[0]) for image in images.values()]
+        rig = panorama.Rig.from_agent(meta, sizes, ids)
+        found = panorama.overlap_agreement(rig, list(images.values()))
+        self.agreement = {(ids[i], ids[j]): value for (i, j), value in found.items()}
 
     def _lidar(self) -> npt.NDArray[np.float32] | None:
         agent = self.agent
@@ -252,9 +168,9 @@ class _Checker:
             return None
         return cloud.xyz
 
-    def _images(self) -> dict[int, tuple[int, int]]:
-        """Return the sizes of the images that can be read."""
-        agent, sizes = self.agent, {}
+    def _images(self) -> dict[int, npt.NDArray[np.uint8]]:
+        """Return the images that can be read."""
+        agent, images = self.agent, {}
         for number in range(self.options.cameras):
             if number not in agent.camera_paths:
                 path = agent.yaml_path.with_name(f"{self.frame.frame}_camera{number}.png")
@@ -262,8 +178,8 @@ class _Checker:
         for number, path in agent.camera_paths.items():
             image = self.read(f"camera{number}", path, rawdata.load_image)
             if image is not None:
-                sizes[number] = (image.shape[1], image.shape[0])
-        return sizes
+                images[number] = image
+        return images
 
     def _poses(self, meta: rawdata.AgentMeta) -> None:
         """Compare each camera's place by the poses with the file's own `extrinsic`."""
@@ -342,33 +258,6 @@ class _Checker:
             )
 
 
-def _check_agent(task: _Task) -> AgentReport:
+def check_agent(task: AgentTask) -> AgentReport:
+    """Check every file of one agent at one frame."""
     return _Checker(task).run()
-
-
-def summarise(index: rawdata.TreeIndex, max_scenes: int | None = None) -> list[dict[str, Any]]:
-    """Count what a tree holds, by names only.
-
-    Returns
-    -------
-    list of dict
-        One entry for each split: ``split, sequences, scenes, agents`` (frames by number of agents),
-        ``images``,
-        ``sweeps``, ``depth_maps``.
-    """
-    rows, left = [], max_scenes
-    for split, every in index.splits.items():
-        frames: Sequence[rawdata.FrameRecord] = every if left is None else every[:left]
-        left = None if left is None else left - len(frames)
-        row: dict[str, Any] = {"split": split, "sequences": 0, "scenes": len(frames)}
-        agents: Counter[int] = Counter()
-        sequences, images, sweeps, maps = set(), 0, 0, 0
-        for frame in frames:
-            sequences.add(frame.sequence)
-            agents[len(frame.agents)] += 1
-            images += sum(len(agent.camera_paths) for agent in frame.agents)
-            sweeps += sum(agent.pcd_path is not None for agent in frame.agents)
-            maps += sum(len(agent.depth_paths) for agent in frame.agents)
-        row |= {"sequences": len(sequences), "agents": dict(sorted(agents.items()))}
-        rows.append(row | {"images": images, "sweeps": sweeps, "depth_maps": maps})
-    return rows
