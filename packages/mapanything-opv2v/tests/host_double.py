@@ -130,11 +130,11 @@ class BaseDataset(EasyDataset):
         size = np.floor(np.array(image.size) * scale).astype(int)
         rows = (np.arange(size[1]) * (depthmap.shape[0] / size[1])).astype(int)
         columns = (np.arange(size[0]) * (depthmap.shape[1] / size[0])).astype(int)
-        left, top = (size - resolution) // 2
+        left, top = np.round((size - resolution) / 2).astype(int)
         K = intrinsics.copy()
         K[:2, 2] += 0.5
         K[:2] *= scale
-        K[:2, 2] -= (left + 0.5, top + 0.5)
+        K[:2, 2] -= 0.5 * (np.array(image.size) * scale - size) + (left + 0.5, top + 0.5)
         box = (left, top, left + resolution[0], top + resolution[1])
         depthmap = depthmap[rows][:, columns][top : box[3], left : box[2]]
         return image.resize(tuple(size.tolist()), Image.LANCZOS).crop(tuple(map(int, box))), depthmap, K

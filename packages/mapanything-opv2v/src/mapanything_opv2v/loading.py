@@ -14,8 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from mapanything_opv2v.geometry import Cylinder, T_world_cam_opencv
-from mapanything_opv2v.panorama import PanoramaBuilder, PanoramaOptions, Rig
-from mapanything_opv2v.rawdata import AgentMeta, FrameRecord, load_agent_yaml, load_depth, load_image
+from mapanything_opv2v.panorama import PanoramaCache, PanoramaOptions, load_panorama
+from mapanything_opv2v.rawdata import (
+    AgentMeta,
+    AgentRecord,
+    FrameRecord,
+    load_agent_yaml,
+    load_depth,
+    load_image,
+)
 
 
 class SampleError(ValueError):
@@ -108,27 +115,41 @@ class PanoramaView:
     T_world_pano: npt.NDArray[np.float64]
 
 
+def panorama_cache(
+    folder: Path, cylinder: Cylinder, options: PanoramaOptions, agent: AgentRecord, camera_ids: Sequence[int]
+) -> PanoramaCache:
+    """Return the cache in which `prebuild` keeps panoramas of these cameras of an agent.
+
+    All cameras of an agent are None there, as `prebuild` asks for them unless told.
+    """
+    every = set(camera_ids) == set(agent.camera_paths)
+    return PanoramaCache(folder, cylinder, options, None if every else tuple(camera_ids))
+
+
 def load_panorama_view(
     frame: FrameRecord,
     meta: AgentMeta,
     agent_id: int,
     camera_ids: Sequence[int],
     cylinder: Cylinder,
-    options: PanoramaOptions | None = None,
+    options: PanoramaOptions,
+    cache_folder: Path | None = None,
 ) -> PanoramaView:
-    """Read an agent's cameras and build its panorama.
+    """Take an agent's panorama from the cache, or read its cameras and build it.
 
     Raises
     ------
     SampleError
-        As `load_pinhole_view`, for the first camera that fails.
+        If a file is missing or unusable; names it.
     """
-    views = [load_pinhole_view(frame, meta, agent_id, camera) for camera in camera_ids]
-    with naming(frame, agent_id, "rig"):
-        rig = Rig.from_agent(meta, [(v.image.shape[1], v.image.shape[0]) for v in views], camera_ids)
-        made = PanoramaBuilder(rig, cylinder, options).build(
-            [v.image for v in views], [v.depth_z_m for v in views]
-        )
+    agent = frame.agent(agent_id)
+    with naming(frame, agent_id, "panorama"):
+        made = None
+        if cache_folder is not None:
+            cache = panorama_cache(cache_folder, cylinder, options, agent, camera_ids)
+            made = cache.load(frame.split, frame.sequence, agent, frame.frame)
+        if made is None:
+            made = load_panorama(agent, cylinder, options, camera_ids=camera_ids, meta=meta)
     return PanoramaView(
         color=made.color,
         range_m=np.where(made.covered, made.range_m, np.float32(0)),

@@ -13,6 +13,14 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
 
+def python_literal(value: object) -> str:
+    """Return a config value as Python text for the host's `eval`.
+
+    The host cuts its test strings at every `+`, so a `+` inside a string (a path, a transform) is escaped.
+    """
+    return repr(value).replace("+", r"\x2b") if isinstance(value, str) else repr(value)
+
+
 class MapAnythingOPV2VSearchPath(SearchPathPlugin):
     """In applications that use MapAnything: register the datasets, append `pkg://mapanything_opv2v.configs`."""
 
@@ -23,5 +31,5 @@ class MapAnythingOPV2VSearchPath(SearchPathPlugin):
         from mapanything_opv2v.host.register import register
 
         register()
-        OmegaConf.register_new_resolver("opv2v_repr", repr, replace=True)  # a value as a Python literal
+        OmegaConf.register_new_resolver("opv2v_repr", python_literal, replace=True)
         search_path.append(provider="mapanything-opv2v", path="pkg://mapanything_opv2v.configs")

@@ -7,6 +7,7 @@ host's names. Columns run once around: the last one neighbours the first, one co
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,9 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from mapanything_opv2v import sampling
+from mapanything_opv2v import loading, sampling
 from mapanything_opv2v.geometry import Cylinder
 from mapanything_opv2v.host.base import Draw, OPV2VBase
-from mapanything_opv2v.loading import load_panorama_view
 from mapanything_opv2v.panorama import PanoramaOptions
 
 _PREFIX = "panorama_"
@@ -35,6 +35,9 @@ class CylindricalBase(OPV2VBase):
         Between the outer edges of the first and last row, degrees.
     panorama_elevation_center_deg : float
         Elevation of the middle row, degrees; positive looks up.
+    panorama_cache : str or Path, optional
+        Folder filled by `mapanything-opv2v prebuild` with the same parameters; panoramas found there are not
+        built again.
     **options
         See `OPV2VBase`, and `panorama_` before each field of `panorama.PanoramaOptions`
         (`panorama_projection_radius_m`, `panorama_fill_radius_px`, ...). `aug_crop` and
@@ -49,6 +52,7 @@ class CylindricalBase(OPV2VBase):
         panorama_resolution: tuple[int, int] | None = None,
         panorama_vertical_fov_deg: float = 90.0,
         panorama_elevation_center_deg: float = 0.0,
+        panorama_cache: str | Path | None = None,
         resolution: Any = None,
         **options: Any,
     ) -> None:
@@ -69,13 +73,36 @@ class CylindricalBase(OPV2VBase):
         self._vertical_deg = (panorama_vertical_fov_deg, panorama_elevation_center_deg)
         chosen = {key: options.pop(key) for key in _BUILDER_OPTIONS if key in options}
         self.panorama_options = PanoramaOptions(**{key.removeprefix(_PREFIX): chosen[key] for key in chosen})
+        self.panorama_cache = None if panorama_cache is None else Path(panorama_cache)
         super().__init__(resolution=resolution, **options)
+        self._check_panoramas()
+
+    def _check_panoramas(self) -> None:
+        """Refuse, before the first sample, angles that make no image and a cache of other parameters."""
+        scene = self.scenes[0]
         for size_wh in self._resolutions:
-            self._cylinder(size_wh)  # angles that make no image are refused now, not in a worker
+            cylinder = self._cylinder(size_wh)
+            if self.panorama_cache is None:
+                continue
+            agent_id, cameras = next(iter(scene.cameras.items()))
+            agent = self.frames[scene.frame_number].agent(agent_id)
+            cache = loading.panorama_cache(
+                self.panorama_cache, cylinder, self.panorama_options, agent, cameras
+            )
+            if not cache.home.is_dir():
+                raise ValueError(
+                    f"panorama_cache={self.panorama_cache} holds no panoramas of {size_wh} with these "
+                    f"options (no {cache.home.name}); run `mapanything-opv2v prebuild` with them"
+                )
 
     @classmethod
     def _known_options(cls) -> tuple[str, ...]:
-        own = ("panorama_resolution", "panorama_vertical_fov_deg", "panorama_elevation_center_deg")
+        own = (
+            "panorama_resolution",
+            "panorama_vertical_fov_deg",
+            "panorama_elevation_center_deg",
+            "panorama_cache",
+        )
         return (*super()._known_options(), *own, *_BUILDER_OPTIONS)
 
     def _cylinder(self, size_wh: tuple[int, int]) -> Cylinder:
@@ -91,13 +118,14 @@ class CylindricalBase(OPV2VBase):
         return [self._panorama_view(draw, agent_id, cylinder) for agent_id in agent_ids]
 
     def _panorama_view(self, draw: Draw, agent_id: int, cylinder: Cylinder) -> dict[str, Any]:
-        view = load_panorama_view(
+        view = loading.load_panorama_view(
             draw.frame,
             draw.metas[agent_id],
             agent_id,
             draw.cameras[agent_id],
             cylinder,
             self.panorama_options,
+            self.panorama_cache,
         )
         return {
             "img": Image.fromarray(view.color),
