@@ -21,6 +21,9 @@ FloatArray = npt.NDArray[np.float64]
 MAX_YAML_BYTES = 16 * 1024 * 1024
 """Larger files are refused: a frame with 200 vehicles has about 60 kB."""
 
+MAX_NESTING = 50
+"""Deeper files are refused; OPV2V's have 5 levels."""
+
 _SCALAR_KINDS = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"}
 _PYTHON_TAG = "tag:yaml.org,2002:python/"
 
@@ -116,10 +119,24 @@ def load_yaml(path: Path) -> Any:
         raise ValueError(
             f"{path}: {size} bytes of YAML, expected at most {MAX_YAML_BYTES}; not an OPV2V file?"
         )
+    data = path.read_bytes()
     try:
-        return yaml.load(path.read_bytes(), Loader=_Loader)
-    except (yaml.YAMLError, RecursionError, UnicodeDecodeError) as error:
+        _check_nesting(data, path)
+        return yaml.load(data, Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not readable as YAML: {error}") from error
+
+
+def _check_nesting(data: bytes, path: Path) -> None:
+    """Refuse deep nesting: the C loader recurses without a limit, and a crash cannot be caught."""
+    depth = 0
+    for event in yaml.parse(data, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_NESTING:
+                raise ValueError(f"{path}: not readable as YAML: nested more than {MAX_NESTING} levels deep")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 def parse_agent(data: Any, where: str) -> AgentMeta:

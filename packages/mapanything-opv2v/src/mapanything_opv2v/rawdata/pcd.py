@@ -152,6 +152,8 @@ def _product(width: list[str], height: list[str]) -> int:
 def _read_ascii(body: bytes, header: _Header, path: Path) -> npt.NDArray[np.void]:
     if header.points == 0:
         return np.empty(0, header.dtype)
+    if not body.strip():
+        raise ValueError(f"{path}: no lines of points, POINTS says {header.points}; truncated?")
     try:
         table = np.loadtxt(io.BytesIO(body), dtype=header.dtype, comments=None, ndmin=1)
     except ValueError as error:

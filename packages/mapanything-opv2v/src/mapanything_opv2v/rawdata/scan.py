@@ -58,7 +58,8 @@ def _scan(root: Path, depth_root: Path, name: str) -> tuple[list[tree.SequenceFo
                 )
             flags = tree.frame_flags(os.listdir(f"{here}/{agent}"))  # noqa: PTH208 (strings, a million of them)
             folders.append(f"{here}/{agent}")
-            if beside:
+            if beside:  # depth maps count only where they were said to be
+                flags = {frame: flag & ~tree.DEPTH_FLAGS for frame, flag in flags.items()}
                 depth = f"{depth_root / name}/{sequence}/{agent}"
                 folders.append(depth)
                 _add_depth(flags, depth)

@@ -33,7 +33,8 @@ for _k in range(MAX_CAMERAS):
     _FLAGS[f"_camera{_k}.png"] = 1 << (_CAMERA + _k)
     _FLAGS[f"_camera{_k}_depth.npy"] = 1 << (_NPY + _k)
     _FLAGS[f"_camera{_k}_depth.png"] = 1 << (_PNG + _k)
-_DEPTH_FLAGS = sum(1 << (first + k) for first in (_NPY, _PNG) for k in range(MAX_CAMERAS))
+DEPTH_FLAGS = sum(1 << (first + k) for first in (_NPY, _PNG) for k in range(MAX_CAMERAS))
+"""Flags of depth maps, in any form."""
 _AGENT = re.compile(r"-?\d{1,9}\Z")
 
 
@@ -341,7 +342,7 @@ def agent_beside(yaml_path: str | Path, depth_dir: str | Path | None = None) -> 
     found = flags[int(frame)]
     if depth_dir is not None:
         beside = frame_flags([entry.name for entry in Path(depth_dir).iterdir()], depth_only=True)
-        found = found & ~_DEPTH_FLAGS | beside.get(int(frame), 0)
+        found = found & ~DEPTH_FLAGS | beside.get(int(frame), 0)
     folder = path.parent
     agent_id = int(name) if is_agent_name(name) else 0
     return _agent_record(agent_id, folder, folder if depth_dir is None else Path(depth_dir), frame, found)
@@ -356,7 +357,7 @@ def frame_flags(names: Sequence[str], *, depth_only: bool = False) -> dict[int, 
         if flag is None:
             continue
         digits = name[:6]
-        if not (digits.isdecimal() and digits.isascii()) or (depth_only and not flag & _DEPTH_FLAGS):
+        if not (digits.isdecimal() and digits.isascii()) or (depth_only and not flag & DEPTH_FLAGS):
             continue
         frame = int(digits)
         flags[frame] = flags.get(frame, 0) | flag
