@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from mapanything_opv2v import geometry
+from mapanything_opv2v import cli, geometry
 from mapanything_opv2v.loading import SampleError
-from mapanything_opv2v.panorama import PanoramaCache, prebuild
-from mapanything_opv2v.rawdata import index_tree, load_agent_yaml
+from mapanything_opv2v.panorama import PanoramaCache
+from mapanything_opv2v.rawdata import load_agent_yaml
 
 COMMON = {"transform": "imgnorm", "data_norm_type": "identity"}
 SIZE = (120, 30)
@@ -258,9 +258,9 @@ def test_panoramas_come_from_the_cache(make, own_town, small_town, tmp_path):
     root, depth_root = own_town
     options = {"ROOT": root, "depth_root": depth_root, "main_agent": small_town.agents[1]}
     plain = make("OPV2VCylindricalDataset", **options)[0][0]
+    words = f"prebuild {root} --depth_root {depth_root} --cache {tmp_path / 'cache'} --splits train --quiet"
+    assert cli.main([*words.split(), "--panorama_resolution", *map(str, SIZE)]) == 0
     cache = PanoramaCache(tmp_path / "cache", geometry.Cylinder(*SIZE))
-    tree = index_tree(root, depth_root=depth_root)
-    prebuild(tree, cache, splits=["train"], progress=False)
     path = cache.path("train", small_town.sequences[0], small_town.agents[1], small_town.frames[0])
     assert path.is_file()
     dataset = make("OPV2VCylindricalDataset", panorama_cache=tmp_path / "cache", **options)
@@ -275,3 +275,18 @@ def test_panoramas_come_from_the_cache(make, own_town, small_town, tmp_path):
 def test_a_cache_of_other_parameters_is_refused(coop, tmp_path):
     with pytest.raises(ValueError, match=r"holds no panoramas of \(120, 30\) with these options.*prebuild"):
         coop(panorama_cache=tmp_path)
+
+
+def test_tables_stand_before_workers_are_forked(coop, own_town, small_town, caplog):
+    from mapanything_opv2v.panorama import tables
+
+    tables._tables.clear()
+    coop()
+    assert len(tables._tables) == 1
+    root, depth_root = own_town
+    for path in root.rglob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(SampleError, match=r"agent -1 panorama: .*not a PNG"):
+        coop(ROOT=root, depth_root=depth_root)
+    coop(ROOT=root, depth_root=depth_root, strict=False)
+    assert "colour tables are left to the first good sample: train/" in caplog.text

@@ -6,6 +6,7 @@ host's names. Columns run once around: the last one neighbours the first, one co
 
 from __future__ import annotations
 
+import logging
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from mapanything_opv2v import loading, sampling
 from mapanything_opv2v.geometry import Cylinder
 from mapanything_opv2v.host.base import Draw, OPV2VBase
 from mapanything_opv2v.panorama import PanoramaOptions
+
+logger = logging.getLogger(__name__)
 
 _PREFIX = "panorama_"
 _BUILDER_OPTIONS = tuple(f"{_PREFIX}{field.name}" for field in fields(PanoramaOptions))
@@ -78,22 +81,33 @@ class CylindricalBase(OPV2VBase):
         self._check_panoramas()
 
     def _check_panoramas(self) -> None:
-        """Refuse, before the first sample, angles that make no image and a cache of other parameters."""
+        """Refuse, before the first sample, angles that make no image and a cache of other parameters.
+
+        Without a cache, one panorama of each size is built and dropped: colour tables and compiled kernels
+        then stand in this process, and loader workers forked from it share them.
+        """
         scene = self.scenes[0]
+        frame = self.frames[scene.frame_number]
+        agent_id, cameras = next(iter(scene.cameras.items()))
         for size_wh in self._resolutions:
             cylinder = self._cylinder(size_wh)
-            if self.panorama_cache is None:
-                continue
-            agent_id, cameras = next(iter(scene.cameras.items()))
-            agent = self.frames[scene.frame_number].agent(agent_id)
-            cache = loading.panorama_cache(
-                self.panorama_cache, cylinder, self.panorama_options, agent, cameras
-            )
-            if not cache.home.is_dir():
-                raise ValueError(
-                    f"panorama_cache={self.panorama_cache} holds no panoramas of {size_wh} with these "
-                    f"options (no {cache.home.name}); run `mapanything-opv2v prebuild` with them"
+            if self.panorama_cache is not None:
+                cache = loading.panorama_cache(
+                    self.panorama_cache, cylinder, self.panorama_options, frame.agent(agent_id), cameras
                 )
+                if not cache.home.is_dir():
+                    raise ValueError(
+                        f"panorama_cache={self.panorama_cache} holds no panoramas of {size_wh} with these "
+                        f"options (no {cache.home.name}); run `mapanything-opv2v prebuild` with them"
+                    )
+                continue
+            try:
+                meta = loading.load_meta(frame, agent_id)
+                loading.load_panorama_view(frame, meta, agent_id, cameras, cylinder, self.panorama_options)
+            except loading.SampleError as error:
+                if self.strict:
+                    raise
+                logger.warning("colour tables are left to the first good sample: %s", error)
 
     @classmethod
     def _known_options(cls) -> tuple[str, ...]:
