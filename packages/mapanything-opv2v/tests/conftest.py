@@ -35,6 +35,7 @@ def small_town(tmp_path_factory):
         splits=("train", "validate", "test"),
         depth_root=root / "depth",
         image_size=(80, 60),
+        lidar_size=(24, 256),
     )
     for split in truth.splits:
         for tree in (truth.root, truth.depth_root):

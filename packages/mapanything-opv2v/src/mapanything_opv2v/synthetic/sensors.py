@@ -26,7 +26,9 @@ LIDAR_POSE = (-0.5, 0.0, 1.9, 0.0, 0.0, 0.0)
 FOCAL_800 = 335.639852470912
 """Focal length in pixels of the published 800 x 600 images: 100 degrees across."""
 
-LIDAR_CHANNELS, LIDAR_COLUMNS = 64, 1024
+LIDAR_SIZE = (64, 1024)
+"""Channels, and columns of one turn."""
+
 LIDAR_ELEVATION_DEG = (-25.0, 2.0)
 LIDAR_RANGE_M = 120.0
 
@@ -49,10 +51,10 @@ def rotate_to_world(T_world_sensor: FloatArray, rays_opencv: npt.NDArray[Any]) -
     return geometry.points_opencv_to_carla(rays_opencv) @ T_world_sensor[:3, :3].T
 
 
-def lidar_rays() -> FloatArray:
-    """Return (64 * 1024, 3) unit vectors of one sweep in the LiDAR's CARLA axes."""
-    elevation = np.deg2rad(np.linspace(*LIDAR_ELEVATION_DEG, LIDAR_CHANNELS))[:, None]
-    azimuth = np.linspace(-math.pi, math.pi, LIDAR_COLUMNS, endpoint=False)
+def lidar_rays(size: tuple[int, int] = LIDAR_SIZE) -> FloatArray:
+    """Return (channels * columns, 3) unit vectors of one sweep in the LiDAR's CARLA axes."""
+    elevation = np.deg2rad(np.linspace(*LIDAR_ELEVATION_DEG, size[0]))[:, None]
+    azimuth = np.linspace(-math.pi, math.pi, size[1], endpoint=False)
     level = np.cos(elevation)
     x, y = level * np.cos(azimuth), level * np.sin(azimuth)
     return np.stack([x, y, np.broadcast_to(np.sin(elevation), x.shape)], axis=-1).reshape(-1, 3)

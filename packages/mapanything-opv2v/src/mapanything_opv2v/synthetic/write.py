@@ -60,6 +60,8 @@ class TownTruth:
     splits : tuple of str
     image_size : tuple of int
         Width, height.
+    lidar_size : tuple of int
+        Channels, columns of one turn.
     """
 
     root: Path
@@ -70,6 +72,7 @@ class TownTruth:
     agents: tuple[int, ...]
     splits: tuple[str, ...]
     image_size: tuple[int, int]
+    lidar_size: tuple[int, int] = sensors.LIDAR_SIZE
 
     def moment(self, split: str, sequence: str, frame: str) -> town.Moment:
         """Return the town and its vehicles at a frame."""
@@ -132,6 +135,7 @@ def write_town(
     splits: Sequence[str] = ("train",),
     depth_root: str | Path | None = None,
     image_size: tuple[int, int] = (800, 600),
+    lidar_size: tuple[int, int] = sensors.LIDAR_SIZE,
     progress: bool = False,
 ) -> TownTruth:
     """Ray-cast a town and write it in OPV2V's format: images, dense depth, LiDAR, YAML.
@@ -151,6 +155,8 @@ def write_town(
         Tree for the depth maps; default `root`.
     image_size : tuple of int
         Width and height; the field of view stays the published 100 degrees.
+    lidar_size : tuple of int
+        Channels, and columns of one turn, of the LiDAR.
     progress : bool
         Show a bar.
 
@@ -172,6 +178,7 @@ def write_town(
         agents=(*(-1 - k for k in range(infrastructure)), *sorted(int(number) for number in ids)),
         splits=tuple(splits),
         image_size=image_size,
+        lidar_size=lidar_size,
     )
     for split in truth.splits:
         for sequence in truth.sequences:
@@ -204,14 +211,16 @@ def _write_agent(
         write_bytes(here / f"{frame}_camera{number}.png", png.tobytes())
         rawdata.save_depth(rawdata.depth_path(truth.depth_root, split, sequence, agent, frame, number), depth)
     T_world_lidar = T_world_agent @ geometry.T_world_from_pose(sensors.LIDAR_POSE)
-    rawdata.save_pcd(here / f"{frame}.pcd", _sweep(moment, T_world_lidar, agent))
+    rawdata.save_pcd(here / f"{frame}.pcd", _sweep(moment, T_world_lidar, agent, truth.lidar_size))
     meta = _agent_yaml(truth, moment, T_world_agent, agent)
     write_bytes(here / f"{frame}.yaml", yaml.dump(meta, Dumper=_dumper()).encode())
 
 
-def _sweep(moment: town.Moment, T_world_lidar: FloatArray, agent: int) -> rawdata.PointCloud:
+def _sweep(
+    moment: town.Moment, T_world_lidar: FloatArray, agent: int, size: tuple[int, int]
+) -> rawdata.PointCloud:
     """Return one LiDAR sweep in the sensor's axes; intensity falls with range as CARLA's does."""
-    rays = sensors.lidar_rays()
+    rays = sensors.lidar_rays(size)
     ranges, _ = moment.cast(T_world_lidar[:3, 3], rays @ T_world_lidar[:3, :3].T, agent)
     hit = (ranges > 0) & (ranges <= sensors.LIDAR_RANGE_M)
     xyz = (rays[hit] * ranges[hit, None]).astype(np.float32)
