@@ -30,6 +30,11 @@ class EasyDataset:
     def set_epoch(self, epoch):
         return None
 
+    def make_sampler(self, world_size=1, max_num_of_images_per_gpu=None):
+        """A stand-in for a sampler that knows how many batches it has."""
+        fewest = self.num_views[0] if isinstance(self.num_views, list) else self.num_views
+        return range(len(self) // max(1, max_num_of_images_per_gpu // fewest) // world_size)
+
 
 class _Wrapper(EasyDataset):
     def __init__(self, number, dataset):

@@ -12,7 +12,11 @@ HOST_FILES = {
     "mapanything/datasets/__init__.py": "",
     "mapanything/datasets/base/__init__.py": "",
     "mapanything/datasets/base/base_dataset.py": "class BaseDataset:\n    pass\n",
-    "mapanything/datasets/base/easy_dataset.py": "class MulDataset: ...\nclass ResizedDataset: ...\n",
+    "mapanything/datasets/base/easy_dataset.py": """
+class EasyDataset: ...
+class MulDataset(EasyDataset): ...
+class ResizedDataset(EasyDataset): ...
+""",
 }
 
 

@@ -217,6 +217,16 @@ def test_resized_and_multiplied_datasets_know_their_epoch(make):
     assert [part._epoch for part in summed.datasets] == [4, 4]
 
 
+def test_an_epoch_without_a_step_is_refused(make):
+    dataset = make("OPV2VCoopDataset", num_views=2)
+    for samples in (dataset, 4 @ dataset, 1 * dataset):
+        assert len(samples.make_sampler(max_num_of_images_per_gpu=4)) == 2
+        with pytest.raises(ValueError, match=r"an epoch of 4 samples has no full batch .*samples_per_epoch"):
+            samples.make_sampler(max_num_of_images_per_gpu=16)
+        with pytest.raises(ValueError, match="no full batch"):
+            samples.make_sampler(world_size=3, max_num_of_images_per_gpu=4)
+
+
 def test_resolutions_and_augmentation_are_the_hosts(make):
     dataset = make("OPV2VDataset", resolution=[(40, 30), (56, 28)], transform="colorjitter", aug_crop=4)
     for number, (width, height) in enumerate([(40, 30), (56, 28)]):

@@ -15,7 +15,7 @@ import torch
 from mapanything.datasets.base.base_dataset import BaseDataset
 
 from mapanything_opv2v import sampling
-from mapanything_opv2v.host.resize import EpochMulDataset, EpochResizedDataset
+from mapanything_opv2v.host.resize import EpochMulDataset, EpochResizedDataset, StepsChecked
 from mapanything_opv2v.loading import SampleError, load_meta
 from mapanything_opv2v.rawdata import SPLITS, AgentMeta, FrameRecord, Vehicle, index_tree
 
@@ -68,7 +68,7 @@ class LazyMetas(dict[int, AgentMeta]):
         return self[agent_id]
 
 
-class OPV2VBase(BaseDataset):
+class OPV2VBase(StepsChecked, BaseDataset):
     """An OPV2V or V2XSet split as MapAnything samples. Use one of the four subclasses.
 
     Parameters

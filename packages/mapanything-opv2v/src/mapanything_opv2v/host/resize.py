@@ -7,10 +7,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from mapanything.datasets.base.easy_dataset import MulDataset, ResizedDataset
+from mapanything.datasets.base.easy_dataset import EasyDataset, MulDataset, ResizedDataset
 
 
-class EpochResizedDataset(ResizedDataset):
+class StepsChecked(EasyDataset):
+    """Refuses to make a sampler without a single step: the host would train for nothing and say nothing."""
+
+    def make_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the host's sampler.
+
+        Raises
+        ------
+        ValueError
+            If it has no batch.
+        """
+        sampler = super().make_sampler(*args, **kwargs)
+        if len(sampler) == 0:
+            raise ValueError(
+                f"an epoch of {len(self)} samples has no full batch ({self.num_views=}, {kwargs}); draw more "
+                "samples an epoch (dataset.opv2v.train.samples_per_epoch) or allow fewer images per GPU "
+                "(train_params.max_num_of_imgs_per_gpu)"
+            )
+        return sampler
+
+
+class EpochResizedDataset(StepsChecked, ResizedDataset):
     """The host's `N @ dataset`, with `set_epoch` handed on."""
 
     def set_epoch(self, epoch: int) -> None:
@@ -19,7 +40,7 @@ class EpochResizedDataset(ResizedDataset):
         self.dataset.set_epoch(epoch)
 
 
-class EpochMulDataset(MulDataset):
+class EpochMulDataset(StepsChecked, MulDataset):
     """The host's `N * dataset`, with `set_epoch` handed on and every repetition drawn anew."""
 
     _outer_offset = 0
