@@ -39,7 +39,7 @@ class CheckOptions:
     max_depth_error: float = 0.05
     """Median relative difference between depth map and own sweep at the pixels that both have."""
 
-    min_agreement: float = 0.2
+    min_agreement: float = 0.4
     """Correlation of cameras where they overlap, median over a sequence; less means swapped images."""
 
     min_depth_coverage: float = 0.002
