@@ -109,9 +109,41 @@ def test_a_scalar_of_too_few_bytes_is_refused(tmp_path):
         rawdata.load_agent_yaml(write(tmp_path / "a.yaml", text))
 
 
-def test_deep_nesting_and_size_are_errors_not_crashes(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="not readable as YAML"):
-        rawdata.load_agent_yaml(write(tmp_path / "deep.yaml", "[" * 30_000))
+def bomb(levels, tag=""):
+    """Aliases that multiply by nine at each level."""
+    lines = ["a0: &a0 [1, 2]"]
+    for k in range(levels):
+        lines.append(f"a{k + 1}: &a{k + 1} {tag}[{', '.join([f'*a{k}'] * 9)}]")
+    return "\n".join([*lines, f"lidar_pose: *a{levels}"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 30_000, "more than 50 levels"),
+        ("- " * 30_000, "more than 50 levels"),
+        (bomb(12), "or 1000000 values"),
+        (bomb(12, "!!python/tuple "), "or 1000000 values"),
+        (bomb(12).replace("lidar_pose: ", "? "), "or 1000000 values"),
+        ("lidar_pose: &a [*a, *a, *a]", r"alias \*a stands in or before its anchor"),
+        ("lidar_pose: *b", r"alias \*b stands in or before its anchor"),
+    ],
+    ids=["flow", "block", "aliases", "tuples", "keys", "recursive", "undefined"],
+)
+def test_files_that_would_crash_or_never_end_are_errors(tmp_path, text, message):
+    with pytest.raises(ValueError, match=rf"a\.yaml: not readable as YAML: .*{message}"):
+        rawdata.load_agent_yaml(write(tmp_path / "a.yaml", text))
+
+
+def test_aliases_of_real_dumps_are_read(tmp_path):
+    pose = [1.0, 2, 3, 4, 5, 6]
+    text = yaml.safe_dump(agent(true_ego_pos=pose, predicted_ego_pos=pose, lidar_pose=pose))
+    assert "*id" in text
+    meta = rawdata.load_agent_yaml(write(tmp_path / "a.yaml", text))
+    assert meta.true_ego_pos.tolist() == meta.lidar_pose.tolist() == pose
+
+
+def test_large_files_are_refused_unread(tmp_path, monkeypatch):
     monkeypatch.setattr(agent_yaml, "MAX_YAML_BYTES", 10)
     with pytest.raises(ValueError, match="expected at most 10"):
         rawdata.load_agent_yaml(write(tmp_path / "big.yaml", agent()))

@@ -95,6 +95,14 @@ def test_truncated_files_are_refused(tmp_path):
             load(path)
 
 
+def test_a_header_that_promises_too_much_takes_no_memory(tmp_path):
+    np.save(tmp_path / "d.npy", np.ones((2, 2), np.float32))
+    data = (tmp_path / "d.npy").read_bytes().replace(b"(2, 2), }" + b" " * 12, b"(9000000, 9000000), }"[:21])
+    (tmp_path / "d.npy").write_bytes(data)
+    with pytest.raises(ValueError, match=r"16 bytes for float32 \(9000000, 9000000\); truncated\?"):
+        rawdata.load_depth(tmp_path / "d.npy")
+
+
 def test_damaged_pixels_are_refused(tmp_path):
     Image.fromarray(RNG.integers(0, 256, (60, 80, 3), dtype=np.uint8)).save(tmp_path / "a.png")
     data = bytearray((tmp_path / "a.png").read_bytes())

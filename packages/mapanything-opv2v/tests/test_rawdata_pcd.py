@@ -98,6 +98,10 @@ def test_an_empty_sweep(tmp_path, form):
         (header(1, "base64"), "DATA base64: expected ascii, binary or binary_compressed"),
         (header(10**12, "binary"), "POINTS 1000000000000: expected 0 to"),
         (header(-1, "binary"), "POINTS -1: expected 0 to"),
+        (
+            header(40_000_000, "binary", "x y z a", "4 4 4 8", "F F F F", "1 1 1 4096"),
+            "expected at most 1073741824 bytes",
+        ),
         (header(1, "binary", "x y w") + bytes(12), "expected x, y and z"),
         (header(1, "binary", "x y z z", "4 4 4 4", "F F F F", "1 1 1 1"), "field 'z' appears twice"),
         (header(1, "binary", "x y z", "4 4 3"), "field 'z': TYPE F SIZE 3 COUNT 1 is not PCD"),

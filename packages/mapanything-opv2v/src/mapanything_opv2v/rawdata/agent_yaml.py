@@ -7,6 +7,7 @@ refused by name, so a hostile file cannot run code.
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ MAX_YAML_BYTES = 16 * 1024 * 1024
 
 MAX_NESTING = 50
 """Deeper files are refused; OPV2V's have 5 levels."""
+
+MAX_NODES = 1_000_000
+"""Files with more values (aliases written out) are refused; OPV2V's have some thousands."""
 
 _SCALAR_KINDS = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"}
 _PYTHON_TAG = "tag:yaml.org,2002:python/"
@@ -121,22 +125,43 @@ def load_yaml(path: Path) -> Any:
         )
     data = path.read_bytes()
     try:
-        _check_nesting(data, path)
+        _check_structure(data, path)
         return yaml.load(data, Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not readable as YAML: {error}") from error
 
 
-def _check_nesting(data: bytes, path: Path) -> None:
-    """Refuse deep nesting: the C loader recurses without a limit, and a crash cannot be caught."""
-    depth = 0
+def _check_structure(data: bytes, path: Path) -> None:
+    """Refuse files whose loading or use would not end: deep nesting crashes the C loader, aliases can multiply.
+
+    Counts what the file stands for with every alias written out.
+    """
+    sizes: dict[str, int] = {}
+    open_collections: list[tuple[str | None, int]] = []  # anchor, and size of everything before it
+    size = 0
     for event in yaml.parse(data, Loader=_Loader):
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > MAX_NESTING:
-                raise ValueError(f"{path}: not readable as YAML: nested more than {MAX_NESTING} levels deep")
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in sizes:
+                raise ValueError(
+                    f"{path}: not readable as YAML: alias *{event.anchor} stands in or before its anchor"
+                )
+            size += sizes[event.anchor]
+        elif isinstance(event, yaml.CollectionStartEvent):
+            open_collections.append((event.anchor, size))
+            size += 1
         elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
+            anchor, before = open_collections.pop()
+            if anchor is not None:
+                sizes[anchor] = size - before
+        elif isinstance(event, yaml.ScalarEvent):
+            size += 1
+            if event.anchor is not None:
+                sizes[event.anchor] = 1
+        if len(open_collections) > MAX_NESTING or size > MAX_NODES:
+            raise ValueError(
+                f"{path}: not readable as YAML: more than {MAX_NESTING} levels or {MAX_NODES} values; "
+                "not an OPV2V file?"
+            )
 
 
 def parse_agent(data: Any, where: str) -> AgentMeta:
@@ -182,7 +207,7 @@ def _vehicle(key: Any, value: Any, where: str) -> tuple[int, Vehicle]:
     try:
         number = int(key)
     except (TypeError, ValueError):
-        raise ValueError(f"{where}: expected an integer actor id, got {key!r}") from None
+        raise ValueError(f"{where}: expected an integer actor id, got {reprlib.repr(key)}") from None
     vehicle = Vehicle(
         location=_array(value, "location", (3,), where),
         center=_array(value, "center", (3,), where),
@@ -201,7 +226,7 @@ def _array(data: Mapping[Any, Any], key: str, shape: tuple[int, ...], where: str
         array = np.array(data[key], dtype=np.float64)
     except (TypeError, ValueError):
         raise ValueError(
-            f"{where}: {key}: expected numbers of shape {shape}, got {data[key]!r:.120}"
+            f"{where}: {key}: expected numbers of shape {shape}, got {reprlib.repr(data[key])}"
         ) from None
     if array.shape != shape:
         raise ValueError(f"{where}: {key}: expected shape {shape}, got {array.shape}")
@@ -215,7 +240,7 @@ def _number(data: Mapping[Any, Any], key: str, where: str) -> float:
     if value is None:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"{where}: {key}: expected a number, got {value!r:.120}")
+        raise ValueError(f"{where}: {key}: expected a number, got {reprlib.repr(value)}")
     return float(value)
 
 

@@ -11,8 +11,9 @@ sky.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -131,14 +132,16 @@ def save_depth(path: str | Path, depth_z_m: npt.NDArray[np.floating[Any]]) -> No
 
 
 def _load_npy(path: Path) -> npt.NDArray[np.float32]:
-    try:
-        with path.open("rb") as stream:
+    with path.open("rb") as stream:
+        try:
+            _check_npy_header(stream, path)
             array = np.load(stream, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path}: not a whole .npy array: {error}") from error
-    if not isinstance(array, np.ndarray) or array.ndim not in (2, 3) or array.dtype.kind != "f":
-        got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise ValueError(f"{path}: expected an (H, W) array of floats in metres, got {got}")
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"{path}: not a whole .npy array: {error}") from error
+    if array.ndim not in (2, 3) or array.dtype.kind != "f":
+        raise ValueError(
+            f"{path}: expected an (H, W) array of floats in metres, got {array.dtype} {array.shape}"
+        )
     if array.ndim == 3:
         if array.shape[2] != 1:
             raise ValueError(f"{path}: expected shape (H, W) or (H, W, 1), got {array.shape}")
@@ -150,6 +153,21 @@ def _load_npy(path: Path) -> npt.NDArray[np.float32]:
     if low < 0 or high >= SKY_DISTANCE_M:
         depth[(depth < 0) | (depth >= SKY_DISTANCE_M)] = SKY
     return depth
+
+
+def _check_npy_header(stream: BinaryIO, path: Path) -> None:
+    """Refuse a header that promises more than the file holds, before memory is taken for it."""
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    elif version == (2, 0):
+        shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
+    else:
+        raise ValueError(f"version {version} of the format, expected 1.0 or 2.0")
+    there = path.stat().st_size - stream.tell()
+    if not dtype.hasobject and math.prod(shape) * dtype.itemsize != there:
+        raise ValueError(f"{there} bytes for {dtype} {shape}; truncated?")
+    stream.seek(0)
 
 
 def _load_png(path: Path, png_units_per_m: float | None) -> npt.NDArray[np.float32]:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from mapanything_opv2v.files import write_bytes
 
-MAX_POINTS = 50_000_000
+MAX_POINTS, MAX_BYTES = 50_000_000, 2**30
 """Larger sweeps are refused before memory is taken."""
 
 _TYPES = {
@@ -122,7 +122,12 @@ def _parse_header(data: bytes, path: Path) -> _Header:
         raise ValueError(f"{path}: FIELDS, SIZE, TYPE and COUNT differ in length")
     if not {"x", "y", "z"} <= set(fields):
         raise ValueError(f"{path}: fields {fields}: expected x, y and z")
-    return _Header(_dtype(fields, sizes, kinds, counts, path), points, form, position)
+    dtype = _dtype(fields, sizes, kinds, counts, path)
+    if points * dtype.itemsize > MAX_BYTES:
+        raise ValueError(
+            f"{path}: {points} points of {dtype.itemsize} bytes: expected at most {MAX_BYTES} bytes"
+        )
+    return _Header(dtype, points, form, position)
 
 
 def _dtype(
@@ -152,7 +157,7 @@ def _product(width: list[str], height: list[str]) -> int:
 def _read_ascii(body: bytes, header: _Header, path: Path) -> npt.NDArray[np.void]:
     if header.points == 0:
         return np.empty(0, header.dtype)
-    if not body.strip():
+    if not body.decode("latin-1").strip():
         raise ValueError(f"{path}: no lines of points, POINTS says {header.points}; truncated?")
     try:
         table = np.loadtxt(io.BytesIO(body), dtype=header.dtype, comments=None, ndmin=1)
