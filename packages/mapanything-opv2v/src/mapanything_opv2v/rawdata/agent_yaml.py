@@ -132,7 +132,7 @@ def load_yaml(path: Path) -> Any:
 
 
 def _check_structure(data: bytes, path: Path) -> None:
-    """Refuse files whose loading or use would not end: deep nesting crashes the C loader, aliases can multiply.
+    """Refuse files whose loading would not end well: deep nesting crashes the C loader, aliases multiply.
 
     Counts what the file stands for with every alias written out.
     """
