@@ -88,3 +88,23 @@ def test_a_bad_sample_stops_the_run_by_name(train, own_town, tmp_path, small_tow
     text = text_of_all(done, run_dir)
     assert "truncated PNG" in text and f"train/{small_town.sequences[0]}/" in text and " camera1: " in text
     assert "Retrying with scene_idx" not in text
+
+
+def test_a_run_that_could_not_work_does_not_start(train, tmp_path):
+    twice = "OPV2VDataset(split='validate')+OPV2VDataset(split='test')"
+    done = train(
+        "opv2v_ft",
+        tmp_path / "run",
+        "train_params.warmup_epochs=10",
+        "train_params.max_num_of_imgs_per_gpu=3",
+        f'dataset.test_dataset="{twice}"',
+    )
+    assert done.returncode == 1
+    for problem in (
+        "train_params.warmup_epochs=10 is not shorter than train_params.epochs=5",
+        "the test batch is 2 * (3 // 4) = 0 samples",
+        "2 test sets begin with 'OPV2VDataset'",
+        "a test set reads the split 'test'",
+    ):
+        assert problem in done.stderr, done.stderr[-2000:]
+    assert not (tmp_path / "run" / "log.txt").exists()
