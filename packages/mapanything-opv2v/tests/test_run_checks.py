@@ -45,9 +45,7 @@ def test_good_runs_have_no_problem(changes):
         ),
         ({"warmups": {"a.b": 5}}, "a.b=5 is not shorter than train_params.epochs=5"),
         (
-            {
-                "test_dataset": "OPV2VDataset(split='validate', seed=1) +OPV2VDataset(split='validate', seed=2)"
-            },
+            {"test_dataset": "OPV2VDataset(split='validate') +OPV2VDataset(split='validate', seed=2)"},
             "2 test sets begin with 'OPV2VDataset': MapAnything keeps the last one only",
         ),
         (

@@ -1,7 +1,7 @@
 """What is wrong with a run, told from its config before the host starts it.
 
-MapAnything accepts the mistakes below and then trains without warm-up's end, validates on the wrong frames, or loses
-a test set without a word.
+MapAnything accepts the mistakes below and then never ends its warm-up, validates on the wrong frames, or
+loses a test set without a word.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def run_problems(
     for key, warmup in warmups.items():
         if warmup >= epochs:
             problems.append(
-                f"{key}={warmup:g} is not shorter than train_params.epochs={epochs:g}: the learning rate would "
-                f"never leave its warm-up; lower {key}"
+                f"{key}={warmup:g} is not shorter than train_params.epochs={epochs:g}: the learning rate "
+                f"would never leave its warm-up; lower {key}"
             )
     return problems
 
@@ -72,8 +72,8 @@ def _test_set_problems(test_dataset: str) -> list[str]:
     for key, number in Counter(piece.split("(")[0] for piece in pieces).items():
         if number > 1:
             problems.append(
-                f"{number} test sets begin with {key.strip()!r}: MapAnything keeps the last one only; use the "
-                "class of the split (..._validate, ..._test), or set '1 * ' before one of them"
+                f"{number} test sets begin with {key.strip()!r}: MapAnything keeps the last one only; use "
+                "the class of the split (..._validate, ..._test), or set '1 * ' before one of them"
             )
     return problems
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from mapanything.datasets.base.base_dataset import BaseDataset
 
-from mapanything_opv2v import sampling
+from mapanything_opv2v import sampling, scenes
 from mapanything_opv2v.host.resize import EpochMulDataset, EpochResizedDataset, StepsChecked
 from mapanything_opv2v.loading import SampleError, load_meta
 from mapanything_opv2v.rawdata import SPLITS, AgentMeta, FrameRecord, Vehicle, index_tree
@@ -173,7 +173,7 @@ class OPV2VBase(StepsChecked, BaseDataset):
     def _load_data(self) -> None:
         """Index the split by names; the host's `scenes` are what an index stands for."""
         self.frames = self.tree.splits[self.split]
-        self.index = sampling.resolve_scenes(
+        self.index = scenes.resolve_scenes(
             self.frames,
             self.options,
             cooperative=self.cooperative,
@@ -248,6 +248,8 @@ class OPV2VBase(StepsChecked, BaseDataset):
         ------
         ValueError
             If a plain integer is asked of a dataset with several resolutions or view counts.
+        IndexError
+            If there is no such scene.
         """
         counts = self._counts()
         if not isinstance(idx, tuple):
@@ -256,8 +258,10 @@ class OPV2VBase(StepsChecked, BaseDataset):
                     f"index {idx!r}: a dataset of resolutions {self._resolutions} and view counts {counts} "
                     "is asked with (index, resolution number, view count number)"
                 )
-            return int(idx), 0, counts[0]
+            idx = (int(idx), 0)
         index, resolution_number, *count_number = (int(part) for part in idx)
+        if not 0 <= index < len(self):
+            raise IndexError(f"index {index} of a dataset of {len(self)} scenes")
         return index, resolution_number, counts[count_number[0]] if count_number else counts[0]
 
     def __getitem__(self, idx: int | tuple[int, ...]) -> list[dict[str, Any]]:
@@ -278,7 +282,7 @@ class OPV2VBase(StepsChecked, BaseDataset):
         """Name the frame in errors that do not name it themselves (the host's assertions)."""
         try:
             yield
-        except (SampleError, IndexError):
+        except SampleError:
             raise
         except Exception as error:
             index, _, count = self._parse_index(idx)
@@ -292,9 +296,8 @@ class OPV2VBase(StepsChecked, BaseDataset):
     ) -> int | tuple[int, ...]:
         """Log and count a bad sample and return the index that takes its place, with the same tail."""
         worker = torch.utils.data.get_worker_info()
-        slot = (
-            0 if worker is None else 1 + worker.id % (_MAX_WORKERS - 1)
-        )  # one writer per slot: no lost counts
+        # one writer per slot, so that no count is lost
+        slot = 0 if worker is None else 1 + worker.id % (_MAX_WORKERS - 1)
         self._substitutions[slot] += 1
         number = int(idx[0] if isinstance(idx, tuple) else idx)
         other = int(sampling.sample_rng("substitute", number, attempt).integers(len(self)))
