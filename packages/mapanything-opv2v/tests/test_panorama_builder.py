@@ -324,6 +324,15 @@ def test_tables_are_shared_by_rigs_that_differ_by_rounding_only():
     assert tables.color_table(rig, CYLINDER, PanoramaOptions(fill_radius_px=3)) is table
 
 
+def test_what_is_returned_can_be_changed_without_harm():
+    white = [np.full((150, 200, 3), 255, np.uint8)] * 4
+    first = PanoramaBuilder(opv2v_rig(), CYLINDER).build(white)
+    first.covered[:] = False
+    first.color[:] = 0
+    again = PanoramaBuilder(opv2v_rig(), CYLINDER).build(white)
+    assert again.covered.any() and again.color.any()
+
+
 def test_a_shared_table_does_not_depend_on_who_came_first():
     first, second = opv2v_rig(), shaken(opv2v_rig(), 2e-4, 1e-3)
     assert first.key == second.key

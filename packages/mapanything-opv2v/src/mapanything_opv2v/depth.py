@@ -177,16 +177,20 @@ def write_depths(
     """
     options, depth_root = options or DepthOptions(), Path(depth_root)
     _claim(depth_root, options, overwrite)
-    tasks = [
+    tasks = (
         _Task(frame, agent.agent_id, depth_root, options, overwrite)
         for frames in index.splits.values()
         for frame in frames
         for agent in frame.agents
         if agent.has_yaml and agent.camera_paths
-    ]
+    )
+    total = sum(frames.count_agents() for frames in index.splits.values())
     written, skipped, failed = 0, 0, {}
     shares: list[float] = []
-    for done in jobs.run(_write_agent, tasks, workers=workers, description="depth", progress=progress):
+    outcomes = jobs.run(
+        _write_agent, tasks, total=total, workers=workers, description="depth", progress=progress
+    )
+    for done in outcomes:
         if done.result is None:
             failed[f"{done.item.frame.name} agent {done.item.agent_id}"] = str(done.error)
         else:

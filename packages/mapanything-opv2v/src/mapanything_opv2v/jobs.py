@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -29,8 +29,9 @@ class Done(Generic[Item, Result]):
 
 def run(
     function: Callable[[Item], Result],
-    items: Sequence[Item],
+    items: Iterable[Item],
     *,
+    total: int | None = None,
     workers: int = 1,
     description: str = "",
     executor: Executor | None = None,
@@ -42,8 +43,10 @@ def run(
     ----------
     function : callable
         Defined at the top of a module, so that other processes find it.
-    items : sequence
-        What to work on.
+    items : iterable
+        What to work on; taken as needed.
+    total : int, optional
+        How many there are, for the bar; needed where `items` has no length.
     workers : int
         Processes; 1 works in this one.
     description : str
@@ -62,7 +65,9 @@ def run(
     """
     if workers < 1:
         raise ValueError(f"workers={workers}, expected at least 1")
-    bar = tqdm(total=len(items), desc=description, disable=not progress, dynamic_ncols=True)
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    bar = tqdm(total=total, desc=description, disable=not progress, dynamic_ncols=True)
     with bar:
         if workers == 1 and executor is None:
             outcomes: Iterator[Done[Item, Result]] = (_attempt(function, item) for item in items)

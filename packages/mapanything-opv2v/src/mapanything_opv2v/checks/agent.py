@@ -78,8 +78,9 @@ class AgentReport:
 
 @dataclass(frozen=True)
 class AgentTask:
-    """What to check."""
+    """What to check, and its number in the order of the tree."""
 
+    number: int
     frame: rawdata.FrameRecord
     agent_id: int
     options: CheckOptions

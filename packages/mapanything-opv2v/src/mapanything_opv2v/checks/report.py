@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+import itertools
+import math
+import statistics
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from mapanything_opv2v import jobs, rawdata
 from mapanything_opv2v.checks.agent import AgentReport, AgentTask, CheckOptions, Problem, check_agent
@@ -80,72 +80,86 @@ def check_tree(
         Show a bar.
     """
     options = options or CheckOptions()
-    frames = [frame for split in index.splits.values() for frame in split][:max_scenes]
-    report = CheckReport(str(index.root), str(index.depth_root), scenes=len(frames))
-    _count(report, frames)
-    order = {(f.name, a.agent_id): n for n, (f, a) in enumerate((f, a) for f in frames for a in f.agents)}
-    tasks = [AgentTask(frame, agent.agent_id, options) for frame in frames for agent in frame.agents]
-    found: list[tuple[int, AgentTask, AgentReport]] = []
-    for done in jobs.run(check_agent, tasks, workers=workers, description="check", progress=progress):
-        if done.result is None:
-            raise RuntimeError(
-                f"{done.item.frame.name}: {done.error}"
-            ) from done.error  # a check reports, never raises
-        where = order[done.item.frame.name, done.item.agent_id]
-        found.append((where, done.item, done.result))
-    found.sort(key=lambda item: item[0])
-    for _, task, result in found:
-        _add(report, task.frame.split, result)
-    _judge_agreement(report, [(task, result) for _, task, result in found], options.min_agreement)
+    report = CheckReport(str(index.root), str(index.depth_root))
+    numbers = _Numbers()
+    total = sum(frames.count_agents() for frames in index.splits.values()) if max_scenes is None else None
+    tasks = _tasks(index, options, max_scenes, report)
+    outcomes = jobs.run(
+        check_agent, tasks, total=total, workers=workers, description="check", progress=progress
+    )
+    found: list[tuple[int, Problem]] = []
+    for done in outcomes:
+        assert done.result is not None, done.error  # a check reports errors, it does not raise them
+        report.agent_frames += 1
+        report.files += done.result.files
+        found += [(done.item.number, problem) for problem in done.result.problems]
+        numbers.add(done.item.frame, done.result)
+    report.problems = [problem for _, problem in sorted(found, key=lambda item: item[0])]
+    numbers.conclude(report, options.min_agreement)
     return report
 
 
-def _count(report: CheckReport, frames: Sequence[rawdata.FrameRecord]) -> None:
-    for split in dict.fromkeys(frame.split for frame in frames):
-        mine = [frame for frame in frames if frame.split == split]
-        report.agents_per_frame[split] = dict(sorted(Counter(len(frame.agents) for frame in mine).items()))
-        views = Counter(sum(len(agent.camera_paths) for agent in frame.agents) for frame in mine)
-        report.cameras_per_frame[split] = dict(sorted(views.items()))
+def _tasks(
+    index: rawdata.TreeIndex, options: CheckOptions, max_scenes: int | None, report: CheckReport
+) -> Iterator[AgentTask]:
+    """Yield what to check, counting frames, agents and views on the way."""
+    number = 0
+    for frame in itertools.islice(itertools.chain.from_iterable(index.splits.values()), max_scenes):
+        report.scenes += 1
+        views = sum(len(agent.camera_paths) for agent in frame.agents)
+        for counts, value in (
+            (report.agents_per_frame, len(frame.agents)),
+            (report.cameras_per_frame, views),
+        ):
+            of_split = counts.setdefault(frame.split, {})
+            of_split[value] = of_split.get(value, 0) + 1
+        for agent in frame.agents:
+            yield AgentTask(number, frame, agent.agent_id, options)
+            number += 1
 
 
-def _add(report: CheckReport, split: str, result: AgentReport) -> None:
-    report.agent_frames += 1
-    report.files += result.files
-    report.problems += result.problems
-    for name, value in (
-        ("max_position_error_m", result.position_error_m),
-        ("max_angle_error_deg", result.angle_error_deg),
-    ):
-        if value is not None:
-            setattr(report, name, max(value, getattr(report, name) or 0.0))
-    for share in result.coverage.values():
-        seen = report.depth_coverage.setdefault(
-            split, {"maps": 0, "lowest": share, "mean": 0.0, "highest": share}
-        )
-        seen["lowest"], seen["highest"] = min(seen["lowest"], share), max(seen["highest"], share)
-        seen["mean"] = (seen["mean"] * seen["maps"] + share) / (seen["maps"] + 1)
-        seen["maps"] += 1
+class _Numbers:
+    """Collects figures; what comes out does not depend on the order in which they come."""
 
+    def __init__(self) -> None:
+        self.position: list[float] = []
+        self.angle: list[float] = []
+        self.coverage: dict[str, list[float]] = {}
+        self.pairs: dict[tuple[str, str], list[float]] = {}
+        self.views: dict[tuple[str, str], list[float]] = {}
 
-def _judge_agreement(report: CheckReport, found: list[tuple[AgentTask, AgentReport]], least: float) -> None:
-    """Judge overlapping cameras over whole sequences: in one frame something close may stand in the way."""
-    pairs: dict[tuple[str, str], list[float]] = {}
-    frames: dict[tuple[str, str], list[float]] = {}
-    for task, result in found:
-        frame = task.frame
+    def add(self, frame: rawdata.FrameRecord, result: AgentReport) -> None:
+        """Take the figures of one agent at one frame."""
+        if result.position_error_m is not None and result.angle_error_deg is not None:
+            self.position.append(result.position_error_m)
+            self.angle.append(result.angle_error_deg)
+        if result.coverage:
+            self.coverage.setdefault(frame.split, []).extend(result.coverage.values())
         for (i, j), value in result.agreement.items():
-            pairs.setdefault((frame.split, f"{i}-{j}"), []).append(value)
+            self.pairs.setdefault((frame.split, f"{i}-{j}"), []).append(value)
         if result.agreement:
-            mean = float(np.mean(list(result.agreement.values())))
-            frames.setdefault((frame.split, frame.sequence), []).append(mean)
-    for (split, pair), values in pairs.items():
-        report.overlap_agreement.setdefault(split, {})[pair] = float(np.median(values))
-    for (split, sequence), values in frames.items():
-        median = float(np.median(values))
-        if len(values) >= MIN_VIEWS_TO_JUDGE and median < least:
-            message = (
-                f"cameras show different things where they overlap (median correlation {median:.2f} "
-                f"in {len(values)} views, expected at least {least}); are image files or poses swapped?"
-            )
-            folder = Path(report.root) / split / sequence
-            report.problems.append(Problem(split, sequence, "all", None, "cameras", str(folder), message))
+            mean = math.fsum(result.agreement.values()) / len(result.agreement)
+            self.views.setdefault((frame.split, frame.sequence), []).append(mean)
+
+    def conclude(self, report: CheckReport, min_agreement: float) -> None:
+        """Write the figures into the report, and the problems that only whole sequences show."""
+        report.max_position_error_m = max(self.position, default=None)
+        report.max_angle_error_deg = max(self.angle, default=None)
+        for counts in (report.agents_per_frame, report.cameras_per_frame):
+            counts.update({split: dict(sorted(values.items())) for split, values in counts.items()})
+        for split, shares in sorted(self.coverage.items()):
+            mean = math.fsum(shares) / len(shares)
+            figures = {"maps": len(shares), "lowest": min(shares), "mean": mean, "highest": max(shares)}
+            report.depth_coverage[split] = figures
+        for (split, pair), values in sorted(self.pairs.items()):
+            report.overlap_agreement.setdefault(split, {})[pair] = statistics.median(values)
+        for (split, sequence), values in sorted(self.views.items()):
+            median = statistics.median(values)
+            # in one frame something close may stand in the way: a sequence is judged as a whole
+            if len(values) >= MIN_VIEWS_TO_JUDGE and median < min_agreement:
+                message = (
+                    f"cameras show different things where they overlap (median correlation {median:.2f} "
+                    f"in {len(values)} views, expected at least {min_agreement}); are files or poses swapped?"
+                )
+                folder = str(Path(report.root) / split / sequence)
+                report.problems.append(Problem(split, sequence, "all", None, "cameras", folder, message))

@@ -104,12 +104,13 @@ class PanoramaBuilder:
         self._check("images", images)
         shape = (self.cylinder.height, self.cylinder.width)
         color = self._blend(images)
+        covered = self.table.covered.copy()  # the table is shared
         if depths is None:
             nothing = np.zeros(shape, bool)
             return Panorama(
                 color,
                 np.zeros(shape, np.float32),
-                self.table.covered,
+                covered,
                 nothing,
                 nothing.copy(),
                 nothing.copy(),
@@ -119,8 +120,8 @@ class PanoramaBuilder:
         range_m, sky = ranges.reshape(shape), sky.reshape(shape)
         filled = np.zeros(shape, bool)
         if self.options.fill_radius_px:
-            range_m, filled = fill_holes(range_m, self.table.covered & ~sky, self.options.fill_radius_px)
-        return Panorama(color, range_m, self.table.covered, range_m > 0, sky, filled)
+            range_m, filled = fill_holes(range_m, covered & ~sky, self.options.fill_radius_px)
+        return Panorama(color, range_m, covered, range_m > 0, sky, filled)
 
     def _check(self, name: str, arrays: Sequence[npt.NDArray[Any]]) -> None:
         if len(arrays) != len(self.rig.cameras):

@@ -164,22 +164,27 @@ def prebuild(
     progress : bool
         Show a bar.
     """
-    tasks = [
+    lists = [index.splits[split] for split in (splits if splits is not None else index.splits)]
+    tasks = (
         _Task(cache, frame.split, frame.sequence, frame.frame, agent)
-        for split in (splits if splits is not None else list(index.splits))
-        for frame in index.splits[split]
+        for frames in lists
+        for frame in frames
         for agent in frame.agents
         if agent.has_yaml
-    ]
+    )
+    total = sum(frames.count_agents() for frames in lists)
     write_json(cache.home / "parameters.json", cache.parameters())
-    built, failed = 0, {}
-    for done in jobs.run(_prebuild_one, tasks, workers=workers, description="panoramas", progress=progress):
+    built, skipped, failed = 0, 0, {}
+    outcomes = jobs.run(
+        _prebuild_one, tasks, total=total, workers=workers, description="panoramas", progress=progress
+    )
+    for done in outcomes:
         if done.error is not None:
             task = done.item
             failed[f"{task.split}/{task.sequence}/{task.frame} agent {task.agent.agent_id}"] = str(done.error)
         else:
-            built += bool(done.result)
-    return Prebuilt(built, len(tasks) - built - len(failed), failed, cache.home)
+            built, skipped = built + bool(done.result), skipped + (not done.result)
+    return Prebuilt(built, skipped, failed, cache.home)
 
 
 @dataclass(frozen=True)

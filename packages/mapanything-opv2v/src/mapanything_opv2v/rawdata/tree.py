@@ -195,6 +195,10 @@ class FrameList(Sequence[FrameRecord]):
             for frame in sequence.frames:
                 yield self._record(sequence, int(frame))
 
+    def count_agents(self) -> int:
+        """Return the number of agents at frames."""
+        return sum(len(agent.frames) for sequence in self.sequences for agent in sequence.agents)
+
     def agent_ids(self, index: int) -> tuple[int, ...]:
         """Return the ids of a frame's agents that have a YAML, without making paths."""
         number = int(np.searchsorted(self._ends, index, side="right"))
