@@ -11,6 +11,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from mapanything_opv2v.geometry import Cylinder
 
 CONFIGS = Path(mapanything_opv2v.__file__).parent / "configs"
 NAMES = ("opv2v_ft", "opv2v_coop_ft", "opv2v_cyl_coop_ft", "opv2v_cyl_coop_ft_5gpu", "opv2v_ft_smoke")
@@ -150,6 +151,25 @@ def test_options_reach_the_class(composed, small_town):
         dataset.options.main_agent == small_town.agents[2] and dataset.options.main_agent_policy == "closest"
     )
     assert len(dataset) == 2 and not dataset.strict and dataset.num_views == [3, 4]
+
+
+def test_panorama_options_reach_the_class(composed):
+    config = composed(
+        "dataset=opv2v_cyl_coop_ft",
+        "machine=opv2v",
+        'dataset.resolution_train="(120,30)"',
+        "dataset.opv2v.panorama_ground_height_m=1.9",
+        "dataset.opv2v.panorama_projection_radius_m=35",
+        "dataset.opv2v.panorama_vertical_fov_deg=60",
+        "dataset.opv2v.panorama_elevation_center_deg=-5",
+    )
+    for dataset in (build(config.dataset.train_dataset).dataset, build(config.dataset.test_dataset)):
+        assert dataset.panorama_options.ground_height_m == 1.9
+        assert dataset.panorama_options.projection_radius_m == 35
+        assert dataset._cylinder((120, 30)) == Cylinder(120, 30, 60, -5)
+    config.dataset.opv2v.panorama_cache = "nowhere"
+    with pytest.raises(ValueError, match="panorama_cache=nowhere holds no panoramas"):
+        build(config.dataset.test_dataset)
 
 
 def test_paths_with_quotes_survive(composed, monkeypatch):
