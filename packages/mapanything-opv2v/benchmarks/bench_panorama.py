@@ -93,13 +93,14 @@ def bench_accuracy(truth: synthetic.TownTruth, dense: rawdata.TreeIndex, sparse:
     rows: dict[str, list[tuple[float, ...]]] = {}
     for agent, lidar in zip(dense.splits[split][0].agents, sparse.splits[split][0].agents):
         true = truth.panorama(split, sequence, frame, agent.agent_id, CYLINDER)
-        for label, record, earlier in (
-            ("ours, dense depth", agent, False),
-            ("earlier way, dense depth", agent, True),
-            ("ours, LiDAR depth", lidar, False),
-            ("earlier way, LiDAR depth", lidar, True),
+        road = panorama.PanoramaOptions(ground_height_m=1.9)
+        for label, made in (
+            ("ours, dense depth", panorama.load_panorama(agent, CYLINDER)),
+            ("  road looked up on ground", panorama.load_panorama(agent, CYLINDER, road)),
+            ("earlier way, dense depth", _earlier(agent)),
+            ("ours, LiDAR depth", panorama.load_panorama(lidar, CYLINDER)),
+            ("earlier way, LiDAR depth", _earlier(lidar)),
         ):
-            made = _earlier(record) if earlier else panorama.load_panorama(record, CYLINDER)
             errors = compare.range_errors(made, true)
             rows.setdefault(label, []).append(
                 (

@@ -38,8 +38,16 @@ def test_the_plugin_imports_nothing_but_hydra_at_its_top():
             roots |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             roots.add(node.module.split(".")[0])
-    assert roots == {"__future__", "sys", "hydra", "omegaconf"}
+    assert roots == {"__future__", "math", "sys", "hydra", "omegaconf"}
     assert not (Path(plugin_module.__file__).parents[1] / "__init__.py").exists()  # a namespace package
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, 3, 2.5, float("inf"), [0, -1], "a+b", "it's \\+ here", "train"]
+)
+def test_values_survive_the_hosts_eval(value):
+    text = plugin_module.python_literal(value)
+    assert "+" not in text and eval(text) == value
 
 
 def test_other_hydra_applications_are_left_alone(monkeypatch):

@@ -6,6 +6,7 @@ OmegaConf only, and an application that has not imported `mapanything` is left a
 
 from __future__ import annotations
 
+import math
 import sys
 
 from hydra.core.config_search_path import ConfigSearchPath
@@ -18,7 +19,11 @@ def python_literal(value: object) -> str:
 
     The host cuts its test strings at every `+`, so a `+` inside a string (a path, a transform) is escaped.
     """
-    return repr(value).replace("+", r"\x2b") if isinstance(value, str) else repr(value)
+    if isinstance(value, str):
+        return repr(value).replace("+", r"\x2b")
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"float('{value}')"
+    return repr(value)
 
 
 class MapAnythingOPV2VSearchPath(SearchPathPlugin):
