@@ -1,0 +1,165 @@
+"""Checking a whole tree, and what is known about it afterwards."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mapanything_opv2v import jobs, rawdata
+from mapanything_opv2v.checks.agent import AgentReport, AgentTask, CheckOptions, Problem, check_agent
+
+MIN_VIEWS_TO_JUDGE = 3
+"""Views (one agent at one frame) of a sequence from which on its cameras are judged by their overlaps."""
+
+
+@dataclass
+class CheckReport:
+    """What was found in a tree.
+
+    Attributes
+    ----------
+    root, depth_root : str
+    scenes, agent_frames, files : int
+        Frames, agents at frames, files read.
+    agents_per_frame, cameras_per_frame : dict of str to (dict of int to int)
+        By split: how many frames have so many agents, so many camera views.
+    max_position_error_m, max_angle_error_deg : float or None
+        Largest difference between poses and `extrinsic`.
+    depth_coverage : dict of str to (dict of str to float)
+        By split: lowest, mean and highest share of pixels with depth.
+    overlap_agreement : dict of str to (dict of str to float)
+        By split and pair of cameras: median correlation of their images where they overlap.
+    problems : list of Problem
+        In the order of the tree.
+    """
+
+    root: str
+    depth_root: str
+    scenes: int = 0
+    agent_frames: int = 0
+    files: int = 0
+    agents_per_frame: dict[str, dict[int, int]] = field(default_factory=dict)
+    cameras_per_frame: dict[str, dict[int, int]] = field(default_factory=dict)
+    max_position_error_m: float | None = None
+    max_angle_error_deg: float | None = None
+    depth_coverage: dict[str, dict[str, float]] = field(default_factory=dict)
+    overlap_agreement: dict[str, dict[str, float]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain values."""
+        return asdict(self)
+
+
+def check_tree(
+    index: rawdata.TreeIndex,
+    options: CheckOptions | None = None,
+    *,
+    max_scenes: int | None = None,
+    workers: int = 1,
+    progress: bool = True,
+) -> CheckReport:
+    """Read every file of an index and report on it.
+
+    Parameters
+    ----------
+    index : TreeIndex
+        What to check.
+    options : CheckOptions, optional
+        What counts as a problem.
+    max_scenes : int, optional
+        Check only so many frames.
+    workers : int
+        Processes.
+    progress : bool
+        Show a bar.
+    """
+    options = options or CheckOptions()
+    report = CheckReport(str(index.root), str(index.depth_root))
+    numbers = _Numbers()
+    total = sum(frames.count_agents() for frames in index.splits.values()) if max_scenes is None else None
+    tasks = _tasks(index, options, max_scenes, report)
+    outcomes = jobs.run(
+        check_agent, tasks, total=total, workers=workers, description="check", progress=progress
+    )
+    found: list[tuple[int, Problem]] = []
+    for done in outcomes:
+        assert done.result is not None, done.error  # a check reports errors, it does not raise them
+        report.agent_frames += 1
+        report.files += done.result.files
+        found += [(done.item.number, problem) for problem in done.result.problems]
+        numbers.add(done.item.frame, done.result)
+    report.problems = [problem for _, problem in sorted(found, key=lambda item: item[0])]
+    numbers.conclude(report, options.min_agreement)
+    return report
+
+
+def _tasks(
+    index: rawdata.TreeIndex, options: CheckOptions, max_scenes: int | None, report: CheckReport
+) -> Iterator[AgentTask]:
+    """Yield what to check, counting frames, agents and views on the way."""
+    number = 0
+    for frame in itertools.islice(itertools.chain.from_iterable(index.splits.values()), max_scenes):
+        report.scenes += 1
+        views = sum(len(agent.camera_paths) for agent in frame.agents)
+        for counts, value in (
+            (report.agents_per_frame, len(frame.agents)),
+            (report.cameras_per_frame, views),
+        ):
+            of_split = counts.setdefault(frame.split, {})
+            of_split[value] = of_split.get(value, 0) + 1
+        for agent in frame.agents:
+            yield AgentTask(number, frame, agent.agent_id, options)
+            number += 1
+
+
+class _Numbers:
+    """Collects figures; what comes out does not depend on the order in which they come."""
+
+    def __init__(self) -> None:
+        self.position: list[float] = []
+        self.angle: list[float] = []
+        self.coverage: dict[str, list[float]] = {}
+        self.pairs: dict[tuple[str, str], list[float]] = {}
+        self.views: dict[tuple[str, str], list[float]] = {}
+
+    def add(self, frame: rawdata.FrameRecord, result: AgentReport) -> None:
+        """Take the figures of one agent at one frame."""
+        if result.position_error_m is not None and result.angle_error_deg is not None:
+            self.position.append(result.position_error_m)
+            self.angle.append(result.angle_error_deg)
+        if result.coverage:
+            self.coverage.setdefault(frame.split, []).extend(result.coverage.values())
+        for (i, j), value in result.agreement.items():
+            self.pairs.setdefault((frame.split, f"{i}-{j}"), []).append(value)
+        if result.agreement:
+            mean = math.fsum(result.agreement.values()) / len(result.agreement)
+            self.views.setdefault((frame.split, frame.sequence), []).append(mean)
+
+    def conclude(self, report: CheckReport, min_agreement: float) -> None:
+        """Write the figures into the report, and the problems that only whole sequences show."""
+        report.max_position_error_m = max(self.position, default=None)
+        report.max_angle_error_deg = max(self.angle, default=None)
+        for counts in (report.agents_per_frame, report.cameras_per_frame):
+            counts.update({split: dict(sorted(values.items())) for split, values in counts.items()})
+        for split, shares in sorted(self.coverage.items()):
+            mean = math.fsum(shares) / len(shares)
+            figures = {"maps": len(shares), "lowest": min(shares), "mean": mean, "highest": max(shares)}
+            report.depth_coverage[split] = figures
+        for (split, pair), values in sorted(self.pairs.items()):
+            report.overlap_agreement.setdefault(split, {})[pair] = statistics.median(values)
+        for (split, sequence), values in sorted(self.views.items()):
+            median = statistics.median(values)
+            # in one frame something close may stand in the way: a sequence is judged as a whole
+            if len(values) >= MIN_VIEWS_TO_JUDGE and median < min_agreement:
+                message = (
+                    f"cameras show different things where they overlap (median correlation {median:.2f} "
+                    f"in {len(values)} views, expected at least {min_agreement}); are files or poses swapped?"
+                )
+                folder = str(Path(report.root) / split / sequence)
+                report.problems.append(Problem(split, sequence, "all", None, "cameras", folder, message))

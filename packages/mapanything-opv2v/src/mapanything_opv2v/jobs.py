@@ -1,0 +1,104 @@
+"""Long jobs over many items: processes, a progress bar, errors kept with the item they belong to."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Sized
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+WAITING_PER_WORKER = 4
+"""Items handed out ahead, so that a million of them never wait in memory."""
+
+
+@dataclass(frozen=True)
+class Done(Generic[Item, Result]):
+    """What became of one item: `result`, or the user's error that stopped it."""
+
+    item: Item
+    result: Result | None
+    error: Exception | None
+
+
+def run(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    total: int | None = None,
+    workers: int = 1,
+    description: str = "",
+    executor: Executor | None = None,
+    progress: bool = True,
+) -> Iterator[Done[Item, Result]]:
+    """Apply a function to every item and yield the outcomes as they come.
+
+    Parameters
+    ----------
+    function : callable
+        Defined at the top of a module, so that other processes find it.
+    items : iterable
+        What to work on; taken as needed.
+    total : int, optional
+        How many there are, for the bar; needed where `items` has no length.
+    workers : int
+        Processes; 1 works in this one.
+    description : str
+        Of the progress bar.
+    executor : Executor, optional
+        Run there instead (any `concurrent.futures.Executor`); `workers` then only says how many items to hand
+        out.
+    progress : bool
+        Show the bar, on standard error.
+
+    Yields
+    ------
+    Done
+        `OSError` and `ValueError` (bad files, bad values) are handed over with their item; any other
+        exception is a defect and stops the job.
+    """
+    if workers < 1:
+        raise ValueError(f"workers={workers}, expected at least 1")
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    bar = tqdm(total=total, desc=description, disable=not progress, dynamic_ncols=True)
+    with bar:
+        if workers == 1 and executor is None:
+            outcomes: Iterator[Done[Item, Result]] = (_attempt(function, item) for item in items)
+        else:
+            outcomes = _spread(function, items, workers, executor)
+        for done in outcomes:
+            bar.update()
+            yield done
+
+
+def _attempt(function: Callable[[Item], Result], item: Item) -> Done[Item, Result]:
+    try:
+        return Done(item, function(item), None)
+    except (OSError, ValueError) as error:
+        return Done(item, None, error)
+
+
+def _spread(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, executor: Executor | None
+) -> Iterator[Done[Item, Result]]:
+    """Keep every worker busy with a few items waiting."""
+    # spawned, not forked: the parent may hold threads
+    context = multiprocessing.get_context("spawn")
+    owned = executor or ProcessPoolExecutor(workers, mp_context=context)
+    waiting: set[Future[Done[Item, Result]]] = set()
+    with owned if executor is None else nullcontext():
+        for item in items:
+            waiting.add(owned.submit(_attempt, function, item))
+            if len(waiting) >= workers * WAITING_PER_WORKER:
+                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in finished)
+        while waiting:
+            finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in finished)

@@ -1,0 +1,75 @@
+"""Arrays as pictures for people: ranges in colour, masks in colour, labelled sheets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from mapanything_opv2v.panorama import Panorama
+from mapanything_opv2v.rawdata import SKY
+
+Picture = npt.NDArray[np.uint8]
+
+NEAR_M, FAR_M = 2.0, 100.0
+"""Ends of the colour scale of ranges (logarithmic)."""
+
+NOTHING_RGB, SKY_RGB, RANGE_RGB, COLOR_ONLY_RGB, FILLED_RGB = (
+    (24, 24, 28),
+    (135, 180, 225),
+    (70, 160, 90),
+    (120, 120, 120),
+    (230, 170, 60),
+)
+
+
+def color_ranges(range_m: npt.NDArray[np.floating], nothing: tuple[int, int, int] = NOTHING_RGB) -> Picture:
+    """Return distances (H, W) in metres as (H, W, 3) RGB: red near, blue far; 0 dark, sky pale blue."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.log(range_m / NEAR_M) / np.log(FAR_M / NEAR_M)
+    value = np.rint(255 * (1 - np.clip(np.nan_to_num(share), 0, 1))).astype(np.uint8)
+    picture = cv2.cvtColor(cv2.applyColorMap(value, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
+    picture[range_m == 0] = nothing
+    picture[range_m == SKY] = SKY_RGB
+    return picture
+
+
+def color_errors(
+    error_m: npt.NDArray[np.floating], known: npt.NDArray[np.bool_], worst_m: float = 1.0
+) -> Picture:
+    """Return errors (H, W) in metres as (H, W, 3) RGB: black none, white `worst_m`; unknown dark blue."""
+    value = np.rint(255 * np.clip(error_m / worst_m, 0, 1)).astype(np.uint8)
+    picture = cv2.cvtColor(cv2.applyColorMap(value, cv2.COLORMAP_HOT), cv2.COLOR_BGR2RGB)
+    picture[~known] = (20, 24, 48)
+    return picture
+
+
+def color_masks(panorama: Panorama) -> Picture:
+    """Return the masks of a panorama as (H, W, 3) RGB: range green, sky blue, else grey, filled orange."""
+    picture = np.empty((*panorama.covered.shape, 3), np.uint8)
+    picture[:] = NOTHING_RGB
+    picture[panorama.covered] = COLOR_ONLY_RGB
+    picture[panorama.sky] = SKY_RGB
+    picture[panorama.has_range] = RANGE_RGB
+    picture[panorama.filled] = FILLED_RGB
+    return picture
+
+
+def sheet(rows: Sequence[tuple[str, Picture]]) -> Picture:
+    """Stack labelled pictures of one width."""
+    font = ImageFont.load_default(15)
+    parts = []
+    for label, picture in rows:
+        band = Image.new("RGB", (picture.shape[1], 24), (250, 250, 250))
+        ImageDraw.Draw(band).text((6, 3), label, fill=(20, 20, 20), font=font)
+        parts += [np.asarray(band), picture]
+    return np.vstack(parts)
+
+
+def encode_png(picture: Picture) -> bytes:
+    """Return an RGB picture as PNG."""
+    _, data = cv2.imencode(".png", picture[..., ::-1])
+    return data.tobytes()

@@ -1,0 +1,51 @@
+"""OPV2V and V2XSet files: the tree by names, agent YAML, images, LiDAR sweeps, depth maps.
+
+Legend: N points, H rows, W columns. Poses are CARLA's ``[x, y, z, roll, yaw, pitch]`` in metres and degrees.
+"""
+
+from mapanything_opv2v.rawdata.agent_yaml import AgentMeta, CameraMeta, Vehicle, load_agent_yaml
+from mapanything_opv2v.rawdata.images import (
+    PNG_DEPTH_UNITS_PER_M,
+    SKY,
+    SKY_DISTANCE_M,
+    image_size,
+    load_depth,
+    load_image,
+    save_depth,
+)
+from mapanything_opv2v.rawdata.pcd import PointCloud, load_pcd, save_pcd
+from mapanything_opv2v.rawdata.tree import (
+    SPLITS,
+    AgentRecord,
+    FrameList,
+    FrameRecord,
+    TreeIndex,
+    agent_beside,
+    depth_path,
+    index_tree,
+)
+
+__all__ = [
+    "PNG_DEPTH_UNITS_PER_M",
+    "SKY",
+    "SKY_DISTANCE_M",
+    "SPLITS",
+    "AgentMeta",
+    "AgentRecord",
+    "CameraMeta",
+    "FrameList",
+    "FrameRecord",
+    "PointCloud",
+    "TreeIndex",
+    "Vehicle",
+    "agent_beside",
+    "depth_path",
+    "image_size",
+    "index_tree",
+    "load_agent_yaml",
+    "load_depth",
+    "load_image",
+    "load_pcd",
+    "save_depth",
+    "save_pcd",
+]

@@ -1,0 +1,393 @@
+"""Index of an OPV2V or V2XSet tree, by file names only.
+
+``{root}/{split}/{sequence}/{agent}/{frame}.yaml``, ``{frame}_camera{K}.png``, ``{frame}.pcd`` and, in the
+same tree or in one beside it, ``{depth_root}/{split}/{sequence}/{agent}/{frame}_camera{K}_depth.npy`` (or
+``.png``).
+
+The index keeps one integer of flags per agent and frame; records with paths are made when they are asked for,
+so that 50,000 frames cost a few megabytes and worker processes share them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+SPLITS = ("train", "validate", "test", "test_culvercity")
+"""The published splits, in the order in which they are listed."""
+
+MAX_CAMERAS = 8
+"""Cameras an agent may have in the index (OPV2V has 4)."""
+
+_YAML, _PCD = 1, 2
+_CAMERA, _NPY, _PNG = 2, 2 + MAX_CAMERAS, 2 + 2 * MAX_CAMERAS  # first bit of each group of flags
+_FLAGS = {".yaml": _YAML, ".pcd": _PCD}
+for _k in range(MAX_CAMERAS):
+    _FLAGS[f"_camera{_k}.png"] = 1 << (_CAMERA + _k)
+    _FLAGS[f"_camera{_k}_depth.npy"] = 1 << (_NPY + _k)
+    _FLAGS[f"_camera{_k}_depth.png"] = 1 << (_PNG + _k)
+DEPTH_FLAGS = sum(1 << (first + k) for first in (_NPY, _PNG) for k in range(MAX_CAMERAS))
+"""Flags of depth maps, in any form."""
+_AGENT = re.compile(r"-?\d{1,9}\Z")
+
+
+def depth_path(depth_root: Path, split: str, sequence: str, agent_id: int, frame: str, camera: int) -> Path:
+    """Return where a camera's depth map belongs (the ``.npy`` form)."""
+    return depth_root / split / sequence / str(agent_id) / f"{frame}_camera{camera}_depth.npy"
+
+
+@dataclass(frozen=True)
+class AgentRecord:
+    """One agent at one frame: paths of the files that exist. Nothing is opened.
+
+    Attributes
+    ----------
+    agent_id : int
+        Negative for infrastructure.
+    yaml_path : Path
+        Where the agent's YAML belongs; `has_yaml` says whether it is there.
+    camera_paths : dict of int to Path
+        Camera index to image.
+    pcd_path : Path or None
+        LiDAR sweep.
+    depth_paths : dict of int to Path
+        Camera index to depth map; ``.npy`` where both forms exist.
+    has_yaml : bool
+        Whether `yaml_path` exists.
+    """
+
+    agent_id: int
+    yaml_path: Path
+    camera_paths: dict[int, Path]
+    pcd_path: Path | None
+    depth_paths: dict[int, Path]
+    has_yaml: bool = True
+
+
+@dataclass(frozen=True)
+class FrameRecord:
+    """One frame of one sequence with every agent that has a file at it.
+
+    Attributes
+    ----------
+    split, sequence : str
+        Folder names.
+    frame : str
+        Six digits.
+    agents : tuple of AgentRecord
+        Sorted by id.
+    """
+
+    split: str
+    sequence: str
+    frame: str
+    agents: tuple[AgentRecord, ...]
+
+    def agent(self, agent_id: int) -> AgentRecord:
+        """Return the agent with this id.
+
+        Raises
+        ------
+        ValueError
+            If the frame has no such agent; names those it has.
+        """
+        for agent in self.agents:
+            if agent.agent_id == agent_id:
+                return agent
+        known = ", ".join(str(agent.agent_id) for agent in self.agents)
+        raise ValueError(f"{self.name}: no agent {agent_id}; agents there: {known}")
+
+    @property
+    def name(self) -> str:
+        """``split/sequence/frame``, for messages."""
+        return f"{self.split}/{self.sequence}/{self.frame}"
+
+
+@dataclass(frozen=True)
+class AgentFolder:
+    """What the names in one agent's folder say.
+
+    Attributes
+    ----------
+    agent_id : int
+        From the folder's name.
+    name : str
+        The folder's name (``0041`` and ``41`` are the same id but not the same folder).
+    frames : (F,) int32
+        Frame numbers, ascending.
+    flags : (F,) int32
+        Which files each frame has.
+    """
+
+    agent_id: int
+    name: str
+    frames: npt.NDArray[np.int32]
+    flags: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class SequenceFolder:
+    """One sequence: its agents and the union of their frames.
+
+    Attributes
+    ----------
+    name : str
+        Folder name.
+    agents : tuple of AgentFolder
+        Sorted by id.
+    frames : (F,) int32
+        Ascending.
+    """
+
+    name: str
+    agents: tuple[AgentFolder, ...]
+    frames: npt.NDArray[np.int32] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Unite the agents' frames."""
+        empty = [np.empty(0, np.int32)]
+        object.__setattr__(
+            self, "frames", np.unique(np.concatenate([a.frames for a in self.agents] or empty))
+        )
+
+
+class FrameList(Sequence[FrameRecord]):
+    """The frames of one split, sorted by sequence and frame; records are made on access."""
+
+    def __init__(self, root: Path, depth_root: Path, split: str, sequences: Sequence[SequenceFolder]) -> None:
+        self.root, self.depth_root, self.split = root, depth_root, split
+        self.sequences = tuple(sequences)
+        self._ends = np.cumsum([len(sequence.frames) for sequence in self.sequences], dtype=np.int64)
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    @overload
+    def __getitem__(self, index: int) -> FrameRecord: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[FrameRecord]: ...
+
+    def __getitem__(self, index: int | slice) -> FrameRecord | list[FrameRecord]:
+        """Return a frame's record, or a list of them for a slice."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if index < 0:
+            index += len(self)
+        if not 0 <= index < len(self):
+            raise IndexError(f"frame {index} of {len(self)} in split {self.split!r}")
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        sequence = self.sequences[number]
+        start = int(self._ends[number - 1]) if number else 0
+        return self._record(sequence, int(sequence.frames[index - start]))
+
+    def __iter__(self) -> Iterator[FrameRecord]:
+        """Make the records one after the other."""
+        for sequence in self.sequences:
+            for frame in sequence.frames:
+                yield self._record(sequence, int(frame))
+
+    def count_agents(self) -> int:
+        """Return the number of agents at frames."""
+        return sum(len(agent.frames) for sequence in self.sequences for agent in sequence.agents)
+
+    def agent_ids(self, index: int) -> tuple[int, ...]:
+        """Return the ids of a frame's agents that have a YAML, without making paths."""
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        sequence = self.sequences[number]
+        frame = sequence.frames[index - (int(self._ends[number - 1]) if number else 0)]
+        found = []
+        for agent in sequence.agents:
+            at = int(np.searchsorted(agent.frames, frame))
+            if at < len(agent.frames) and agent.frames[at] == frame and agent.flags[at] & _YAML:
+                found.append(agent.agent_id)
+        return tuple(found)
+
+    def _record(self, sequence: SequenceFolder, frame: int) -> FrameRecord:
+        agents = []
+        for agent in sequence.agents:
+            at = int(np.searchsorted(agent.frames, frame))
+            if at < len(agent.frames) and agent.frames[at] == frame:
+                agents.append(self._agent(sequence.name, agent, f"{frame:06d}", int(agent.flags[at])))
+        return FrameRecord(self.split, sequence.name, f"{frame:06d}", tuple(agents))
+
+    def _agent(self, sequence: str, agent: AgentFolder, frame: str, flags: int) -> AgentRecord:
+        below = Path(self.split) / sequence / agent.name
+        return _agent_record(agent.agent_id, self.root / below, self.depth_root / below, frame, flags)
+
+
+@dataclass(frozen=True)
+class TreeIndex:
+    """The frames of a tree, split by split.
+
+    Attributes
+    ----------
+    root, depth_root : Path
+        Where images and where depth maps are (the same folder unless told).
+    splits : mapping of str to FrameList
+        Each sorted by sequence and frame.
+    """
+
+    root: Path
+    depth_root: Path
+    splits: Mapping[str, FrameList]
+
+
+def index_tree(
+    root: str | Path,
+    *,
+    depth_root: str | Path | None = None,
+    splits: Sequence[str] | None = None,
+    cache_dir: str | Path | None = None,
+) -> TreeIndex:
+    """Index a tree by names only.
+
+    Parameters
+    ----------
+    root : path
+        Folder that holds the splits.
+    depth_root : path, optional
+        Tree of depth maps; default `root`.
+    splits : sequence of str, optional
+        Splits to index; default those of `SPLITS` that exist.
+    cache_dir : path, optional
+        Keep the index there. It is used again only while no folder of the tree has changed.
+
+    Returns
+    -------
+    TreeIndex
+
+    Raises
+    ------
+    FileNotFoundError
+        If a root or a split that was asked for does not exist.
+    ValueError
+        If the tree has no split, or two folders stand for the same agent.
+    """
+    from mapanything_opv2v.rawdata import scan
+
+    root = Path(root)
+    depth = root if depth_root is None else Path(depth_root)
+    for name, folder in (("root", root), ("depth_root", depth)):
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{name}={folder} is not a folder; it must hold {', '.join(SPLITS)}")
+    names = list(splits) if splits is not None else [name for name in SPLITS if (root / name).is_dir()]
+    for name in names:
+        if not (root / name).is_dir():
+            there = ", ".join(sorted(p.name for p in root.iterdir() if p.is_dir())) or "nothing"
+            raise FileNotFoundError(f"no split {name!r} in {root}; folders there: {there}")
+    if not names:
+        raise ValueError(f"{root} holds none of {', '.join(SPLITS)}; point at the folder above them")
+    found = {}
+    for name in names:
+        sequences = scan.split(root, depth, name, None if cache_dir is None else Path(cache_dir))
+        found[name] = FrameList(root, depth, name, sequences)
+    return TreeIndex(root, depth, found)
+
+
+def summarise(index: TreeIndex, max_scenes: int | None = None) -> list[dict[str, Any]]:
+    """Count what a tree holds, by names only.
+
+    Returns
+    -------
+    list of dict
+        One entry for each split: ``split, sequences, scenes, agents`` (frames by number of agents),
+        ``images``,
+        ``sweeps``, ``depth_maps``.
+    """
+    rows, left = [], max_scenes
+    for split, every in index.splits.items():
+        frames: Sequence[FrameRecord] = every if left is None else every[:left]
+        left = None if left is None else left - len(frames)
+        row: dict[str, Any] = {"split": split, "sequences": 0, "scenes": len(frames)}
+        agents: Counter[int] = Counter()
+        sequences, images, sweeps, maps = set(), 0, 0, 0
+        for frame in frames:
+            sequences.add(frame.sequence)
+            agents[len(frame.agents)] += 1
+            images += sum(len(agent.camera_paths) for agent in frame.agents)
+            sweeps += sum(agent.pcd_path is not None for agent in frame.agents)
+            maps += sum(len(agent.depth_paths) for agent in frame.agents)
+        row |= {"sequences": len(sequences), "agents": dict(sorted(agents.items()))}
+        rows.append(row | {"images": images, "sweeps": sweeps, "depth_maps": maps})
+    return rows
+
+
+def agent_beside(yaml_path: str | Path, depth_dir: str | Path | None = None) -> AgentRecord:
+    """Return the record of one agent at one frame from its YAML's path, wherever its folder stands.
+
+    Parameters
+    ----------
+    yaml_path : path
+        ``{frame}.yaml``; images, sweep and depth maps are looked for beside it.
+    depth_dir : path, optional
+        Folder of the depth maps, if not that one.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or its name is not a frame's.
+    """
+    path = Path(yaml_path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    frame, name = path.stem, path.parent.name
+    flags = frame_flags([entry.name for entry in path.parent.iterdir()])
+    if path.suffix != ".yaml" or not frame.isdecimal() or int(frame) not in flags or len(frame) != 6:
+        raise ValueError(f"{path}: expected an agent's YAML named by its frame, such as 000069.yaml")
+    found = flags[int(frame)]
+    if depth_dir is not None:
+        beside = frame_flags([entry.name for entry in Path(depth_dir).iterdir()], depth_only=True)
+        found = found & ~DEPTH_FLAGS | beside.get(int(frame), 0)
+    folder = path.parent
+    agent_id = int(name) if is_agent_name(name) else 0
+    return _agent_record(agent_id, folder, folder if depth_dir is None else Path(depth_dir), frame, found)
+
+
+def frame_flags(names: Sequence[str], *, depth_only: bool = False) -> dict[int, int]:
+    """Return flags by frame number for the names in one folder; other names are ignored."""
+    flags: dict[int, int] = {}
+    get = _FLAGS.get
+    for name in names:
+        flag = get(name[6:])
+        if flag is None:
+            continue
+        digits = name[:6]
+        if not (digits.isdecimal() and digits.isascii()) or (depth_only and not flag & DEPTH_FLAGS):
+            continue
+        frame = int(digits)
+        flags[frame] = flags.get(frame, 0) | flag
+    return flags
+
+
+def _agent_record(agent_id: int, here: Path, depth: Path, frame: str, flags: int) -> AgentRecord:
+    """Turn flags into paths."""
+    cameras, depths = {}, {}
+    for k in range(MAX_CAMERAS):
+        if flags >> (_CAMERA + k) & 1:
+            cameras[k] = here / f"{frame}_camera{k}.png"
+        if flags >> (_NPY + k) & 1:
+            depths[k] = depth / f"{frame}_camera{k}_depth.npy"
+        elif flags >> (_PNG + k) & 1:
+            depths[k] = depth / f"{frame}_camera{k}_depth.png"
+    return AgentRecord(
+        agent_id=agent_id,
+        yaml_path=here / f"{frame}.yaml",
+        camera_paths=cameras,
+        pcd_path=here / f"{frame}.pcd" if flags & _PCD else None,
+        depth_paths=depths,
+        has_yaml=bool(flags & _YAML),
+    )
+
+
+def is_agent_name(name: str) -> bool:
+    """Whether a folder's name is an agent id."""
+    return _AGENT.match(name) is not None

@@ -1,0 +1,90 @@
+"""What is wrong with a run, told from its config before the host starts it.
+
+MapAnything accepts the mistakes below and then never ends its warm-up, validates on the wrong frames, or
+loses a test set without a word.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Mapping
+
+_CUT = "MapAnything cuts dataset.test_dataset at every '+'"
+_BEST = "MapAnything picks checkpoint-best by the mean over all sets of dataset.test_dataset"
+
+
+def run_problems(
+    *,
+    test_dataset: str,
+    num_views: int,
+    max_num_of_imgs_per_gpu: int,
+    epochs: float,
+    warmups: Mapping[str, float],
+) -> list[str]:
+    """Return the problems of a run, empty if there are none; each says what to change.
+
+    Parameters
+    ----------
+    test_dataset
+        `dataset.test_dataset`, resolved.
+    num_views
+        `dataset.num_views`.
+    max_num_of_imgs_per_gpu, epochs
+        Of `train_params`.
+    warmups
+        Config key to warm-up epochs, for `train_params` and each of its submodules.
+    """
+    problems = _test_set_problems(test_dataset)
+    if max_num_of_imgs_per_gpu < num_views:
+        problems.append(
+            f"the test batch is 2 * ({max_num_of_imgs_per_gpu} // {num_views}) = 0 samples: raise "
+            f"train_params.max_num_of_imgs_per_gpu to at least dataset.num_views={num_views}"
+        )
+    for key, warmup in warmups.items():
+        if warmup >= epochs:
+            problems.append(
+                f"{key}={warmup:g} is not shorter than train_params.epochs={epochs:g}: the learning rate "
+                f"would never leave its warm-up; lower {key}"
+            )
+    return problems
+
+
+def _test_set_problems(test_dataset: str) -> list[str]:
+    """Look at the strings that the host makes its test loaders from."""
+    problems = []
+    pieces = [piece for piece in test_dataset.split("+") if "(" in piece]  # as the host does
+    for piece in pieces:
+        try:
+            calls = [
+                node for node in ast.walk(ast.parse(piece.strip(), mode="eval")) if isinstance(node, ast.Call)
+            ]
+        except SyntaxError:
+            problems.append(f"{_CUT}, which leaves {piece.strip()!r}: write '+' inside a string as '\\x2b'")
+            continue
+        for call in calls:
+            split = _opv2v_split(call)
+            if split not in (None, "validate"):
+                problems.append(
+                    f"a test set reads the split {split!r} ({ast.unparse(call.func)}). {_BEST}: "
+                    "let it read 'validate' only and evaluate on others apart"
+                )
+    for key, number in Counter(piece.split("(")[0] for piece in pieces).items():
+        if number > 1:
+            problems.append(
+                f"{number} test sets begin with {key.strip()!r}: MapAnything keeps the last one only; use "
+                "the class of the split (..._validate, ..._test), or set '1 * ' before one of them"
+            )
+    return problems
+
+
+def _opv2v_split(call: ast.Call) -> str | None:
+    """Return the split that a call of one of our dataset classes reads; None for other calls."""
+    name = call.func.id if isinstance(call.func, ast.Name) else ""
+    if not name.startswith("OPV2V"):
+        return None
+    _, _, locked = name.partition("Dataset_")
+    given = [word.value for word in call.keywords if word.arg == "split"]
+    if given and isinstance(given[0], ast.Constant):
+        return str(given[0].value)
+    return locked or None

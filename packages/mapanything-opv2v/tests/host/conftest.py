@@ -1,0 +1,89 @@
+"""Tests in the real MapAnything. They fail, and never skip, where there is none."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SHIMS = Path(__file__).with_name("shims")
+_KEPT = pytest.StashKey[dict]()  # the operators exist as long as what defined them
+
+# A mapanything model of about a million parameters that needs no download.
+TINY_MODEL = (
+    "model=mapanything",
+    "model/encoder=croco_512",
+    "++model.encoder.pretrained_checkpoint_path=null",
+    "+model.encoder.patch_size=14",
+    "+model.encoder.enc_embed_dim=64",
+    "+model.encoder.enc_depth=2",
+    "+model.encoder.enc_num_heads=4",
+    "+model.encoder.mlp_ratio=2",
+    "model.info_sharing.module_args.depth=4",
+    "model.info_sharing.module_args.indices=[1,2]",
+    "model.info_sharing.module_args.dim=64",
+    "model.info_sharing.module_args.num_heads=4",
+    "model.pred_head.feature_head.feature_dim=16",
+    "loss=overall_loss",
+    "train_params.amp=0",
+)
+
+
+def pytest_configure(config):
+    root = os.environ.get("MAPANYTHING_ROOT")
+    if not root or not (Path(root) / "scripts" / "train.py").is_file():
+        raise pytest.UsageError(
+            f"MAPANYTHING_ROOT={root or ''}: the tests of this folder need it to name a MapAnything checkout"
+        )
+    config.stash[_KEPT] = runpy.run_path(str(SHIMS / "sitecustomize.py"))
+    if importlib.util.find_spec("mapanything") is None:
+        raise pytest.UsageError(f"no module mapanything: set PYTHONPATH={root}")
+
+
+@pytest.fixture(scope="session")
+def host_root():
+    return Path(os.environ["MAPANYTHING_ROOT"])
+
+
+@pytest.fixture(scope="session")
+def datasets():
+    """`mapanything_opv2v.host.datasets` on the real host."""
+    from mapanything_opv2v.host import datasets
+
+    return datasets
+
+
+@pytest.fixture(scope="session")
+def train(host_root, small_town, tmp_path_factory):
+    """Return a function that runs the host's own scripts/train.py in a process of its own."""
+
+    def run(name, run_dir, *overrides, roots=(small_town.root, small_town.depth_root)):
+        arguments = [
+            f"dataset={name}",
+            f"train_params={name}",
+            "machine=opv2v",
+            *TINY_MODEL,
+            "dataset.num_workers=1",
+            f"hydra.run.dir={run_dir}",
+            *overrides,
+        ]
+        env = {
+            **os.environ,
+            "OPV2V_ROOT": str(roots[0]),
+            "OPV2V_DEPTH_ROOT": str(roots[1]),
+            "PYTHONPATH": os.pathsep.join([str(host_root), str(SHIMS)]),
+            "OMP_NUM_THREADS": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+            "HYDRA_FULL_ERROR": "1",
+        }
+        command = [sys.executable, str(host_root / "scripts" / "train.py"), *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path_factory.getbasetemp(), env=env, capture_output=True, text=True, check=False
+        )
+
+    return run

@@ -1,0 +1,87 @@
+"""The double of the CI tests and the real BaseDataset agree."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+CASES = {
+    "pinhole": ("OPV2VDataset", {"resolution": (56, 42), "num_views": 3}),
+    "cooperative pinhole": ("OPV2VCoopDataset", {"resolution": (40, 40), "num_views": 5}),
+    "augmented crop": ("OPV2VCoopDataset", {"resolution": (56, 42), "num_views": 2, "aug_crop": 8}),
+    "panorama": ("OPV2VCylindricalDataset", {"resolution": (112, 28), "num_views": 1}),
+    "cooperative panorama": ("OPV2VCoopCylindricalDataset", {"resolution": (112, 28), "num_views": 2}),
+}
+
+
+def views_of(datasets, town, name, options):
+    dataset = getattr(datasets, name)(
+        ROOT=town.root,
+        depth_root=town.depth_root,
+        split="train",
+        seed=5,
+        transform="imgnorm",
+        data_norm_type="dinov2",
+        **options,
+    )
+    return [view for index in range(len(dataset)) for view in dataset[index]]
+
+
+@pytest.fixture
+def double_datasets(monkeypatch):
+    """Our dataset classes on the double; the real ones are back afterwards."""
+    path = Path(__file__).parents[1] / "host_double.py"
+    spec = importlib.util.spec_from_file_location("opv2v_host_double", path)
+    double = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(double)
+    ours = [
+        n for n in sys.modules if n == "mapanything_opv2v.host" or n.startswith("mapanything_opv2v.host.")
+    ]
+    for name in ours:
+        monkeypatch.delitem(sys.modules, name)
+    for name, module in double.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    yield importlib.import_module("mapanything_opv2v.host.datasets")
+    double.clear()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_same_views_from_the_double_and_the_host(datasets, double_datasets, small_town, case):
+    name, options = CASES[case]
+    real = views_of(datasets, small_town, name, options)
+    ours = views_of(double_datasets, small_town, name, options)
+    assert len(real) == len(ours)
+    for a, b in zip(real, ours):
+        assert set(a) == set(b)
+        for key in a:
+            assert type(a[key]) is type(b[key]), key
+            if isinstance(a[key], (np.ndarray, torch.Tensor)):
+                assert a[key].dtype == b[key].dtype and a[key].shape == b[key].shape, key
+                x, y = np.asarray(a[key], dtype=np.float64), np.asarray(b[key], dtype=np.float64)
+                assert np.abs(x - y).mean() < 1e-3 * (1 + np.abs(x).mean()), key
+            else:
+                assert a[key] == b[key], key
+
+
+def test_same_constructor_and_wrappers(datasets, small_town):
+    import inspect
+
+    from mapanything.datasets.base import base_dataset, easy_dataset
+
+    path = Path(__file__).parents[1] / "host_double.py"
+    spec = importlib.util.spec_from_file_location("opv2v_host_double", path)
+    double = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(double)
+    names = inspect.signature(base_dataset.BaseDataset.__init__).parameters
+    mine = inspect.signature(double.BaseDataset.__init__).parameters
+    assert list(names) == list(mine)
+    for name, parameter in names.items():
+        assert parameter.default == mine[name].default, name
+    for cls in ("EasyDataset", "MulDataset", "ResizedDataset", "CatDataset"):
+        assert hasattr(easy_dataset, cls) and hasattr(double, cls)

@@ -1,0 +1,187 @@
+"""Every shipped config, composed on a double of the host's own configs and built against its class."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import mapanything_opv2v
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from mapanything_opv2v.geometry import Cylinder
+
+CONFIGS = Path(mapanything_opv2v.__file__).parent / "configs"
+NAMES = ("opv2v_ft", "opv2v_coop_ft", "opv2v_cyl_coop_ft", "opv2v_cyl_coop_ft_5gpu", "opv2v_ft_smoke")
+
+# The keys of the host's own configs that ours refer to.
+HOST = {
+    "train.yaml": """
+        defaults: [{machine: default}, {model: default}, {dataset: default}, {train_params: default}, _self_]
+        root_experiments_dir: ${machine.root_experiments_dir}
+    """,
+    "machine/default.yaml": """
+        root_data_dir: ???
+        mapanything_dataset_metadata_dir: ???
+        root_pretrained_checkpoints_dir: ???
+        root_experiments_dir: ???
+        root_uniception_pretrained_checkpoints_dir: ???
+        external_benchmark_data_root_data_dir: ???
+    """,
+    "model/default.yaml": "data_norm_type: identity",
+    "dataset/default.yaml": """
+        train_dataset: ???
+        test_dataset: "[null]"
+        num_workers: 12
+        resolution_train: ???
+        resolution_val: ???
+        num_views: 2
+        principal_point_centered: false
+        train: {variable_num_views: true}
+        val: {variable_num_views: false}
+        resolution_options: {518_1_33_ar: "(518, 392)"}
+    """,
+    "train_params/default.yaml": """
+        max_num_of_imgs_per_gpu: 48
+        epochs: 100
+        warmup_epochs: 10
+        lr: 0.0001
+        print_freq: 20
+    """,
+    "train_params/finetune_with_lower_encoder_lr.yaml": "defaults: [default]\nlr: 5e-06",
+}
+
+
+@pytest.fixture
+def composed(tmp_path, double_host, small_town, monkeypatch):
+    """Return a function that composes train.yaml of the double with overrides, our plugin being active."""
+    for name, text in HOST.items():
+        path = tmp_path / "configs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(yaml.safe_load(text)))
+    monkeypatch.setenv("OPV2V_ROOT", str(small_town.root))
+    monkeypatch.setenv("OPV2V_DEPTH_ROOT", str(small_town.depth_root))
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(tmp_path / "configs"), version_base=None):
+        yield lambda *overrides: compose("train", overrides=list(overrides))
+
+
+def build(text):
+    """Evaluate a dataset string where the host does."""
+    return eval(text, vars(sys.modules["mapanything.datasets"]))
+
+
+def test_every_config_is_listed():
+    assert sorted(path.stem for path in (CONFIGS / "dataset").glob("*.yaml")) == sorted(NAMES)
+    assert sorted(path.stem for path in (CONFIGS / "train_params").glob("*.yaml")) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_config_builds_its_datasets(composed, name):
+    few = "dataset.opv2v.train.samples_per_epoch=5"
+    config = composed(f"dataset={name}", f"train_params={name}", "machine=opv2v", few)
+    train, validation = build(config.dataset.train_dataset), build(config.dataset.test_dataset)
+    train.set_epoch(0)
+    counts = train.num_views if isinstance(train.num_views, list) else [train.num_views]
+    assert counts == list(range(2, config.dataset.num_views + 1))
+    tail = (0, len(counts) - 1) if len(counts) > 1 else (0,)
+    views = train[(0, *tail)]
+    assert len(views) == counts[-1] and views[0]["label"].startswith("train/")
+    assert type(validation).__name__ == f"{type(train.dataset).__name__}_validate"
+    assert validation[0][0]["label"].startswith("validate/")
+    assert train.dataset.seed is None and validation.seed == 777
+    assert train.dataset.strict and validation.strict
+    width, height = train._resolutions[0]
+    assert views[0]["img"].shape == (3, height, width) and width % 14 == height % 14 == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_validation_can_read_no_other_split(composed, name):
+    config = composed(f"dataset={name}", "machine=opv2v")
+    text = config.dataset.test_dataset
+    assert " split=" not in text and text.count("ROOT=") == text.count("_validate(") == 1
+    keys = [part.split("(")[0] for part in text.split("+") if "(" in part]  # as the host cuts it
+    assert len(keys) == len(set(keys)) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_stage_starts_and_leaves_its_warm_up(composed, name):
+    config = composed(f"dataset={name}", f"train_params={name}", "machine=opv2v")
+    assert 2 * (config.train_params.max_num_of_imgs_per_gpu // config.dataset.num_views) >= 1
+    assert 0 < config.train_params.warmup_epochs < config.train_params.epochs
+
+
+def test_five_gpus_make_as_many_steps_as_four(composed):
+    def steps(name, gpus):
+        config = composed(f"dataset={name}", f"train_params={name}", "machine=opv2v")
+        largest_batch = config.train_params.max_num_of_imgs_per_gpu // 2
+        return config.dataset.opv2v.train.samples_per_epoch // largest_batch // gpus
+
+    assert steps("opv2v_cyl_coop_ft", 4) == steps("opv2v_cyl_coop_ft_5gpu", 5) == 5000
+
+
+def test_roots_are_links_below_the_start_folder_unless_told(composed, monkeypatch):
+    monkeypatch.delenv("OPV2V_ROOT")
+    monkeypatch.delenv("OPV2V_DEPTH_ROOT")
+    machine = composed("dataset=opv2v_ft", "machine=opv2v").machine
+    assert (machine.opv2v_root, machine.opv2v_depth_root) == ("data/opv2v", "data/opv2v_depth")
+    assert "???" not in str(machine)
+
+
+def test_options_reach_the_class(composed, small_town):
+    config = composed(
+        "dataset=opv2v_coop_ft",
+        "machine=opv2v",
+        "dataset.opv2v.camera_ids=[2,0]",
+        f"dataset.opv2v.include_agents={list(small_town.agents[1:3])}",
+        "dataset.opv2v.main_agent_policy=closest",
+        f"dataset.opv2v.main_agent={small_town.agents[2]}",
+        "dataset.opv2v.train.max_scenes=2",
+        "dataset.opv2v.strict=false",
+        "dataset.num_views=4",
+        "dataset.opv2v.train.min_num_views=3",
+        "dataset.opv2v.train.transform=imgnorm",
+        "dataset.opv2v.train.samples_per_epoch=4",
+    )
+    dataset = build(config.dataset.train_dataset).dataset
+    assert dataset.options.camera_ids == (2, 0) and dataset.options.include_agents == small_town.agents[1:3]
+    assert (
+        dataset.options.main_agent == small_town.agents[2] and dataset.options.main_agent_policy == "closest"
+    )
+    assert len(dataset) == 2 and not dataset.strict and dataset.num_views == [3, 4]
+
+
+def test_panorama_options_reach_the_class(composed):
+    config = composed(
+        "dataset=opv2v_cyl_coop_ft",
+        "machine=opv2v",
+        'dataset.resolution_train="(120,30)"',
+        "dataset.opv2v.panorama_ground_height_m=1.9",
+        "dataset.opv2v.panorama_projection_radius_m=35",
+        "dataset.opv2v.panorama_vertical_fov_deg=60",
+        "dataset.opv2v.panorama_elevation_center_deg=-5",
+    )
+    for dataset in (build(config.dataset.train_dataset).dataset, build(config.dataset.test_dataset)):
+        assert dataset.panorama_options.ground_height_m == 1.9
+        assert dataset.panorama_options.projection_radius_m == 35
+        assert dataset._cylinder((120, 30)) == Cylinder(120, 30, 60, -5)
+    config.dataset.opv2v.panorama_cache = "nowhere"
+    with pytest.raises(ValueError, match="panorama_cache=nowhere holds no panoramas"):
+        build(config.dataset.test_dataset)
+
+
+def test_paths_with_quotes_survive(composed, monkeypatch):
+    monkeypatch.setenv("OPV2V_ROOT", "/data/it's here")
+    config = composed("dataset=opv2v_ft", "machine=opv2v")
+    with pytest.raises(FileNotFoundError, match="root=/data/it's here is not a folder"):
+        build(config.dataset.train_dataset)
+
+
+def test_a_plus_in_a_path_does_not_cut_the_string(composed, monkeypatch):
+    root = r"/data/a+b\+c"
+    monkeypatch.setenv("OPV2V_ROOT", root)
+    (part,) = composed("dataset=opv2v_ft", "machine=opv2v").dataset.test_dataset.split("+")  # the host's way
+    with pytest.raises(FileNotFoundError, match=re.escape(f"root={root} is not a folder")):
+        build(part)

@@ -1,0 +1,103 @@
+"""Registration and the Hydra plugin, against the double of the host."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra_plugins.mapanything_opv2v_search_path import search_path as plugin_module
+
+CONFIGS = "pkg://mapanything_opv2v.configs"
+
+
+class Path_:
+    """Records what is appended."""
+
+    def __init__(self):
+        self.paths = []
+
+    def append(self, provider, path):
+        self.paths.append((provider, path))
+
+
+def test_hydra_discovers_the_plugin():
+    names = [plugin.__name__ for plugin in Plugins.instance().discover(SearchPathPlugin)]
+    assert "MapAnythingOPV2VSearchPath" in names
+
+
+def test_the_plugin_imports_nothing_but_hydra_at_its_top():
+    tree = ast.parse(Path(plugin_module.__file__).read_text())
+    roots = set()
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            roots |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            roots.add(node.module.split(".")[0])
+    assert roots == {"__future__", "math", "sys", "hydra", "omegaconf"}
+    assert not (Path(plugin_module.__file__).parents[1] / "__init__.py").exists()  # a namespace package
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, 3, 2.5, float("inf"), [0, -1], "a+b", "it's \\+ here", "train"]
+)
+def test_values_survive_the_hosts_eval(value):
+    text = plugin_module.python_literal(value)
+    assert "+" not in text and eval(text) == value
+
+
+def test_other_hydra_applications_are_left_alone(monkeypatch):
+    monkeypatch.delitem(sys.modules, "mapanything", raising=False)
+    paths = Path_()
+    plugin_module.MapAnythingOPV2VSearchPath().manipulate_search_path(paths)
+    assert paths.paths == []
+
+
+def test_the_plugin_registers_and_appends(double_host):
+    paths = Path_()
+    plugin_module.MapAnythingOPV2VSearchPath().manipulate_search_path(paths)
+    assert paths.paths == [("mapanything-opv2v", CONFIGS)]
+    namespace = sys.modules["mapanything.datasets"]
+    assert namespace.OPV2VCoopCylindricalDataset is double_host.OPV2VCoopCylindricalDataset
+
+
+def test_register_twice_changes_nothing(double_host):
+    register = importlib.import_module("mapanything_opv2v.host.register").register
+    first = register()
+    assert register() == first and len(first) == 20
+    namespace = vars(sys.modules["mapanything.datasets"])
+    assert {name: namespace[name] for name in first} == first
+
+
+def test_another_class_of_the_same_name_stays(double_host, monkeypatch):
+    register = importlib.import_module("mapanything_opv2v.host.register").register
+    namespace = sys.modules["mapanything.datasets"]
+    monkeypatch.setattr(namespace, "OPV2VDataset", dict, raising=False)
+    with pytest.raises(
+        ValueError, match=r"mapanything\.datasets\.OPV2VDataset is already <class 'dict'>.*does not overwrite"
+    ):
+        register()
+    assert namespace.OPV2VDataset is dict
+
+
+def test_a_missing_host_is_named(monkeypatch):
+    for name in [n for n in sys.modules if n == "mapanything" or n.startswith("mapanything.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [_Nowhere(), *sys.meta_path])
+    register = importlib.import_module("mapanything_opv2v.host.register").register
+    with pytest.raises(
+        ImportError, match=r"cannot import mapanything\.datasets: no mapanything here.*PYTHONPATH"
+    ):
+        register()
+
+
+class _Nowhere:
+    """An import hook for which there is no host."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "mapanything":
+            raise ModuleNotFoundError("no mapanything here")
