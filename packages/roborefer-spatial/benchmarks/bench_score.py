@@ -1,7 +1,7 @@
 """Scoring: this package against the earlier way (a regular expression and a mask file read for every answer).
 
 One process, one thread, CPU seconds (`time.process_time`), so that other work on the machine counts little.
-Both read the same kind of files; what is measured is everything from the files to the metrics. The earlier way
+Both read the same kind of files; all from the files to the metrics is measured. The earlier way
 is written anew from its description and has its faults (it clamps, it leaves out what it cannot parse), which
 is why the two hit rates differ; it gets fewer answers, because its time grows with them in proportion.
 

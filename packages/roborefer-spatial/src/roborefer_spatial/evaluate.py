@@ -22,7 +22,7 @@ from roborefer_spatial.score import Multi, ScoreOptions, Scores, score
 
 @contextlib.contextmanager
 def collection_paused() -> Iterator[None]:
-    """Pause the cyclic garbage collector: over millions of rows, none of them in a cycle, it takes a third."""
+    """Pause the cyclic garbage collector: over millions of rows, none in a cycle, it takes a third."""
     enabled = gc.isenabled()
     gc.disable()
     try:

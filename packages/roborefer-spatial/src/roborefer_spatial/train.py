@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--deepspeed",
         default="auto",
-        help="none, zero2, zero3 or a JSON file; default: zero2 for several GPUs",
+        help="none, zero2, zero3 or a JSON file; default: zero3 for several GPUs",
     )
     add("--launcher", choices=("torchrun", "accelerate"), default="torchrun")
     add("--nnodes", type=int, default=1)
@@ -144,7 +144,7 @@ def processes(args: argparse.Namespace) -> int:
 def deepspeed_config(name: str, world_size: int, on_cpu: bool) -> Path | None:
     """Return DeepSpeed's JSON for `--deepspeed`, or None for plain DDP."""
     if name == "auto":
-        name = "zero2" if world_size > 1 and not on_cpu else "none"
+        name = "zero3" if world_size > 1 and not on_cpu else "none"
     if name == "none":
         return None
     if name in DEEPSPEED:

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 from roborefer_spatial.host import inspection
 
@@ -54,3 +56,23 @@ def test_a_broken_checkout_is_named(checkout):
 def test_installed():
     assert inspection.installed("json")
     assert not inspection.installed("no_such_package_at_all")
+
+
+@pytest.mark.parametrize(
+    ("torch", "source", "refused"),
+    [
+        ("2.5.1", "torch.load(path)", False),
+        ("2.13.0+cpu", "torch.load(path)", True),
+        ("2.6.0", "torch.load(path, weights_only=False)", False),
+    ],
+)
+def test_deepspeed_checkpoints(tmp_path, monkeypatch, torch, source, refused):
+    loader = tmp_path / "deepspeed" / inspection.DEEPSPEED_LOADER
+    loader.parent.mkdir(parents=True)
+    loader.write_text(source)
+    spec = SimpleNamespace(origin=str(tmp_path / "deepspeed/__init__.py"))
+    monkeypatch.setattr(inspection, "find_spec", lambda name: spec)
+    monkeypatch.setattr(inspection, "version", lambda name: torch)
+    assert inspection.deepspeed_checkpoint_is_refused() == refused
+    monkeypatch.setattr(inspection, "find_spec", lambda name: None)
+    assert not inspection.deepspeed_checkpoint_is_refused()

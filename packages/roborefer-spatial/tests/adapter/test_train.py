@@ -56,12 +56,12 @@ def test_vision_and_depth_towers_thaw_together(words, make, tmp_path):
     assert (flag("--tune_depth_tower"), flag("--tune_depth_projector")) == ("False", "True")
 
 
-def test_several_gpus_use_zero2_with_the_shipped_file(words):
+def test_several_gpus_use_zero3_with_the_shipped_file(words):
     command = plan(words("--nnodes", 2, gpus=4, gradient_accumulation_steps=1)).command
     assert flag_value(command, "--nproc_per_node") == "4"
     assert flag_value(command, "--nnodes") == "2"
     config = json.loads(Path(flag_value(command, "--deepspeed")).read_text())
-    assert config["zero_optimization"]["stage"] == 2
+    assert config["zero_optimization"]["stage"] == 3
 
 
 def test_one_node_uses_a_free_port(words):

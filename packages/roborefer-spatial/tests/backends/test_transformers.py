@@ -1,12 +1,15 @@
 """With a real, tiny LLaVA of transformers' own classes that takes two images."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from roborefer_spatial import backends
+from roborefer_spatial import backends, cli
 from roborefer_spatial.backends import Request, Unavailable, torchvision_cpu
 
 torchvision_cpu.make_importable()
@@ -153,3 +156,43 @@ def test_no_chat_template(tmp_path):
 def test_no_checkpoint(tmp_path):
     with pytest.raises(Unavailable, match="cannot be loaded"):
         load(tmp_path)
+
+
+def test_two_processes_of_accelerate_answer_like_one(checkpoint, make_sample, tmp_path):
+    samples = [make_sample((1, 1), images=True) for _ in range(5)]
+    for index, sample in enumerate(samples):
+        sample.conversations[0]["value"] = f"where is w{index} now"
+    one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
+    words = [
+        "predict",
+        "--samples",
+        str(make_sample.write(samples)),
+        "--backend",
+        "transformers",
+        "--batch_size",
+        "2",
+    ]
+    words += ["--model", str(checkpoint), "--device", "cpu", "--max_new_tokens", "5"]
+    assert cli.main([*words, "--out", str(one)]) == 0
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(
+        [*launch, "-m", "roborefer_spatial", *words, "--out", str(two)],
+        env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("5 samples, 0 answered before, 5 now, 0 failed") == 1
+    assert "3/3" in done.stderr  # the shares of the two
+    assert "2/2" in done.stderr
+    assert two.read_text() == one.read_text()
+    assert sorted(path.name for path in tmp_path.glob("two*")) == ["two.jsonl", "two.jsonl.run.json"]

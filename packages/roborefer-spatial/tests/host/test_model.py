@@ -90,7 +90,9 @@ def test_generate_content_works_in_resize_mode(model, data, monkeypatch):
     prompt = [Image(str(data.folder / "0_a.png")), "Where is it?"]
     with pytest.raises(AttributeError, match="image_processor"):
         type(model).generate_content.__wrapped__(model, list(prompt))
-    assert isinstance(model.generate_content(list(prompt)), str)
+    short = model.default_generation_config
+    short.max_new_tokens, short.max_length = 5, None
+    assert isinstance(model.generate_content(list(prompt), generation_config=short), str)
     assert not hasattr(model.config, "image_processor")
 
 
@@ -108,3 +110,20 @@ def test_doctor_sees_the_correction(corrected):
     found = doctor.examine(corrected)
     assert found["ok"]
     assert "mixture-syntax" not in {defect["name"] for defect in found["defects"]}
+
+
+def test_deepspeeds_own_classes_can_be_loaded_and_no_others(host, tmp_path):
+    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    state = {
+        "loss_scaler": LossScaler(scale=2), "dynamic": DynamicLossScaler(4.0, 2.0, 1000, 1.0, 1, False),
+        "zero_stage": ZeroStageEnum.gradients, "mappings": [{"w": fragment_address(numel=3, start=1)}],
+    }  # fmt: skip
+    torch.save(state, tmp_path / "optimizer.pt")
+    loaded = torch.load(tmp_path / "optimizer.pt")
+    assert loaded["zero_stage"] is ZeroStageEnum.gradients and loaded["mappings"][0]["w"].numel == 3
+    torch.save({"other": doctor.examine}, tmp_path / "other.pt")
+    with pytest.raises(Exception, match="Weights only load failed"):
+        torch.load(tmp_path / "other.pt")

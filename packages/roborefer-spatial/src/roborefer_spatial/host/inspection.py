@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 
 from roborefer_spatial.host.locate import Host
 
@@ -15,12 +18,31 @@ TRAINER = "llava/train/llava_trainer.py"
 TRAIN_UTILS = "llava/train/utils.py"
 MODEL = "llava/model/language_model/llava_llama.py"
 ARCHITECTURE = "llava/model/llava_arch.py"
+DEEPSPEED_LOADER = "runtime/checkpoint_engine/torch_checkpoint_engine.py"
 VISION_ENCODER = "llava/model/multimodal_encoder/vision_encoder.py"
 
 
 def installed(package: str) -> bool:
     """Say whether a package can be imported, without importing it."""
     return find_spec(package) is not None
+
+
+def deepspeed_checkpoint_is_refused() -> bool:
+    """DeepSpeed calls `torch.load` without `weights_only`, which is True by default since torch 2.6."""
+    spec = find_spec("deepspeed")
+    if spec is None or spec.origin is None:
+        return False
+    source = (Path(spec.origin).parent / DEEPSPEED_LOADER).read_text(encoding="utf-8")
+    return "weights_only" not in source and torch_release() >= (2, 6)
+
+
+def torch_release() -> tuple[int, int]:
+    """Return major and minor version of the installed torch, without importing it; (0, 0) without one."""
+    try:
+        found = re.match(r"(\d+)\.(\d+)", version("torch"))
+    except PackageNotFoundError:
+        return (0, 0)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def mixture_is_invalid(host: Host) -> bool:

@@ -103,6 +103,13 @@ REPAIRS: tuple[Repair, ...] = (
         inspection.resume_wants_flat_weights, repairs_training.repair_resume,
     ),
     Repair(
+        "deepspeed-checkpoint", "train", "deepspeed/runtime/checkpoint_engine/torch_checkpoint_engine.py",
+        "torch 2.6 and later refuse to load DeepSpeed's checkpoints: a run with DeepSpeed cannot be resumed",
+        "DeepSpeed's own four bookkeeping classes are declared safe to load, and no others",
+        lambda host: inspection.deepspeed_checkpoint_is_refused(),
+        repairs_training.repair_deepspeed_checkpoint,
+    ),
+    Repair(
         "finished-directory", "train", inspection.TRAIN_UTILS,
         "an output folder with a config.json ends the run with status 0, whatever was asked",
         "it is said; a run asked for more steps goes on from its last checkpoint, or fails if there is none",

@@ -57,6 +57,22 @@ def repair_resume(host: Host, options: LaunchOptions) -> None:
     trainer._load_from_checkpoint = load_from_checkpoint
 
 
+# What DeepSpeed's ZeRO optimizers put into a checkpoint beside tensors and plain containers.
+_DEEPSPEED_CLASSES = (
+    ("deepspeed.runtime.fp16.loss_scaler", "LossScaler"),
+    ("deepspeed.runtime.fp16.loss_scaler", "DynamicLossScaler"),
+    ("deepspeed.runtime.zero.config", "ZeroStageEnum"),
+    ("deepspeed.utils.tensor_fragment", "fragment_address"),
+)
+
+
+def repair_deepspeed_checkpoint(host: Host, options: LaunchOptions) -> None:
+    """Let torch load DeepSpeed's checkpoints, with its protection against other classes left on."""
+    import torch
+
+    torch.serialization.add_safe_globals([getattr(import_host(m), name) for m, name in _DEEPSPEED_CLASSES])
+
+
 def repair_finished_directory(host: Host, options: LaunchOptions) -> None:
     """Say that a folder is finished; go on from its last checkpoint where more steps are asked for."""
     train = import_host(TRAIN_MODULE)
