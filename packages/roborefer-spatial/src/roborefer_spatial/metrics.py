@@ -70,7 +70,7 @@ def metrics(scores: Scores, chosen: Bools, *, bootstrap: int = 1000, seed: int =
         Samples of several coordinate frames: their distances cannot be averaged.
     """
     index = np.flatnonzero(chosen)
-    frames = {scores.samples[i].coord_frame for i in index}
+    frames = {scores.samples[int(i)].coord_frame for i in index}
     if len(frames) != 1:
         raise ValueError(
             f"metrics need samples of one coordinate frame, got {sorted(frames) or 'no samples'}"
