@@ -87,7 +87,7 @@ def metrics(scores: Scores, chosen: Bools, *, bootstrap: int = 1000, seed: int =
         "forms": dict(Counter(scores.form[i] for i in index if scores.form[i]).most_common()),
     }
     if bootstrap:
-        scenes = [(scores.samples[i].split, scores.samples[i].scene) for i in index]
+        scenes = [(scores.samples[int(i)].split, scores.samples[int(i)].scene) for i in index]
         result["intervals"] = intervals(ratios, scenes, bootstrap=bootstrap, seed=seed)
     return result
 
