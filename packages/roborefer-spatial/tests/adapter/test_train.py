@@ -107,6 +107,12 @@ def test_a_curriculum_goes_to_the_launcher(words, tmp_path, make):
         plan([*line, "--max_steps", "9"])
 
 
+def test_depth_of_a_registered_set_is_its_own(words):
+    line = words("--data_mixture", "x3", "--depth_path", ".", without=("--data",))
+    with pytest.raises(ValueError, match="a registered set names its own"):
+        plan(line)
+
+
 @pytest.mark.parametrize(
     ("extra", "changes", "message"),
     [

@@ -99,6 +99,8 @@ def check_data(args: argparse.Namespace, world_size: int) -> int | None:
     """
     if args.data_root is not None and args.curriculum is None:
         raise ValueError("--data_root is for --curriculum only")
+    if args.depth_path is not None and args.data_mixture is not None:
+        raise ValueError("--depth_path is for --data and --curriculum; a registered set names its own")
     if args.curriculum is not None:
         curriculum = load_curriculum(args.curriculum, args.data_root)
         if args.max_steps not in (None, curriculum.max_steps):
