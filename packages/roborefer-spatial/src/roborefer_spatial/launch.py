@@ -18,7 +18,7 @@ from pathlib import Path
 
 from roborefer_spatial.curriculum import load_curriculum
 from roborefer_spatial.host.locate import Host, find_host, put_on_path
-from roborefer_spatial.host.options import LaunchOptions
+from roborefer_spatial.host.options import LaunchOptions, flag_value
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +86,13 @@ def launch_options(args: argparse.Namespace, host_arguments: Sequence[str]) -> L
 
     if args.data_root is not None and args.curriculum is None:
         raise ValueError("--x3_data_root is for --x3_curriculum only")
+    if args.script is not None and (args.curriculum or args.depth_path):
+        raise ValueError(
+            "--x3_script runs another script than the training: no --x3_curriculum, no --x3_depth_path"
+        )
+    files = flag_value(host_arguments, "--data_path")
+    if args.depth_path is not None and not (files or args.curriculum):
+        raise ValueError("--x3_depth_path is for the files of --data_path or --x3_curriculum")
     options = LaunchOptions(
         host_arguments=tuple(host_arguments),
         without=check_names(name for name in args.without.split(",") if name),

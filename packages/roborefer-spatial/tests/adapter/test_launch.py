@@ -75,6 +75,11 @@ def test_a_curriculum_decides_the_steps_and_the_rows(run_python, make, tmp_path)
         (("--x3_without", "paking"), "no repair paking"),
         (("--x3_data_root", "."), "--x3_data_root is for --x3_curriculum only"),
         (("--x3_script", "none.py"), "--x3_script none.py: .*none.py does not exist"),
+        (("--x3_depth_path", "."), "--x3_depth_path is for the files of --data_path or --x3_curriculum"),
+        (
+            ("--x3_script", "a.py", "--x3_depth_path", "."),
+            "--x3_script runs another script than the training",
+        ),
         (("--x3_curriculum", "none.yaml"), "none.yaml: cannot be read as a curriculum"),
     ],
 )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from roborefer_spatial import train
+from roborefer_spatial.host import plan as planning
 from roborefer_spatial.host.options import flag_value
 
 
@@ -27,7 +28,7 @@ def words(checkout, make, tmp_path, monkeypatch):
 
 def plan(words):
     args, extra = train.build_parser().parse_known_args(words)
-    return train.make_plan(args, extra)
+    return planning.make_plan(args, extra)
 
 
 def host_flags(words):
@@ -70,7 +71,7 @@ def test_one_node_uses_a_free_port(words):
 
 @pytest.mark.parametrize(("name", "stage"), [("zero2", 2), ("zero3", 3)])
 def test_shipped_deepspeed_files(name, stage):
-    config = json.loads(train.deepspeed_config(name, 1, False).read_text())
+    config = json.loads(planning.deepspeed_config(name, 1, False).read_text())
     assert config["zero_optimization"]["stage"] == stage
     assert config["train_batch_size"] == config["gradient_accumulation_steps"] == "auto"
 
@@ -104,6 +105,12 @@ def test_a_curriculum_goes_to_the_launcher(words, tmp_path, make):
     assert flag_value(made.command, "--x3_data_root") == str(tmp_path / "data")
     with pytest.raises(ValueError, match=r"--max_steps 9: .*c.yaml ends at 3"):
         plan([*line, "--max_steps", "9"])
+
+
+def test_depth_of_a_registered_set_is_its_own(words):
+    line = words("--data_mixture", "x3", "--depth_path", ".", without=("--data",))
+    with pytest.raises(ValueError, match="a registered set names its own"):
+        plan(line)
 
 
 @pytest.mark.parametrize(
@@ -168,6 +175,13 @@ def test_status_0_without_a_finished_run_is_a_failure(words, monkeypatch, caplog
     assert "ended with status 0 but left no finished run" in caplog.text
 
 
+def test_only_the_first_node_looks_for_the_model(words, monkeypatch, tmp_path):
+    logs = []
+    monkeypatch.setattr(train, "run_logged", lambda command, log_file: logs.append(log_file) or 0)
+    assert train.main(words("--nnodes", 2, "--node_rank", 1, gradient_accumulation_steps=1)) == 0
+    assert logs == [tmp_path / "out/train-node1.log"]
+
+
 def test_a_dry_run_starts_nothing(words, tmp_path, capsys):
     assert train.main(words("--dry_run")) == 0
     assert "torch.distributed.run" in capsys.readouterr().out
@@ -181,8 +195,8 @@ def test_resuming_is_said_and_an_unfinished_end_is_found(words, make, tmp_path):
     (tmp_path / "out/trainer_state.json").write_text('{"global_step": 1}')
     assert "checkpoint-1" in plan(words()).note  # finished at 1, asked for 2
     with pytest.raises(ValueError, match="left no finished run"):
-        train.check_result(tmp_path / "out", 2)
-    train.check_result(tmp_path / "out", 1)
+        planning.check_result(tmp_path / "out", 2)
+    planning.check_result(tmp_path / "out", 1)
 
 
 def test_the_help_has_an_example(capsys):
