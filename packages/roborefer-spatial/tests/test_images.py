@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 from roborefer_spatial.answers import format_points, parse
 from roborefer_spatial.images import (
     ConcatMap,
@@ -175,8 +175,11 @@ def test_probe_reads_the_size_of_a_sound_file():
     assert probe(stream.getvalue(), "x.png") == (9, 5)
 
 
+@pytest.mark.parametrize("tolerant", [False, True])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_probe_finds_cut_and_damaged_files(kind):
+def test_probe_finds_cut_and_damaged_files(kind, tolerant, monkeypatch):
+    """Also where another library (RoboRefer, lmms-eval) has told Pillow to accept cut files."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", tolerant)
     stream = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(stream, kind)
     data = stream.getvalue()
@@ -187,6 +190,7 @@ def test_probe_finds_cut_and_damaged_files(kind):
         flipped[len(data) // 2] ^= 1
         with pytest.raises(ValueError, match=r"a\.png: not a readable image"):
             probe(bytes(flipped), "a.png")
+    assert tolerant is ImageFile.LOAD_TRUNCATED_IMAGES
 
 
 @pytest.mark.parametrize("data", [b"", b"not an image", b"\x89PNG\r\n\x1a\n"])

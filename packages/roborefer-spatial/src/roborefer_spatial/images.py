@@ -12,18 +12,22 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 MARK_RGB = (255, 0, 0)
 
 # Modes whose conversion to 8-bit RGB keeps what a person sees. 16-bit and float images would be clipped.
+# Pillow's tolerance is one flag for the whole process.
+_LOCK = threading.Lock()
 _COLOUR_MODES = ("RGB", "RGBA", "L", "LA", "P", "1")
 
 
@@ -134,13 +138,24 @@ def _close(stated: Any, true: list[float]) -> bool:
     return numbers and all(abs(a - b) <= 1e-9 for a, b in zip(stated, true))
 
 
+@contextmanager
+def _strict(name: str | Path) -> Iterator[None]:
+    """Read whole images only, whatever others set: RoboRefer and lmms-eval tell Pillow to fill in what is cut off."""
+    with _LOCK:
+        tolerant, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+        try:
+            yield
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise ValueError(f"{name}: not a readable image: {error}") from error
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = tolerant
+
+
 def decode(data: bytes, name: str | Path) -> Image.Image:
     """Decode an image file's bytes completely; ValueError, naming the file, when that is not possible."""
-    try:
+    with _strict(name):
         image = Image.open(io.BytesIO(data))
         image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{name}: not a readable image: {error}") from error
     return image
 
 
@@ -155,15 +170,12 @@ def probe(data: bytes, name: str | Path) -> tuple[int, int]:
     ValueError
         Not a whole image file, or not an 8-bit one.
     """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            size_wh, mode = image.size, image.mode
-            if image.format == "PNG":
-                image.verify()
-            else:  # the others' verify() checks nothing
-                image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{name}: not a readable image: {error}") from error
+    with _strict(name), Image.open(io.BytesIO(data)) as image:
+        size_wh, mode = image.size, image.mode
+        if image.format == "PNG":
+            image.verify()
+        else:  # the others' verify() checks nothing
+            image.load()
     _check_mode(mode, name)
     return size_wh
 

@@ -1,17 +1,12 @@
-"""Image files for the host's processors, decoded strictly: the host makes Pillow pass truncated files."""
+"""Image files for the host's processors."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image, ImageFile
+from PIL import Image
 
 from roborefer_spatial.images import decode, to_rgb
-
-_LOCK = threading.Lock()
 
 
 def open_rgb(path: Path, where: str) -> Image.Image:
@@ -43,18 +38,7 @@ def _decoded(path: Path, where: str) -> Image.Image:
         data = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{where}: {path} cannot be read: {error.strerror or error}") from error
-    with _strict():
-        return decode(data, f"{where}: {path}")
-
-
-@contextmanager
-def _strict() -> Iterator[None]:
-    with _LOCK:
-        tolerant, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
-        try:
-            yield
-        finally:
-            ImageFile.LOAD_TRUNCATED_IMAGES = tolerant
+    return decode(data, f"{where}: {path}")
 
 
 def _shape(size_wh: tuple[int, int]) -> str:
