@@ -6,9 +6,7 @@ import sys
 try:
     from roborefer_spatial.cli import main
 except ImportError as error:
-    sys.exit(
-        f"{sys.executable} cannot import roborefer_spatial ({error}): pip install roborefer-spatial into it"
-    )
+    sys.exit(f"{sys.executable} cannot import roborefer_spatial ({error}): pip install roborefer-spatial into it")
 
 if __name__ == "__main__":
     sys.exit(main(["check-data", *sys.argv[1:]]))

@@ -133,9 +133,7 @@ def bench_index(frames: int = 50_000, agents: int = 4) -> None:
             start = time.perf_counter()
             index = rawdata.index_tree(root, cache_dir=root / "cache")
             seconds = time.perf_counter() - start
-            print(
-                f"index of {len(index.splits['train'])} frames with {agents} agents, {label}: {seconds:.2f} s"
-            )
+            print(f"index of {len(index.splits['train'])} frames with {agents} agents, {label}: {seconds:.2f} s")
 
 
 def milliseconds(work: Callable[[], object], runs: int) -> float:

@@ -13,9 +13,7 @@ from mapanything_opv2v import geometry, rawdata
 from PIL import Image
 
 
-def load(
-    agent: rawdata.AgentRecord, cylinder: geometry.Cylinder
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def load(agent: rawdata.AgentRecord, cylinder: geometry.Cylinder) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return colour (H, W, 3) uint8, "range" (H, W) float32 and coverage (H, W) bool of one agent."""
     with agent.yaml_path.open() as stream:
         meta = yaml.load(stream, Loader=yaml.SafeLoader)  # the Python one

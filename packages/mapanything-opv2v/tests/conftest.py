@@ -39,9 +39,7 @@ def small_town(tmp_path_factory):
     )
     for split in truth.splits:
         for tree in (truth.root, truth.depth_root):
-            for path in (tree / split / truth.sequences[1] / str(truth.agents[-1])).glob(
-                f"{truth.frames[0]}*"
-            ):
+            for path in (tree / split / truth.sequences[1] / str(truth.agents[-1])).glob(f"{truth.frames[0]}*"):
                 path.unlink()
     return truth
 

@@ -163,9 +163,7 @@ class BaseDataset(EasyDataset):
         width, height = view["img"].size
         assert depth.shape == (height, width)
         u, v = np.meshgrid(np.arange(width), np.arange(height))
-        rays = np.stack([(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], np.ones_like(u)], -1).astype(
-            np.float32
-        )
+        rays = np.stack([(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], np.ones_like(u)], -1).astype(np.float32)
         points = depth[..., None] * rays
         view["idx"], view["true_shape"] = idx, np.int32((height, width))
         view["is_metric_scale"], view["is_synthetic"] = self.is_metric_scale, self.is_synthetic
@@ -199,7 +197,5 @@ def modules() -> dict[str, ModuleType]:
 
 def clear() -> None:
     """Forget the plugin modules that were imported against a host or a double."""
-    for name in [
-        n for n in sys.modules if n == "mapanything_opv2v.host" or n.startswith("mapanything_opv2v.host.")
-    ]:
+    for name in [n for n in sys.modules if n == "mapanything_opv2v.host" or n.startswith("mapanything_opv2v.host.")]:
         del sys.modules[name]

@@ -158,18 +158,13 @@ def test_damage_is_found_and_named(tree, damage):
 
 
 def test_all_problems_are_listed_in_one_go(tree):
-    agents = [
-        a
-        for f in rawdata.index_tree(tree / "data", depth_root=tree / "depth").splits["train"]
-        for a in f.agents
-    ]
+    agents = [a for f in rawdata.index_tree(tree / "data", depth_root=tree / "depth").splits["train"] for a in f.agents]
     agents[0].camera_paths[0].unlink()
     truncate(agents[2].pcd_path)
     agents[5].yaml_path.unlink()
     found = [(p.frame, p.agent, p.key) for p in check(tree).problems]
     assert found == [
-        (agents[k].yaml_path.stem, agents[k].agent_id, key)
-        for k, key in ((0, "camera0"), (2, "lidar"), (5, "yaml"))
+        (agents[k].yaml_path.stem, agents[k].agent_id, key) for k, key in ((0, "camera0"), (2, "lidar"), (5, "yaml"))
     ]
 
 

@@ -42,10 +42,7 @@ def test_help_needs_neither_numpy_nor_torch_nor_a_host():
 
 
 def test_tree_counts_and_limits(small_town, capsys, tmp_path):
-    assert (
-        run("tree", small_town.root, "--depth_root", small_town.depth_root, "--json", tmp_path / "t.json")
-        == 0
-    )
+    assert run("tree", small_town.root, "--depth_root", small_town.depth_root, "--json", tmp_path / "t.json") == 0
     out = capsys.readouterr().out
     counts = "4 frames, 60 images, 15 sweeps, 60 depth maps; agents: 1 frames with 3, 3 frames with 4"
     assert f"train: 2 sequences, {counts}" in out

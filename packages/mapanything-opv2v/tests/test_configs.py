@@ -147,9 +147,7 @@ def test_options_reach_the_class(composed, small_town):
     )
     dataset = build(config.dataset.train_dataset).dataset
     assert dataset.options.camera_ids == (2, 0) and dataset.options.include_agents == small_town.agents[1:3]
-    assert (
-        dataset.options.main_agent == small_town.agents[2] and dataset.options.main_agent_policy == "closest"
-    )
+    assert dataset.options.main_agent == small_town.agents[2] and dataset.options.main_agent_policy == "closest"
     assert len(dataset) == 2 and not dataset.strict and dataset.num_views == [3, 4]
 
 

@@ -56,9 +56,7 @@ def test_hidden_samples_are_dropped():
 def street(tmp_path_factory):
     """Two vehicles on a slope, leaning on their springs, with dense depth as truth."""
     root = tmp_path_factory.mktemp("street")
-    return synthetic.write_town(
-        root / "town", seed=12, agents=2, depth_root=root / "dense", image_size=(200, 150)
-    )
+    return synthetic.write_town(root / "town", seed=12, agents=2, depth_root=root / "dense", image_size=(200, 150))
 
 
 def record(truth, depth_root):
@@ -101,13 +99,9 @@ def test_hiding_removes_what_shines_through(street):
     cloud = rawdata.load_pcd(agent.pcd_path)
     wrong = {}
     for hide in (0, 3):
-        made = depth.agent_depths(
-            meta, [(cloud.xyz, meta.lidar_pose)], dict.fromkeys(range(4), (200, 150)), hide
-        )
+        made = depth.agent_depths(meta, [(cloud.xyz, meta.lidar_pose)], dict.fromkeys(range(4), (200, 150)), hide)
         far = [
-            (made[k] > 1.2 * (dense := rawdata.load_depth(agent.depth_paths[k])))
-            & (dense > 0)
-            & (made[k] > 0)
+            (made[k] > 1.2 * (dense := rawdata.load_depth(agent.depth_paths[k]))) & (dense > 0) & (made[k] > 0)
             for k in range(4)
         ]
         wrong[hide] = sum(f.sum() for f in far)
@@ -120,11 +114,7 @@ def test_points_stay_in_the_sensor_frame():
     camera = lidar @ geometry.T_world_from_pose([3, 0, -0.9, 0, 0, 0])
     meta = rawdata.AgentMeta(
         geometry.pose_from_T_world(lidar),
-        {
-            0: rawdata.CameraMeta(
-                geometry.pose_from_T_world(camera), None, sensors.opencv_intrinsic((200, 150))
-            )
-        },
+        {0: rawdata.CameraMeta(geometry.pose_from_T_world(camera), None, sensors.opencv_intrinsic((200, 150)))},
         {},
         0.0,
         None,
@@ -163,9 +153,7 @@ def test_other_options_are_not_mixed_into_a_tree(street, tmp_path):
 
 
 def test_png_maps_are_found_by_the_index(street, tmp_path):
-    depth.write_depths(
-        rawdata.index_tree(street.root), tmp_path, depth.DepthOptions(suffix=".png"), progress=False
-    )
+    depth.write_depths(rawdata.index_tree(street.root), tmp_path, depth.DepthOptions(suffix=".png"), progress=False)
     agent = record(street, tmp_path).agents[0]
     assert {path.suffix for path in agent.depth_paths.values()} == {".png"}
     assert (rawdata.load_depth(agent.depth_paths[0]) > 0).sum() > 1000

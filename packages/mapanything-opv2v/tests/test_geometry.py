@@ -80,9 +80,7 @@ def test_rotation_is_the_textbook_product(pose):
 def test_directions_of_a_carla_pose_by_hand():
     nose_up = g.T_world_from_pose([0, 0, 0, 0, 0, 30])[:3, :3]
     assert np.allclose(nose_up @ [1, 0, 0], [math.cos(math.pi / 6), 0, 0.5])  # pitch raises the forward axis
-    assert np.allclose(
-        g.T_world_from_pose([0, 0, 0, 0, 90, 0])[:3, :3] @ [1, 0, 0], [0, 1, 0]
-    )  # yaw turns right
+    assert np.allclose(g.T_world_from_pose([0, 0, 0, 0, 90, 0])[:3, :3] @ [1, 0, 0], [0, 1, 0])  # yaw turns right
     lean = g.T_world_from_pose([0, 0, 0, 30, 0, 0])[:3, :3]
     assert (lean @ [0, 1, 0])[2] == pytest.approx(-0.5)  # roll lowers the right side
 
@@ -139,9 +137,7 @@ def test_rays_project_to_their_pixels(fx, fy, skew, cx, cy):
 
 def test_ranges_are_longer_than_z_depth_off_the_axis():
     K = [[1.0, 0, 1], [0, 1.0, 0], [0, 0, 1]]
-    assert np.allclose(
-        g.ranges_from_depth_z(np.full((1, 3), 2.0), K), [[2 * math.sqrt(2), 2, 2 * math.sqrt(2)]]
-    )
+    assert np.allclose(g.ranges_from_depth_z(np.full((1, 3), 2.0), K), [[2 * math.sqrt(2), 2, 2 * math.sqrt(2)]])
 
 
 @given(st.integers(2, 60), st.integers(2, 40), st.floats(5, 170), st.floats(-80, 80), st.floats(0.01, 1e4))

@@ -110,9 +110,7 @@ def agreement(views, turn_deg=0.0):
     same = through = 0
     for a, b in ((views[0], views[1]), (views[1], views[0])):
         points = a["pts3d"][a["valid_mask"]].astype(np.float64)
-        u, v, range_m = cylinder.project(
-            geometry.transform_points(turn @ geometry.invert(b["camera_pose"]), points)
-        )
+        u, v, range_m = cylinder.project(geometry.transform_points(turn @ geometry.invert(b["camera_pose"]), points))
         inside = (v > 0) & (v < 29)
         rows, columns = np.rint(v[inside]).astype(int), np.rint(u[inside]).astype(int) % 120
         seen = b["depthmap"][rows, columns, 0]
@@ -185,9 +183,7 @@ def test_only_the_vehicles_that_are_shown_are_read(coop, own_town, small_town):
 
 
 def test_fov_and_centre_act(make, small_town):
-    view = make(
-        "OPV2VCylindricalDataset", panorama_vertical_fov_deg=60.0, panorama_elevation_center_deg=-10.0
-    )[0][0]
+    view = make("OPV2VCylindricalDataset", panorama_vertical_fov_deg=60.0, panorama_elevation_center_deg=-10.0)[0][0]
     rays = view["ray_directions_cam"][:, 0]
     elevation = np.rad2deg(np.arcsin(-rays[:, 1]))
     assert np.isclose(elevation[0], 20 - 1, atol=1e-3) and np.isclose(elevation[-1], -40 + 1, atol=1e-3)

@@ -33,9 +33,7 @@ def test_one_vehicle_one_world(make, small_town):
     # two sequences of two frames, four agents, one of them missing once
     assert len(dataset) == 15 and dataset.get_stats() == "15 scenes"
     views = dataset[0]
-    assert [view["label"] for view in views] == [
-        f"train/{small_town.sequences[0]}/{small_town.frames[0]}"
-    ] * 4
+    assert [view["label"] for view in views] == [f"train/{small_town.sequences[0]}/{small_town.frames[0]}"] * 4
     assert sorted(ids(views)) == [f"agent-1/camera{k}" for k in range(4)]
     assert ids(views)[0] == "agent-1/camera0"
     assert dataset[1][0]["instance"] == f"agent{small_town.agents[1]}/camera0"
@@ -172,9 +170,7 @@ def test_splits_stay_apart(make, double_host, small_town):
     assert {locked[i][0]["label"].split("/")[0] for i in range(len(locked))} == {"validate"}
     with pytest.raises(ValueError, match="reads the split 'validate' only, got split='train'"):
         make("OPV2VDataset_validate", split="train")
-    with pytest.raises(
-        ValueError, match="split='val': expected one of train, validate, test, test_culvercity"
-    ):
+    with pytest.raises(ValueError, match="split='val': expected one of train, validate, test, test_culvercity"):
         make("OPV2VDataset", split="val")
     with pytest.raises(FileNotFoundError, match="test_culvercity"):
         make("OPV2VDataset_test_culvercity", split=None)
@@ -287,9 +283,7 @@ def test_a_bad_file_stops_the_run_by_name(make, own_town, small_town, kind):
 def test_a_bad_file_is_counted_when_told(make, own_town, small_town, caplog):
     root, depth_root = own_town
     name = damage(root, depth_root, small_town, "camera2")
-    dataset = make(
-        "OPV2VDataset", ROOT=root, depth_root=depth_root, strict=False, num_views=4, variable_num_views=True
-    )
+    dataset = make("OPV2VDataset", ROOT=root, depth_root=depth_root, strict=False, num_views=4, variable_num_views=True)
     with caplog.at_level(logging.WARNING):
         views = dataset[(1, 0, 2)]
     assert len(views) == 4 and views[0]["label"] and dataset.substituted == 1

@@ -61,10 +61,7 @@ def test_sky_is_where_the_truth_has_it(measured):
 
 def test_colours_resemble_the_truth_where_covered(measured):
     values = [compare.psnr_db(dense.color, truth.color, dense.covered) for truth, dense, *_ in measured]
-    turned = [
-        compare.psnr_db(np.roll(d.color, 100, 1), t.color, np.roll(d.covered, 100, 1))
-        for t, d, *_ in measured
-    ]
+    turned = [compare.psnr_db(np.roll(d.color, 100, 1), t.color, np.roll(d.covered, 100, 1)) for t, d, *_ in measured]
     assert min(values) > 18 and min(values) > max(turned) + 3
 
 

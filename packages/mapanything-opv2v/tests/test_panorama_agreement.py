@@ -40,9 +40,7 @@ def test_the_seams_of_the_real_frame_do_not_show():
     """Blending lowers the step of brightness that a hard cut leaves between two cameras."""
     agent = rawdata.agent_beside(REAL)
     blended = panorama.load_panorama(agent, Cylinder(1008, 252), with_depth=False)
-    cut = panorama.load_panorama(
-        agent, Cylinder(1008, 252), panorama.PanoramaOptions(feather_deg=0), with_depth=False
-    )
+    cut = panorama.load_panorama(agent, Cylinder(1008, 252), panorama.PanoramaOptions(feather_deg=0), with_depth=False)
     rows = slice(120, 200)
     for column in (112, 896):  # around -140 and +140 degrees, where left and back, and right and back, meet
         columns = range(column - 12, column + 12)

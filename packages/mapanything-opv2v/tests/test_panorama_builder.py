@@ -29,9 +29,7 @@ def opv2v_rig(size=(200, 150)):
 def odd_rig():
     """Five cameras of different sizes, focal lengths and poses, one of them rolled, one looking up."""
     cameras = []
-    for k, (yaw, pitch, roll) in enumerate(
-        [(0, 0, 0), (80, 5, 0), (150, -8, 10), (-140, 0, -20), (-70, 15, 5)]
-    ):
+    for k, (yaw, pitch, roll) in enumerate([(0, 0, 0), (80, 5, 0), (150, -8, 10), (-140, 0, -20), (-70, 15, 5)]):
         size = (160 + 20 * k, 140 - 10 * k)
         K = np.array([[90.0 + 5 * k, 0.5, size[0] / 2 - 3], [0, 80.0 + 4 * k, size[1] / 2 + 2], [0, 0, 1]])
         pose = g.T_world_from_pose([0.4 * k - 0.8, 0.3 - 0.1 * k, 0.1 * k, roll, yaw, pitch])
@@ -96,9 +94,7 @@ def geometric_limit(radius):
     azimuth = ((np.arange(width) + 0.5) / width * 2 - 1) * np.pi
     elevation = np.deg2rad(45) * (1 - 2 * (np.arange(height) + 0.5) / height)[:, None]
     level = np.cos(elevation)
-    ray = np.stack(
-        np.broadcast_arrays(level * np.cos(azimuth), level * np.sin(azimuth), np.sin(elevation)), -1
-    )
+    ray = np.stack(np.broadcast_arrays(level * np.cos(azimuth), level * np.sin(azimuth), np.sin(elevation)), -1)
     seen = np.zeros((height, width), bool)
     for (x, y, z), yaw in (
         ((2.5, 0, 1.0), 0),
@@ -146,9 +142,7 @@ def test_ground_height_puts_the_road_in_its_place():
     rig = opv2v_rig()
 
     def road(points):
-        return np.repeat((127 + 100 * np.sin(points[..., 0:1]) * np.sin(points[..., 2:3])), 3, -1).astype(
-            np.uint8
-        )
+        return np.repeat((127 + 100 * np.sin(points[..., 0:1]) * np.sin(points[..., 2:3])), 3, -1).astype(np.uint8)
 
     images = []
     for camera in rig.cameras:
@@ -305,9 +299,7 @@ def shaken(rig, metres, degrees):
     moved = []
     for camera in rig.cameras:
         shake = g.T_world_from_pose([metres, -metres, metres, degrees, degrees, -degrees])
-        moved.append(
-            RigCamera(camera.intrinsic, camera.T_pano_cam @ g.carla_to_opencv(shake), camera.size_wh)
-        )
+        moved.append(RigCamera(camera.intrinsic, camera.T_pano_cam @ g.carla_to_opencv(shake), camera.size_wh))
     return Rig(tuple(moved))
 
 

@@ -131,9 +131,7 @@ def test_a_damaged_file_is_named_and_made_anew(town, cache, damage):
     if damage == "flip":
         data[len(data) // 2] ^= 255
     path.write_bytes({"cut": data[:-200], "flip": data, "empty": b"", "text": b"hello"}[damage])
-    with pytest.raises(
-        ValueError, match=f"{path.name}: damaged cached panorama .*; delete it and prebuild again"
-    ):
+    with pytest.raises(ValueError, match=f"{path.name}: damaged cached panorama .*; delete it and prebuild again"):
         cache.load(*where)
     done = panorama.prebuild(town, cache, progress=False)
     assert done.failed == {} and done.skipped == 0
@@ -176,8 +174,6 @@ def test_missing_files_are_named(town, arguments, message):
 
 def test_a_camera_that_the_yaml_lacks(town):
     agent = first(town)[2]
-    agent = dataclasses.replace(
-        agent, camera_paths=agent.camera_paths | {7: agent.camera_paths[0]}, depth_paths={}
-    )
+    agent = dataclasses.replace(agent, camera_paths=agent.camera_paths | {7: agent.camera_paths[0]}, depth_paths={})
     with pytest.raises(ValueError, match=r"no camera7 in the YAML; cameras there: \[0, 1, 2, 3\]"):
         panorama.load_panorama(agent, CYLINDER, with_depth=False)

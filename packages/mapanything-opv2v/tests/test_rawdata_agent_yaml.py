@@ -71,9 +71,7 @@ def test_numpy_scalars_and_tuples_of_real_dumps(tmp_path, module):
     assert meta.true_ego_pos.tolist() == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize(
-    "value", [np.float64(1.5), np.float32(-2.25), np.int64(-3), np.uint8(200), np.bool_(True)]
-)
+@pytest.mark.parametrize("value", [np.float64(1.5), np.float32(-2.25), np.int64(-3), np.uint8(200), np.bool_(True)])
 def test_what_pyyaml_dumps_of_numpy_is_read_back(tmp_path, value):
     path = write(tmp_path / "a.yaml", yaml.dump({"a": value, "b": (1, 2)}))
     assert agent_yaml.load_yaml(path) == {"a": value.item(), "b": (1, 2)}

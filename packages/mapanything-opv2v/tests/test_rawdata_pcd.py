@@ -43,9 +43,7 @@ def test_other_types_and_orders(tmp_path, encoding):
         np.array([-4, 5, 6], np.int32),
     ]
     types = [c.dtype for c in columns]
-    pypcd4.PointCloud.from_points(columns, ("ring", "z", "x", "y"), types).save(
-        path, pypcd4.Encoding(encoding)
-    )
+    pypcd4.PointCloud.from_points(columns, ("ring", "z", "x", "y"), types).save(path, pypcd4.Encoding(encoding))
     cloud = rawdata.load_pcd(path)
     assert cloud.xyz.tolist() == [[1, -4, 0.5], [2, 5, -1], [3, 6, 7.25]]
 

@@ -42,9 +42,7 @@ def test_the_plugin_imports_nothing_but_hydra_at_its_top():
     assert not (Path(plugin_module.__file__).parents[1] / "__init__.py").exists()  # a namespace package
 
 
-@pytest.mark.parametrize(
-    "value", [None, True, 3, 2.5, float("inf"), [0, -1], "a+b", "it's \\+ here", "train"]
-)
+@pytest.mark.parametrize("value", [None, True, 3, 2.5, float("inf"), [0, -1], "a+b", "it's \\+ here", "train"])
 def test_values_survive_the_hosts_eval(value):
     text = plugin_module.python_literal(value)
     assert "+" not in text and eval(text) == value
@@ -89,9 +87,7 @@ def test_a_missing_host_is_named(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [_Nowhere(), *sys.meta_path])
     register = importlib.import_module("mapanything_opv2v.host.register").register
-    with pytest.raises(
-        ImportError, match=r"cannot import mapanything\.datasets: no mapanything here.*PYTHONPATH"
-    ):
+    with pytest.raises(ImportError, match=r"cannot import mapanything\.datasets: no mapanything here.*PYTHONPATH"):
         register()
 
 

@@ -91,9 +91,7 @@ def test_random_streams_depend_on_keys_only():
 def metas(**agents):
     """Metas of agents a1, a2, ...: position x and the ids that each lists."""
     made = {
-        int(name[1:]): SimpleNamespace(
-            lidar_pose=np.array([x, 0, 2, 0, 0, 0.0]), vehicles=dict.fromkeys(listed)
-        )
+        int(name[1:]): SimpleNamespace(lidar_pose=np.array([x, 0, 2, 0, 0, 0.0]), vehicles=dict.fromkeys(listed))
         for name, (x, listed) in agents.items()
     }
     return made.__getitem__
@@ -140,9 +138,7 @@ def test_pinhole_views(count, min_agents, seed):
 
 def test_pinhole_views_vary_in_choice_and_order():
     cameras = {4: (0, 1, 2, 3), 7: (0, 1, 2, 3)}
-    drawn = {
-        tuple(sampling.choose_pinhole_views(cameras, 4, 3, 1, np.random.default_rng(s))) for s in range(500)
-    }
+    drawn = {tuple(sampling.choose_pinhole_views(cameras, 4, 3, 1, np.random.default_rng(s))) for s in range(500)}
     assert len(drawn) == 7 * 6  # every ordered pair of the other seven views
 
 

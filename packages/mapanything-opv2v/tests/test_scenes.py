@@ -92,9 +92,7 @@ def test_a_fixed_count_keeps_only_scenes_that_have_it():
 
 
 def test_no_scene_left_says_why():
-    with pytest.raises(
-        ValueError, match="no scene is left of 1 frames: 1 x has no usable agent main_agent=9"
-    ):
+    with pytest.raises(ValueError, match="no scene is left of 1 frames: 1 x has no usable agent main_agent=9"):
         resolve([frame(1, 2)], main_agent=9)
     with pytest.raises(ValueError, match="no scene is left of 0 frames: the split is empty"):
         resolve([])

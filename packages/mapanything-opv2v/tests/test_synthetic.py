@@ -19,9 +19,7 @@ def unit(vectors):
     return np.ascontiguousarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
 
-def cast(
-    rays, boxes=NO_BOXES, cylinders=NO_ROUNDS, spheres=NO_ROUNDS, origin=(0, 0, 1), planes=FLAT, skip=-1
-):
+def cast(rays, boxes=NO_BOXES, cylinders=NO_ROUNDS, spheres=NO_ROUNDS, origin=(0, 0, 1), planes=FLAT, skip=-1):
     origin = np.asarray(origin, float)
     return raycast.cast(origin, unit(rays), planes, boxes, cylinders, spheres, skip, 900.0)[0]
 
@@ -190,9 +188,7 @@ def test_vehicles_move(small):
 def test_the_same_seed_is_the_same_town_and_another_is_another(tmp_path):
     pixels = []
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
-        truth = synthetic.write_town(
-            tmp_path / name, seed=seed, agents=1, image_size=(80, 60), lidar_size=(8, 64)
-        )
+        truth = synthetic.write_town(tmp_path / name, seed=seed, agents=1, image_size=(80, 60), lidar_size=(8, 64))
         pixels.append(rawdata.load_image(frame_of(truth).agents[0].camera_paths[0]))
     assert np.array_equal(pixels[0], pixels[1]) and not np.array_equal(pixels[0], pixels[2])
 

@@ -61,10 +61,7 @@ def earlier_views(folder: Path, rng: random.Random) -> list[dict]:
     """Glob and read the views 1 to 5."""
     views = []
     for number in range(1, 6):
-        found = {
-            k: list(folder.glob(f"{number:02d}_*_{k}.png"))
-            for k in ("original", "inpainted", "mask_dialated")
-        }
+        found = {k: list(folder.glob(f"{number:02d}_*_{k}.png")) for k in ("original", "inpainted", "mask_dialated")}
         if found["original"] and found["mask_dialated"]:
             mask = cv2.imread(str(found["mask_dialated"][0]), cv2.IMREAD_GRAYSCALE)
             view = {"number": number, "mask": mask, "point": earlier_point(mask, rng)}
@@ -166,9 +163,7 @@ def compare(tree: Path, uids: int, scratch: Path, repeats: int) -> None:
     times = measure(jobs, repeats)
     for name, seconds in times.items():
         ratio = times["earlier way"] / seconds
-        print(
-            f"{name:28} {1000 * seconds / uids:7.1f} ms CPU per object, {ratio:5.1f} times the earlier speed"
-        )
+        print(f"{name:28} {1000 * seconds / uids:7.1f} ms CPU per object, {ratio:5.1f} times the earlier speed")
 
 
 def compare_encoders(tree: Path, repeats: int) -> None:
@@ -213,9 +208,7 @@ def scale(tree: Path, uids: int, scratch: Path, workers: list[int], repeats: int
             own[count] = min(own[count], time.process_time() - cpu)
     for count in workers:
         speed_up = walls[1] / walls[count]
-        print(
-            f"{count:3} workers:{walls[count]:7.2f} s, {uids / walls[count]:6.1f} /s, {speed_up:5.2f} times"
-        )
+        print(f"{count:3} workers:{walls[count]:7.2f} s, {uids / walls[count]:6.1f} /s, {speed_up:5.2f} times")
     share = own[2] / own[1]
     print(
         f"CPU per object: {1000 * own[1] / uids:.2f} ms in all, of which the first process of several keeps "
@@ -234,13 +227,9 @@ def copies(tree: Path, times: int) -> int:
 
 def main() -> None:
     """Render a tree, build it in several ways, print times and ratios."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument(
-        "--scaling", type=int, nargs="+", metavar="WORKERS", help="measure these process counts"
-    )
+    parser.add_argument("--scaling", type=int, nargs="+", metavar="WORKERS", help="measure these process counts")
     parser.add_argument("--copies", type=int, default=20, help="with --scaling: copies of each object")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

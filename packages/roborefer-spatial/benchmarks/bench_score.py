@@ -132,9 +132,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         few = Path(folder) / "few"
         few.mkdir()
-        peer_s, peer_rate = earlier_way(
-            *make_files(few, args.peer_answers, min(args.views, args.peer_answers))
-        )
+        peer_s, peer_rate = earlier_way(*make_files(few, args.peer_answers, min(args.views, args.peer_answers)))
         many = Path(folder) / "many"
         many.mkdir()
         seconds, rate = ours(*make_files(many, args.answers, args.views))
@@ -142,15 +140,9 @@ def main() -> None:
         print(f"{name:<24}{value:8.2f} s")
     total = sum(seconds.values())
     mine, theirs = total / args.answers, peer_s / args.peer_answers
-    print(
-        f"{'this package':<24}{total:8.2f} s for {args.answers:,} answers of {args.views:,} masks, "
-        f"hits {rate:.3f}"
-    )
+    print(f"{'this package':<24}{total:8.2f} s for {args.answers:,} answers of {args.views:,} masks, hits {rate:.3f}")
     print(f"{'the earlier way':<24}{peer_s:8.2f} s for {args.peer_answers:,} answers, hits {peer_rate:.3f}")
-    print(
-        f"CPU time an answer: {1e6 * mine:.1f} against {1e6 * theirs:.1f} microseconds, "
-        f"ratio {theirs / mine:.1f}"
-    )
+    print(f"CPU time an answer: {1e6 * mine:.1f} against {1e6 * theirs:.1f} microseconds, ratio {theirs / mine:.1f}")
 
 
 if __name__ == "__main__":

@@ -181,9 +181,7 @@ def test_format_refuses(arguments, message):
         format_points(*arguments)
 
 
-@pytest.mark.parametrize(
-    "width", [*range(1, 130), 640, 999, 1000, 1001, 1920, 2048, 3840, 4096, 7680, 9999, 10000]
-)
+@pytest.mark.parametrize("width", [*range(1, 130), 640, 999, 1000, 1001, 1920, 2048, 3840, 4096, 7680, 9999, 10000])
 def test_every_pixel_centre_comes_back_to_its_pixel(width):
     centres = [((col + 0.5) / width, 0.5 / width) for col in range(width)]
     points = parse(format_points(centres[:2000], (width, width))).points
@@ -203,15 +201,11 @@ SIDE = st.integers(1, 8192)
 
 @given(st.tuples(SIDE, SIDE), st.data())
 def test_formatter_and_parser_are_inverse(size_wh, data):
-    pixels = data.draw(
-        st.lists(st.tuples(*(st.integers(0, side - 1) for side in size_wh)), min_size=1, max_size=5)
-    )
+    pixels = data.draw(st.lists(st.tuples(*(st.integers(0, side - 1) for side in size_wh)), min_size=1, max_size=5))
     points = [tuple((p + 0.5) / side for p, side in zip(pixel, size_wh)) for pixel in pixels]
     parsed = parse(format_points(points, size_wh))
     assert parsed.reason == "points"
-    assert [
-        tuple(math.floor(v * side) for v, side in zip(point, size_wh)) for point in parsed.points
-    ] == pixels
+    assert [tuple(math.floor(v * side) for v, side in zip(point, size_wh)) for point in parsed.points] == pixels
 
 
 FRAGMENTS = [
@@ -277,9 +271,7 @@ NUMBER = st.one_of(st.integers(0, 1500).map(str), st.floats(0, 1.5).map(lambda v
 def test_units_roborefer_finds_the_pixels_of_the_host(pairs):
     text = "[" + ", ".join(f"({x}, {y})" for x, y in pairs) + "]"
     parsed = parse(text, units="roborefer", size_wh=(640, 480))
-    assert [(math.floor(x * 640), math.floor(y * 480)) for x, y in parsed.points] == list(
-        host_pixels(text, 640, 480)
-    )
+    assert [(math.floor(x * 640), math.floor(y * 480)) for x, y in parsed.points] == list(host_pixels(text, 640, 480))
 
 
 def test_the_formatters_answers_need_no_lenience():

@@ -26,9 +26,7 @@ def build(tree, tmp_path, capsys):
 
     def run(*arguments, out="out"):
         folder = tmp_path / out
-        status = cli.main(
-            ["build", "--data_root", str(tree.root), "--out_dir", str(folder), *map(str, arguments)]
-        )
+        status = cli.main(["build", "--data_root", str(tree.root), "--out_dir", str(folder), *map(str, arguments)])
         printed = capsys.readouterr()
         path = folder / "manifest.json"
         return status, json.loads(path.read_text()) if path.exists() else None, printed.out + printed.err
@@ -99,12 +97,10 @@ def test_workers_and_dask_change_nothing(build, tree, tmp_path):
     _, one, _ = build()
     build("--workers", 2, out="two")
     expected = {
-        name: data.replace(str(tmp_path / "out").encode(), b"OUT")
-        for name, data in contents(tmp_path / "out").items()
+        name: data.replace(str(tmp_path / "out").encode(), b"OUT") for name, data in contents(tmp_path / "out").items()
     }
     found = {
-        name: data.replace(str(tmp_path / "two").encode(), b"OUT")
-        for name, data in contents(tmp_path / "two").items()
+        name: data.replace(str(tmp_path / "two").encode(), b"OUT") for name, data in contents(tmp_path / "two").items()
     }
     assert found == expected
     with distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
@@ -213,10 +209,7 @@ def test_what_is_left_out_is_named_and_counted(build, tree):
         "train/s1/uid_1/04",
         "train/s9/uid_1",
     ]
-    assert (
-        "left out: 1 x a file cannot be read or decoded; first: train/s1/uid_1/03: 03_000003_original.png"
-        in printed
-    )
+    assert "left out: 1 x a file cannot be read or decoded; first: train/s1/uid_1/03: 03_000003_original.png" in printed
 
 
 def test_an_anchor_that_no_object_has_is_an_error(build, tmp_path):
@@ -232,10 +225,7 @@ def test_nothing_built_is_an_error_and_writes_no_set(build, tree, tmp_path):
         path.unlink()
     status, manifest, printed = build()
     assert (status, manifest) == (1, None)
-    assert (
-        "nothing was built from 3 object(s), and no set was written. Left out: 11 x a view has no dilated"
-        in printed
-    )
+    assert "nothing was built from 3 object(s), and no set was written. Left out: 11 x a view has no dilated" in printed
     assert "or build with --no-use_dilated_mask" in printed
     assert build("--no-use_dilated_mask")[0] == 0
 
@@ -297,9 +287,7 @@ def test_options_that_cannot_act_are_errors(build, arguments, message):
 
 
 def test_every_option_is_in_the_manifest(build):
-    _, manifest, _ = build(
-        "--mode", "allpairs", "--alpha", 0.3, "--no-use_dilated_mask", "--seed", 7, "--neg_ratio", 1
-    )
+    _, manifest, _ = build("--mode", "allpairs", "--alpha", 0.3, "--no-use_dilated_mask", "--seed", 7, "--neg_ratio", 1)
     wanted = {"mode": "allpairs", "alpha": 0.3, "use_dilated_mask": False, "seed": 7, "neg_ratio": 1.0}
     assert manifest["arguments"].items() >= wanted.items()
     assert manifest["arguments"]["anchor_k"] is None

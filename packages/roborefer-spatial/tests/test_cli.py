@@ -38,9 +38,7 @@ def test_the_parser_needs_neither_torch_nor_a_host():
 
 
 def test_the_module_is_the_script():
-    done = subprocess.run(
-        [sys.executable, "-m", "roborefer_spatial", "--version"], capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-m", "roborefer_spatial", "--version"], capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, f"roborefer-spatial {__version__}")
 
 
@@ -68,9 +66,7 @@ def test_errors_of_users_are_one_line_and_status_1(monkeypatch, capsys, error, m
 def test_a_bug_is_not_hidden(monkeypatch):
     parser = build_parser()
     monkeypatch.setattr(cli, "build_parser", lambda: parser)
-    monkeypatch.setattr(
-        parser, "parse_args", lambda argv: argparse.Namespace(command="x", run=lambda args: 1 / 0)
-    )
+    monkeypatch.setattr(parser, "parse_args", lambda argv: argparse.Namespace(command="x", run=lambda args: 1 / 0))
     with pytest.raises(ZeroDivisionError):
         main(["x"])
 

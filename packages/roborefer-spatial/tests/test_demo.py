@@ -17,10 +17,7 @@ def run(out, *arguments):
 def test_the_baseline_is_the_median_of_the_training_points(make_sample):
     samples = [make_sample(pixel) for pixel in ((0, 0), (31, 23), (63, 47))] + [make_sample()]
     backend = demo.MedianBackend(samples)
-    assert (
-        backend.answer([Request("a", (), ""), Request("b", (), "")])
-        == [f"[({31.5 / 64:.6f}, {23.5 / 48:.6f})]"] * 2
-    )
+    assert backend.answer([Request("a", (), ""), Request("b", (), "")]) == [f"[({31.5 / 64:.6f}, {23.5 / 48:.6f})]"] * 2
 
 
 def test_a_small_demo_learns_and_writes_what_nox_shows(tmp_path, capsys):

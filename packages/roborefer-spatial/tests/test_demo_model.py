@@ -20,9 +20,7 @@ def one_thread():
 
 @pytest.fixture
 def samples(make_sample):
-    return [
-        make_sample((x, y), task="t2b_multi", images=True) for x, y in ((3, 40), (60, 5), (33, 24), (8, 8))
-    ]
+    return [make_sample((x, y), task="t2b_multi", images=True) for x, y in ((3, 40), (60, 5), (33, 24), (8, 8))]
 
 
 def test_a_pair_of_images_becomes_one_of_three_channels():
@@ -93,8 +91,6 @@ def test_training_repeats(samples):
     for _ in range(2):
         model, processor = demo_model.build(samples, seed=3)
         data = demo_model.encode(processor, samples)
-        runs.append(
-            demo_model.train(model, data, processor.tokenizer.pad_token_id, steps=3, seed=1, batch_size=2)
-        )
+        runs.append(demo_model.train(model, data, processor.tokenizer.pad_token_id, steps=3, seed=1, batch_size=2))
     assert runs[0] == runs[1]
     assert torch.isfinite(torch.tensor(runs[0])).all()

@@ -53,9 +53,7 @@ def test_everything_that_decides_the_pixels_is_in_the_name(views, x3_tree, tmp_p
     names.add(DerivedImages(tmp_path, FOLDER, 0.45).marked(views(dilated=False)[0]).name)
     before = DerivedImages(tmp_path, FOLDER, 0.45).side_by_side(a, b, "png").name
     x3_tree.view(2, mask=np.zeros((12, 30), bool), size_wh=(30, 12))
-    assert (
-        DerivedImages(tmp_path, FOLDER, 0.45).side_by_side(a, views()[1], "png").name == before
-    )  # B's mask: no
+    assert DerivedImages(tmp_path, FOLDER, 0.45).side_by_side(a, views()[1], "png").name == before  # B's mask: no
     x3_tree.view(1, size_wh=(26, 18))  # the same name with other pixels
     changed = views()[0]
     names.add(DerivedImages(tmp_path, FOLDER, 0.45).marked(changed).name)

@@ -30,9 +30,7 @@ def test_metrics_and_results_under_the_notes_names_with_one_load(tasks, monkeypa
     for key in f"{notes} {hits}".split():
         assert key in document["metrics"]
     assert (document["metrics"]["hit_at_mask"], document["metrics"]["not_visible_accuracy"]) == (1, 1)
-    assert [row["pred_text"] for row in document["results"]] == [
-        row["gt_text"] for row in document["results"]
-    ]
+    assert [row["pred_text"] for row in document["results"]] == [row["gt_text"] for row in document["results"]]
     printed = capsys.readouterr().out
     assert "t1_val_multi: t1_multi/val" in printed
     assert "t1_val_concat: t1_concat/val" in printed
@@ -72,9 +70,7 @@ def test_the_checkpoints_image_mode_is_what_counts(tasks, tmp_path, capsys):
     data, outputs, _ = tasks
     (tmp_path / "config.json").write_text('{"image_aspect_ratio": "dynamic"}')
     assert run(data, outputs, "--model_name_or_path", tmp_path, "--image_aspect_ratio", "resize") == 1
-    assert re.search(
-        r"'resize', .*config\.json says 'dynamic': a checkpoint answers", capsys.readouterr().err
-    )
+    assert re.search(r"'resize', .*config\.json says 'dynamic': a checkpoint answers", capsys.readouterr().err)
 
 
 def test_files_must_pair(tasks, capsys):

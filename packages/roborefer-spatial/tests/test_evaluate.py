@@ -67,9 +67,7 @@ def test_units_reach_the_parser(make_sample, tmp_path):
 
 def test_the_collector_is_paused_and_comes_back(files, monkeypatch):
     seen, load = [], evaluate.load_samples
-    monkeypatch.setattr(
-        evaluate, "load_samples", lambda *a, **k: seen.append(gc.isenabled()) or load(*a, **k)
-    )
+    monkeypatch.setattr(evaluate, "load_samples", lambda *a, **k: seen.append(gc.isenabled()) or load(*a, **k))
     evaluate.load_scores(*files, evaluate.ScoreOptions())
     assert (seen, gc.isenabled()) == ([False], True)
     with pytest.raises(ValueError, match="no such file"):
@@ -105,7 +103,5 @@ def test_files_must_pair_and_be_distinct(files):
 
 def test_errors_name_both_files(files, make_sample):
     answers = make_sample.answers({"other": "x"}, "other.jsonl")
-    with pytest.raises(
-        ValueError, match=r"other\.jsonl against .*samples\.json: 1 of 1 answers belong to no sample"
-    ):
+    with pytest.raises(ValueError, match=r"other\.jsonl against .*samples\.json: 1 of 1 answers belong to no sample"):
         run("--samples", files[0], "--predictions", answers)

@@ -88,9 +88,7 @@ def test_hf_dataset_loads_and_holds_everything(multi, concat, tmp_path, monkeypa
     assert summary[0].startswith("t1_val_multi: 4 samples; load_dataset(")
     assert len(list((tmp_path / "data/t1_val_multi").iterdir())) == 2
     loaded = {
-        name: datasets.load_dataset(
-            str(tmp_path / "data"), name, split="val", cache_dir=str(tmp_path / "cache")
-        )
+        name: datasets.load_dataset(str(tmp_path / "data"), name, split="val", cache_dir=str(tmp_path / "cache"))
         for name in ("t1_val_multi", "t1_val_concat")
     }
     assert [len(set_) for set_ in loaded.values()] == [4, 3]
@@ -105,9 +103,7 @@ def test_hf_dataset_loads_and_holds_everything(multi, concat, tmp_path, monkeypa
 
 def test_hf_sets_have_one_split(make_sample, tmp_path):
     samples = [make_sample((1, 1), images=True), make_sample((1, 1), images=True, split="train")]
-    with pytest.raises(
-        ValueError, match=re.escape("x: holds samples of the splits ['train', 'val']; a set has one")
-    ):
+    with pytest.raises(ValueError, match=re.escape("x: holds samples of the splits ['train', 'val']; a set has one")):
         export("hf", {"x": samples}, tmp_path / "data")
 
 

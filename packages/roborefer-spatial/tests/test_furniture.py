@@ -17,9 +17,7 @@ def test_a_piece_stands_on_the_floor_inside_its_circle(name):
         for i, j in itertools.product((-1, 1), repeat=2) if solid.shape == "box" else [(0, 0)]:
             x, y = i * solid.half[0], j * solid.half[1]
             corner = (solid.center[0] + cos * x - sin * y, solid.center[1] + sin * x + cos * y)
-            reach = np.hypot(corner[0] - 2, corner[1] - 3) + (
-                0 if solid.shape == "box" else max(solid.half[:2])
-            )
+            reach = np.hypot(corner[0] - 2, corner[1] - 3) + (0 if solid.shape == "box" else max(solid.half[:2]))
             assert reach < KINDS[name][0]
 
 

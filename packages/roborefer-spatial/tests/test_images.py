@@ -35,9 +35,7 @@ def test_pixel_centers_by_hand():
     assert pixel_of(0.25, 0.0, (4, 2)) == (1, 0)  # the left edge belongs to the pixel
 
 
-@pytest.mark.parametrize(
-    "point", [(1.0, 0.5), (0.5, 1.0), (-1e-9, 0.5), (float("nan"), 0.5), (0.5, float("inf"))]
-)
+@pytest.mark.parametrize("point", [(1.0, 0.5), (0.5, 1.0), (-1e-9, 0.5), (float("nan"), 0.5), (0.5, float("inf"))])
 def test_a_point_outside_has_no_pixel(point):
     assert pixel_of(*point, (640, 480)) is None
 

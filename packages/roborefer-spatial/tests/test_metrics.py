@@ -35,9 +35,7 @@ TEXTS = [
 
 def test_by_hand(ten):
     result = whole(ten, TEXTS, bootstrap=0)
-    assert {
-        key: result[key] for key in ("total", "scenes", "gt_not_visible", "visible_gt", "pred_not_visible")
-    } == {
+    assert {key: result[key] for key in ("total", "scenes", "gt_not_visible", "visible_gt", "pred_not_visible")} == {
         "total": 10,
         "scenes": 3,
         "gt_not_visible": 4,

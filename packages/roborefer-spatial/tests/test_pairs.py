@@ -30,9 +30,7 @@ def test_a_pair_keeps_its_rank_when_another_one_goes():
     assert limit_pairs([pair for pair in ALL if pair != gone], 6, 42, "scene", "1") == kept
 
 
-@pytest.mark.parametrize(
-    ("ratio", "allowed"), [(0.0, {0}), (0.5, {1, 2}), (1.0, {3}), (9.0, {17}), (None, {17})]
-)
+@pytest.mark.parametrize(("ratio", "allowed"), [(0.0, {0}), (0.5, {1, 2}), (1.0, {3}), (9.0, {17}), (None, {17})])
 def test_negatives_are_thinned_to_the_ratio(ratio, allowed):
     visible = [index in (0, 7, 13) for index in range(20)]
     kept = thin_negatives(ALL, visible, ratio, 42, "scene", "1")

@@ -61,9 +61,7 @@ def test_masks_by_hand(make_sample):
 def test_a_mask_file_is_read_once_for_all_its_samples(make_sample, monkeypatch):
     samples = [make_sample((3, 2), name="one") for _ in range(5)]
     read = []
-    monkeypatch.setattr(
-        "roborefer_spatial.points.read_mask", lambda path: read.append(path) or read_mask(path)
-    )
+    monkeypatch.setattr("roborefer_spatial.points.read_mask", lambda path: read.append(path) or read_mask(path))
     points = locate(samples, np.arange(5), np.full((5, 2), 0.5))
     inside_masks(points, samples, [sample.mask_path for sample in samples], workers=3)
     assert read == [samples[0].mask_path]

@@ -99,9 +99,7 @@ def test_one_bad_sample_fails_alone_and_is_tried_again(samples, out, as_value):
 
 
 def test_too_many_errors_stop_the_run(samples, out):
-    with pytest.raises(
-        Unavailable, match=r"stopped after 3 failed samples \(--max_errors\); last: RuntimeError: bad"
-    ):
+    with pytest.raises(Unavailable, match=r"stopped after 3 failed samples \(--max_errors\); last: RuntimeError: bad"):
         go(samples, Double(bad=[s.id for s in samples]), out, max_errors=2)
     assert go(samples, Double(), out).kept == 0
 

@@ -69,9 +69,7 @@ def test_another_runs_answers_are_not_touched(store):
 
 def test_a_file_of_unknown_origin_is_not_overwritten(store):
     store.out.write_text("precious")
-    with pytest.raises(
-        ValueError, match=r"exists without answers\.jsonl\.run\.json, so nothing says what made it"
-    ):
+    with pytest.raises(ValueError, match=r"exists without answers\.jsonl\.run\.json, so nothing says what made it"):
         store.claim(ONE, restart=False)
     assert store.out.read_text() == "precious"
 

@@ -57,7 +57,5 @@ def test_errors(tmp_path, name, content, message):
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"answers\.jsonl: no such file; make it with `roborefer-spatial predict`"
-    ):
+    with pytest.raises(ValueError, match=r"answers\.jsonl: no such file; make it with `roborefer-spatial predict`"):
         read(tmp_path / "answers.jsonl")

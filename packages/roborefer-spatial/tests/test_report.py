@@ -15,10 +15,7 @@ from roborefer_spatial.predictions import Prediction
 from roborefer_spatial.score import score
 from roborefer_spatial.thumbnails import Thumbnails
 
-ATTACK = (
-    "</script><script>document.title='owned'</script>"
-    "<img src=x onerror=\"document.title='owned'\"> [(0.1, 0.1)]"
-)
+ATTACK = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> [(0.1, 0.1)]"
 
 
 @pytest.fixture
@@ -37,9 +34,7 @@ def scores(make_sample):
 
 
 def embedded(page, name):
-    return json.loads(
-        re.search(rf'<script type="application/json" id="{name}">(.*?)</script>', page, re.S)[1]
-    )
+    return json.loads(re.search(rf'<script type="application/json" id="{name}">(.*?)</script>', page, re.S)[1])
 
 
 def test_the_page_holds_every_sample_once_and_loads_nothing(scores, tmp_path):
@@ -55,9 +50,7 @@ def test_the_page_holds_every_sample_once_and_loads_nothing(scores, tmp_path):
     assert (items[0]["score"], items[2]["score"], items[2]["mask"], items[2]["truth"]) == (0.5, 1, None, None)
     pictures = embedded(page, "pictures")
     assert len(pictures) == 4 * 2 + 1 + 4  # 9 images, 4 masks
-    assert all(
-        picture.startswith(("data:image/jpeg;base64,", "data:image/png;base64,")) for picture in pictures
-    )
+    assert all(picture.startswith(("data:image/jpeg;base64,", "data:image/png;base64,")) for picture in pictures)
     assert list(tmp_path.joinpath("deep").iterdir()) == [out]
 
 
@@ -70,9 +63,7 @@ def test_untrusted_text_stays_inside_its_script_element(scores, tmp_path):
 
 
 def test_pictures_in_a_folder(scores, tmp_path):
-    report.write_report(
-        [report.Run("m", scores)], tmp_path / "page.html", title="t", embed=False, bootstrap=0
-    )
+    report.write_report([report.Run("m", scores)], tmp_path / "page.html", title="t", embed=False, bootstrap=0)
     pictures = embedded((tmp_path / "page.html").read_text(), "pictures")
     assert len(set(pictures)) == 13
     assert all((tmp_path / picture).is_file() for picture in pictures)

@@ -30,10 +30,7 @@ def test_shown_is_the_nearest_thing(room, views):
     """Independent oracle: cast every solid over the whole image and take the nearest."""
     for camera in views:
         depth = np.stack(
-            [
-                np.min([cast(s, camera.position, camera.rays())[0] for s in t.solids], axis=0)
-                for t in room.things
-            ]
+            [np.min([cast(s, camera.position, camera.rays())[0] for s in t.solids], axis=0) for t in room.things]
         )
         expected = np.where(np.isfinite(depth.min(axis=0)), depth.argmin(axis=0), -1)
         np.testing.assert_array_equal(shoot(room, camera).compose()[1], expected)

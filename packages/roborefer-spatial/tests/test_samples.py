@@ -81,9 +81,7 @@ def test_points_of_unequal_views_lie_on_the_object(x3_tree, made, concat_format)
     x3_tree.view(1, size_wh=(24, 18))
     x3_tree.view(2, size_wh=(61, 7))
     (sample,) = (
-        made()[0]["t1_train_concat"]
-        if concat_format == "png"
-        else made(concat_format="jpg")[0]["t1_train_concat"]
+        made()[0]["t1_train_concat"] if concat_format == "png" else made(concat_format="jpg")[0]["t1_train_concat"]
     )
     assert sample.image[0].endswith(concat_format)
     whole = read_rgb(Path(sample.image[0]))
@@ -212,9 +210,7 @@ def test_a_picture_with_sound_checksums_that_does_not_decode(x3_tree, made):
     start = data.index(b"IDAT")
     length = int.from_bytes(data[start - 4 : start], "big")
     broken = b"IDAT" + bytes(length)
-    path.write_bytes(
-        data[:start] + broken + zlib.crc32(broken).to_bytes(4, "big") + data[start + 4 + length + 4 :]
-    )
+    path.write_bytes(data[:start] + broken + zlib.crc32(broken).to_bytes(4, "big") + data[start + 4 + length + 4 :])
     sets, skipped = made()
     assert skipped == [("unreadable", "train/s1/uid_1/02")]
     assert [sample.view_query for sample in sets["t1_train_multi"]] == ["03"]

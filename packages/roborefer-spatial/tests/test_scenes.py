@@ -68,9 +68,7 @@ def test_two_spellings_at_once_are_ambiguous(x3_tree):
 
 
 def test_trees_that_cannot_be_used(tmp_path, x3_tree):
-    with pytest.raises(
-        ValueError, match=r"gone: no such folder; --data_root is the folder that holds train/"
-    ):
+    with pytest.raises(ValueError, match=r"gone: no such folder; --data_root is the folder that holds train/"):
         scan(tmp_path / "gone")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="expected split folders train, val, validation; found nothing"):
@@ -90,9 +88,7 @@ def test_trees_that_cannot_be_used(tmp_path, x3_tree):
 def test_a_scene_in_both_splits_is_an_error(x3_tree):
     x3_tree.uid(split="train", scene="s1")
     x3_tree.uid(split="val", scene="s1", uid="9")
-    with pytest.raises(
-        ValueError, match=r"1 room\(s\) are in .*: s1 \(train\) and s1 \(val\)\. Scores on rooms"
-    ):
+    with pytest.raises(ValueError, match=r"1 room\(s\) are in .*: s1 \(train\) and s1 \(val\)\. Scores on rooms"):
         scan(x3_tree.root)
 
 

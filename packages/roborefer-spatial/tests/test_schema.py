@@ -77,17 +77,13 @@ def test_errors_name_the_row_and_the_field(row, change, message):
 
 def test_rows_of_the_earlier_builder_are_refused(row):
     old = {key: row[key] for key in ("id", "task", "image", "query_original", "conversations")}
-    with pytest.raises(
-        ValueError, match=r"'coord_frame' is missing; .* Files of an earlier builder lack fields"
-    ):
+    with pytest.raises(ValueError, match=r"'coord_frame' is missing; .* Files of an earlier builder lack fields"):
         Sample.from_row(old)
 
 
 def test_a_concat_sample_needs_its_map(make_sample):
     row = make_sample((3, 4), task="t1_concat").to_row()
-    with pytest.raises(
-        ValueError, match="field 'concat': expected an object for coord_frame 'concat', got None"
-    ):
+    with pytest.raises(ValueError, match="field 'concat': expected an object for coord_frame 'concat', got None"):
         Sample.from_row({**row, "concat": None})
     with pytest.raises(ValueError, match="row: field 'concat': left_size"):
         Sample.from_row({**row, "concat": {"left_size": [0, 1], "right_size": [1, 1]}})

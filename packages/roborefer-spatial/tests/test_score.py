@@ -90,9 +90,7 @@ def test_left_half_never_succeeds_however_near(make_sample):
 
 
 def test_padding_below_a_smaller_right_image_is_a_miss(make_sample):
-    sample = make_sample(
-        (5, 5), size_wh=(20, 10), left_wh=(30, 40), mask=np.ones((10, 20), bool), task="t1_concat"
-    )
+    sample = make_sample((5, 5), size_wh=(20, 10), left_wh=(30, 40), mask=np.ones((10, 20), bool), task="t1_concat")
     scores = scored([sample], ["[(0.8, 0.5)]"])
     assert (scores.hit[0], scores.reason[0]) == (0, "wrong_side")
     assert scored([sample], ["[(0.8, 0.2)]"]).hit[0] == 1
@@ -204,9 +202,7 @@ def test_against_an_oracle_that_loops_over_pixels(make_sample, data):
         st.lists(
             st.one_of(
                 st.just(NOT_VISIBLE),
-                st.tuples(st.floats(-0.2, 1.2), st.floats(-0.2, 1.2)).map(
-                    lambda p: f"[({p[0]:.4f}, {p[1]:.4f})]"
-                ),
+                st.tuples(st.floats(-0.2, 1.2), st.floats(-0.2, 1.2)).map(lambda p: f"[({p[0]:.4f}, {p[1]:.4f})]"),
             ),
             min_size=1,
             max_size=8,

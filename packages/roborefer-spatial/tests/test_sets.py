@@ -26,9 +26,7 @@ def test_rows_become_a_json_list_and_lines(tmp_path):
     writer = SetWriter(tmp_path)
     with writer.writing():
         writer.add(
-            result(
-                rows=[("t1_train_multi", True, '{"a": 1}', '{"a": [1]}'), ("t1_train_multi", False, "2", "2")]
-            )
+            result(rows=[("t1_train_multi", True, '{"a": 1}', '{"a": [1]}'), ("t1_train_multi", False, "2", "2")])
         )
         writer.add(result(scene="t", rows=[("t1_train_multi", True, "3", "3")]))
         assert not (tmp_path / "t1_train_multi.json").exists()

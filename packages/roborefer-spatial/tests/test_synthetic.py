@@ -20,11 +20,7 @@ def array(path):
 
 def test_the_tree_is_what_it_says(tree):
     uids = scan(tree.root)
-    assert (
-        (tree.scenes, tree.uids, tree.views)
-        == (6, len(uids), sum(len(uid.views) for uid in uids))
-        == (6, 12, 48)
-    )
+    assert (tree.scenes, tree.uids, tree.views) == (6, len(uids), sum(len(uid.views) for uid in uids)) == (6, 12, 48)
     assert {uid.split for uid in uids} == {"train", "val"}
     empty = 0
     for uid in uids:
@@ -79,9 +75,7 @@ def test_one_seed_one_tree_and_more_scenes_change_none(tree, tmp_path):
     assert all(first.read_bytes() != (tmp_path / "again" / path).read_bytes() for path in paths)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"scenes": 0}, {"views": 1}, {"objects": 0}, {"objects": 6}, {"size_wh": (31, 100)}]
-)
+@pytest.mark.parametrize("wrong", [{"scenes": 0}, {"views": 1}, {"objects": 0}, {"objects": 6}, {"size_wh": (31, 100)}])
 def test_numbers_out_of_range(tmp_path, wrong):
     with pytest.raises(ValueError, match="expected scenes >= 1, views >= 2, objects 1 to 5 and sides >= 32"):
         write_scenes(tmp_path, **{"scenes": 1, "seed": 0, **SMALL, **wrong})

@@ -32,9 +32,7 @@ def test_errors_reach_the_caller(workers):
 
 
 def test_a_process_that_dies_is_an_error():
-    with pytest.raises(
-        ValueError, match="a worker process died, perhaps for lack of memory: try fewer --workers"
-    ):
+    with pytest.raises(ValueError, match="a worker process died, perhaps for lack of memory: try fewer --workers"):
         list(run_ordered(eval, [*SQUARES, "__import__('os')._exit(9)"], workers=2))
 
 
@@ -48,9 +46,7 @@ def test_a_caller_that_stops_early_leaves_no_process():
 
 @pytest.mark.parametrize(("workers", "scheduler"), [(0, None), (-1, None), (2, "tcp://here:1")])
 def test_wrong_numbers_of_workers(workers, scheduler):
-    with pytest.raises(
-        ValueError, match=f"workers is {workers}: expected at least 1, and nothing else beside"
-    ):
+    with pytest.raises(ValueError, match=f"workers is {workers}: expected at least 1, and nothing else beside"):
         list(run_ordered(abs, [1], workers=workers, scheduler=scheduler))
 
 

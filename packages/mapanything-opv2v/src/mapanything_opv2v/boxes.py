@@ -11,9 +11,7 @@ from mapanything_opv2v.rawdata import Vehicle
 FloatArray = npt.NDArray[np.float64]
 
 # forward/back, right/left, up/down in the vehicle's CARLA axes
-_SIGNS: FloatArray = np.array(
-    [(x, y, z) for x in (1, -1) for y in (1, -1) for z in (1, -1)], dtype=np.float64
-)
+_SIGNS: FloatArray = np.array([(x, y, z) for x in (1, -1) for y in (1, -1) for z in (1, -1)], dtype=np.float64)
 
 
 def box_corners(vehicle: Vehicle) -> FloatArray:

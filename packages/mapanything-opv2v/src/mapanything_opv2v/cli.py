@@ -45,9 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _command(
-    commands: argparse._SubParsersAction, name: str, text: str, example: str
-) -> argparse.ArgumentParser:
+def _command(commands: argparse._SubParsersAction, name: str, text: str, example: str) -> argparse.ArgumentParser:
     return commands.add_parser(
         name,
         help=text,
@@ -60,9 +58,7 @@ def _command(
 def _add_tree_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("root", type=Path, help="folder that holds train, validate, test, test_culvercity")
     parser.add_argument("--depth_root", type=Path, help="tree of depth maps, if not in ROOT itself")
-    parser.add_argument(
-        "--splits", nargs="+", metavar="SPLIT", help="splits to look at (default: all there are)"
-    )
+    parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="splits to look at (default: all there are)")
     parser.add_argument("--index_cache", type=Path, help="folder to keep the index of file names in")
 
 
@@ -81,36 +77,20 @@ def _add_panorama_options(parser: argparse.ArgumentParser) -> None:
         metavar=("WIDTH", "HEIGHT"),
         help="pixels",
     )
-    group.add_argument(
-        "--panorama_vertical_fov_deg", type=float, default=90.0, help="between top and bottom edge"
-    )
-    group.add_argument(
-        "--panorama_elevation_center_deg", type=float, default=0.0, help="elevation of the middle row"
-    )
-    group.add_argument(
-        "--camera_ids", nargs="+", type=int, metavar="ID", help="cameras to use (default: all)"
-    )
+    group.add_argument("--panorama_vertical_fov_deg", type=float, default=90.0, help="between top and bottom edge")
+    group.add_argument("--panorama_elevation_center_deg", type=float, default=0.0, help="elevation of the middle row")
+    group.add_argument("--camera_ids", nargs="+", type=int, metavar="ID", help="cameras to use (default: all)")
     group.add_argument(
         "--projection_radius_m",
         type=float,
         default=20.0,
         help="distance at which colours stand in the right place; inf looks up directions only",
     )
-    group.add_argument(
-        "--ground_height_m", type=float, help="height of the centre above flat ground (OPV2V: 1.9)"
-    )
-    group.add_argument(
-        "--feather_deg", type=float, default=2.0, help="width of the blend between two cameras"
-    )
-    group.add_argument(
-        "--no_antialias", action="store_true", help="do not reduce images before looking colours up"
-    )
-    group.add_argument(
-        "--no_refine", action="store_true", help="ranges of the nearest samples, not of surfaces"
-    )
-    group.add_argument(
-        "--fill_radius_px", type=int, default=0, help="fill holes in range up to so many pixels"
-    )
+    group.add_argument("--ground_height_m", type=float, help="height of the centre above flat ground (OPV2V: 1.9)")
+    group.add_argument("--feather_deg", type=float, default=2.0, help="width of the blend between two cameras")
+    group.add_argument("--no_antialias", action="store_true", help="do not reduce images before looking colours up")
+    group.add_argument("--no_refine", action="store_true", help="ranges of the nearest samples, not of surfaces")
+    group.add_argument("--fill_radius_px", type=int, default=0, help="fill holes in range up to so many pixels")
     group.add_argument("--no_depth", action="store_true", help="colour only; do not read depth maps")
 
 
@@ -124,9 +104,7 @@ def _add_doctor(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_tree(commands: argparse._SubParsersAction) -> None:
-    parser = _command(
-        commands, "tree", "say what a tree holds, by file names only", "tree ~/OPV2V --max_scenes 1"
-    )
+    parser = _command(commands, "tree", "say what a tree holds, by file names only", "tree ~/OPV2V --max_scenes 1")
     _add_tree_options(parser)
     parser.add_argument("--max_scenes", type=int, help="count only so many frames")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the counts there")
@@ -164,9 +142,7 @@ def _add_depth(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--hide_px", type=int, default=3, help="drop samples hidden by a nearer one so close; 0 keeps all"
     )
-    parser.add_argument(
-        "--format", choices=("npy", "png"), default="npy", help="float metres, or 16 bits of 1/64 m"
-    )
+    parser.add_argument("--format", choices=("npy", "png"), default="npy", help="float metres, or 16 bits of 1/64 m")
     parser.add_argument("--overwrite", action="store_true", help="make maps again that are there")
 
 
@@ -231,6 +207,4 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
         help="folder for index.html, overview.png, result.json",
     )
     parser.add_argument("--seed", type=int, default=1, help="seed of the town")
-    parser.add_argument(
-        "--real_frame", type=Path, metavar="YAML", help="also show this frame of the real data set"
-    )
+    parser.add_argument("--real_frame", type=Path, metavar="YAML", help="also show this frame of the real data set")

@@ -34,9 +34,7 @@ def run_tree(args: argparse.Namespace) -> int:
     """Print what a tree holds."""
     rows = summarise(_index(args), _positive(args.max_scenes, "--max_scenes"))
     for row in rows:
-        agents = (
-            ", ".join(f"{count} frames with {number}" for number, count in row["agents"].items()) or "none"
-        )
+        agents = ", ".join(f"{count} frames with {number}" for number, count in row["agents"].items()) or "none"
         print(
             f"{row['split']}: {row['sequences']} sequences, {row['scenes']} frames, {row['images']} images, "
             f"{row['sweeps']} sweeps, {row['depth_maps']} depth maps; agents: {agents}"
@@ -49,9 +47,7 @@ def run_tree(args: argparse.Namespace) -> int:
 
 def run_check(args: argparse.Namespace) -> int:
     """Check a tree; 1 if anything is wrong."""
-    options = checks.CheckOptions(
-        need_depth=args.need_depth, need_lidar=not args.no_lidar, cameras=args.cameras
-    )
+    options = checks.CheckOptions(need_depth=args.need_depth, need_lidar=not args.no_lidar, cameras=args.cameras)
     report = checks.check_tree(
         _index(args),
         options,
@@ -124,9 +120,7 @@ def run_panorama(args: argparse.Namespace) -> int:
     """Build one panorama and write pictures, arrays and figures."""
     agent = rawdata.agent_beside(args.yaml, args.depth_dir)
     cylinder, with_depth = _cylinder(args), not args.no_depth and bool(agent.depth_paths)
-    made = panorama.load_panorama(
-        agent, cylinder, _options(args), camera_ids=args.camera_ids, with_depth=with_depth
-    )
+    made = panorama.load_panorama(agent, cylinder, _options(args), camera_ids=args.camera_ids, with_depth=with_depth)
     figures: dict[str, Any] = {
         "covered": float(made.covered.mean()),
         "overlap_agreement": agreement(agent, args.camera_ids),
@@ -182,9 +176,7 @@ def run_synthetic(args: argparse.Namespace) -> int:
 
 
 def _index(args: argparse.Namespace) -> rawdata.TreeIndex:
-    return rawdata.index_tree(
-        args.root, depth_root=args.depth_root, splits=args.splits, cache_dir=args.index_cache
-    )
+    return rawdata.index_tree(args.root, depth_root=args.depth_root, splits=args.splits, cache_dir=args.index_cache)
 
 
 def _cylinder(args: argparse.Namespace) -> Cylinder:

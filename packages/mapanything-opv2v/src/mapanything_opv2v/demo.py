@@ -108,15 +108,11 @@ def _against_truth(
         median, mean, relative = np.mean([(e.median_m, e.mean_m, e.median_relative) for e in errors], axis=0)
         text = f"median {median:.4f} m, mean {mean:.3f} m, median relative {relative:.3%}"
         story.figure(f"Range error, {name}", text)
-    story.figure(
-        "Colour PSNR where covered", f"{np.mean(psnr):.1f} dB (parallax of a 20 m projection included)"
-    )
+    story.figure("Colour PSNR where covered", f"{np.mean(psnr):.1f} dB (parallax of a 20 m projection included)")
     return overview
 
 
-def _rows(
-    dense: panorama.Panorama, sparse: panorama.Panorama, true: synthetic.TruePanorama
-) -> pictures.Picture:
+def _rows(dense: panorama.Panorama, sparse: panorama.Panorama, true: synthetic.TruePanorama) -> pictures.Picture:
     sky = np.float32(rawdata.SKY)
     error = np.abs(dense.range_m - true.range_m)
     return pictures.sheet(
@@ -150,9 +146,7 @@ def _masks_and_speed(out: Path, index: rawdata.TreeIndex, record: rawdata.FrameR
     where = record.split, record.sequence
     times = {
         "One panorama, files to arrays": lambda: panorama.load_panorama(first, CYLINDER),
-        "Two vehicles' panoramas": lambda: [
-            panorama.load_panorama(agent, CYLINDER) for agent in (first, second)
-        ],
+        "Two vehicles' panoramas": lambda: [panorama.load_panorama(agent, CYLINDER) for agent in (first, second)],
         "One panorama from the cache": lambda: cache.load(*where, first, record.frame),
     }
     for label, work in times.items():
@@ -176,9 +170,7 @@ def _real(path: Path, story: _Story) -> None:
     agent = rawdata.agent_beside(path)
     made = panorama.load_panorama(agent, CYLINDER, with_depth=False)
     agrees = agreement(agent, None)
-    text = "Correlation where cameras overlap: " + ", ".join(
-        f"{pair}: {value:.2f}" for pair, value in agrees.items()
-    )
+    text = "Correlation where cameras overlap: " + ", ".join(f"{pair}: {value:.2f}" for pair, value in agrees.items())
     rows = [("stitched at 20 m; the gaps beside the front camera are real", made.color)]
     story.sections.append(("A real frame of OPV2V", text, pictures.sheet(rows)))
     story.figure("Real frame, weakest agreement of neighbouring cameras", f"{min(agrees.values()):.2f}")

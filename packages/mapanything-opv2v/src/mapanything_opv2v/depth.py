@@ -187,9 +187,7 @@ def write_depths(
     total = sum(frames.count_agents() for frames in index.splits.values())
     written, skipped, failed = 0, 0, {}
     shares: list[float] = []
-    outcomes = jobs.run(
-        _write_agent, tasks, total=total, workers=workers, description="depth", progress=progress
-    )
+    outcomes = jobs.run(_write_agent, tasks, total=total, workers=workers, description="depth", progress=progress)
     for done in outcomes:
         if done.result is None:
             failed[f"{done.item.frame.name} agent {done.item.agent_id}"] = str(done.error)
@@ -246,12 +244,8 @@ def _sweeps(
     sweeps = []
     for giver in givers:
         if giver.pcd_path is None:
-            raise ValueError(
-                f"{giver.yaml_path}: agent {giver.agent_id} has no LiDAR sweep (.pcd) at this frame"
-            )
-        sweeps.append(
-            (rawdata.load_pcd(giver.pcd_path).xyz, rawdata.load_agent_yaml(giver.yaml_path).lidar_pose)
-        )
+            raise ValueError(f"{giver.yaml_path}: agent {giver.agent_id} has no LiDAR sweep (.pcd) at this frame")
+        sweeps.append((rawdata.load_pcd(giver.pcd_path).xyz, rawdata.load_agent_yaml(giver.yaml_path).lidar_pose))
     if not sweeps:
         raise ValueError(f"{frame.name}: no agent has a LiDAR sweep (.pcd)")
     return sweeps
@@ -267,7 +261,6 @@ def _claim(depth_root: Path, options: DepthOptions, overwrite: bool) -> None:
             raise ValueError(f"{path}: damaged ({error}); write to another folder, or overwrite") from error
         if theirs != mine:
             raise ValueError(
-                f"{depth_root} was begun with {theirs}, now asked for {mine}; "
-                "write to another folder, or overwrite"
+                f"{depth_root} was begun with {theirs}, now asked for {mine}; write to another folder, or overwrite"
             )
     write_json(path, mine)

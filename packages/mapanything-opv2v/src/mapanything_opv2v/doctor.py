@@ -99,16 +99,12 @@ def _checkout(host: dict[str, Any]) -> Iterator[Finding]:
     if not Path(root).is_dir():
         yield Finding("host checkout", f"{variable}={root} is not a folder", False)
         return
-    git = subprocess.run(
-        ["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
+    git = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     commit = git.stdout.strip() or "unknown (not a git checkout)"
     if commit == host["commit"]:
         yield Finding("host checkout", f"{root} at the pin {commit}", True)
     else:
-        yield Finding(
-            "host checkout", f"{root} is at {commit}, the pin is {host['commit']}: results may differ"
-        )
+        yield Finding("host checkout", f"{root} is at {commit}, the pin is {host['commit']}: results may differ")
 
 
 def _import(host: dict[str, Any]) -> Iterator[Finding]:
@@ -121,9 +117,7 @@ def _import(host: dict[str, Any]) -> Iterator[Finding]:
     where = Path(spec.origin or next(iter(spec.submodule_search_locations or ["?"])))
     root = os.environ.get(host["root-env"])
     if root and not where.resolve().is_relative_to(Path(root).resolve()):
-        yield Finding(
-            "host import", f"mapanything comes from {where}, not from {host['root-env']}={root}", False
-        )
+        yield Finding("host import", f"mapanything comes from {where}, not from {host['root-env']}={root}", False)
     else:
         yield Finding("host import", f"mapanything comes from {where}", True)
     from mapanything_opv2v.host.register import DATASETS_NAMESPACE, register
@@ -147,9 +141,7 @@ def _plugin() -> Iterator[Finding]:
     elif importlib.util.find_spec("hydra") is None:
         yield Finding("hydra plugin", f"Hydra is not installed; pip install '{_PACKAGE}[host]'", False)
     else:
-        yield Finding(
-            "hydra plugin", "appends pkg://mapanything_opv2v.configs where mapanything is imported", True
-        )
+        yield Finding("hydra plugin", "appends pkg://mapanything_opv2v.configs where mapanything is imported", True)
 
 
 def _data() -> Iterator[Finding]:

@@ -229,9 +229,7 @@ class Cylinder:
             )
 
     @classmethod
-    def from_size(
-        cls, size_wh: Sequence[int], vertical_fov_deg: float, elevation_center_deg: float
-    ) -> Cylinder:
+    def from_size(cls, size_wh: Sequence[int], vertical_fov_deg: float, elevation_center_deg: float) -> Cylinder:
         """Make a cylinder from ``(width, height)``."""
         width, height = size_wh
         return cls(width, height, vertical_fov_deg, elevation_center_deg)

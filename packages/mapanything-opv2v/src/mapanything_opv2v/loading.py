@@ -80,9 +80,7 @@ def load_pinhole_view(frame: FrameRecord, meta: AgentMeta, agent_id: int, camera
     with naming(frame, agent_id, f"camera{camera}"):
         image = load_image(_path(agent.camera_paths, camera, "image"))
         if camera not in meta.cameras:
-            raise ValueError(
-                f"{agent.yaml_path} has no camera{camera}; it has cameras {sorted(meta.cameras)}"
-            )
+            raise ValueError(f"{agent.yaml_path} has no camera{camera}; it has cameras {sorted(meta.cameras)}")
         camera_meta = meta.cameras[camera]
         T_world_cam = T_world_cam_opencv(camera_meta.cords)
     with naming(frame, agent_id, f"camera{camera}_depth"):

@@ -37,9 +37,7 @@ def color_ranges(range_m: npt.NDArray[np.floating], nothing: tuple[int, int, int
     return picture
 
 
-def color_errors(
-    error_m: npt.NDArray[np.floating], known: npt.NDArray[np.bool_], worst_m: float = 1.0
-) -> Picture:
+def color_errors(error_m: npt.NDArray[np.floating], known: npt.NDArray[np.bool_], worst_m: float = 1.0) -> Picture:
     """Return errors (H, W) in metres as (H, W, 3) RGB: black none, white `worst_m`; unknown dark blue."""
     value = np.rint(255 * np.clip(error_m / worst_m, 0, 1)).astype(np.uint8)
     picture = cv2.cvtColor(cv2.applyColorMap(value, cv2.COLORMAP_HOT), cv2.COLOR_BGR2RGB)

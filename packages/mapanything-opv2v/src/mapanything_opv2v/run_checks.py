@@ -56,9 +56,7 @@ def _test_set_problems(test_dataset: str) -> list[str]:
     pieces = [piece for piece in test_dataset.split("+") if "(" in piece]  # as the host does
     for piece in pieces:
         try:
-            calls = [
-                node for node in ast.walk(ast.parse(piece.strip(), mode="eval")) if isinstance(node, ast.Call)
-            ]
+            calls = [node for node in ast.walk(ast.parse(piece.strip(), mode="eval")) if isinstance(node, ast.Call)]
         except SyntaxError:
             problems.append(f"{_CUT}, which leaves {piece.strip()!r}: write '+' inside a string as '\\x2b'")
             continue

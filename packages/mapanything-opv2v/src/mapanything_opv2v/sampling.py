@@ -62,9 +62,7 @@ class SampleOptions:
             raise ValueError(f"main_agent_policy={self.main_agent_policy!r}: expected one of {known}")
         included = self.include_agents
         if self.main_agent is not None and included is not None and self.main_agent not in included:
-            raise ValueError(
-                f"main_agent={self.main_agent} is not in include_agents={list(included)}; add it"
-            )
+            raise ValueError(f"main_agent={self.main_agent} is not in include_agents={list(included)}; add it")
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -141,8 +139,7 @@ def view_counts(
         low, high = min_num_views or 1, max_num_views or num_views
         if not low <= num_views <= high:
             raise ValueError(
-                f"num_views={num_views} lies outside min_num_views={min_num_views}, "
-                f"max_num_views={max_num_views}"
+                f"num_views={num_views} lies outside min_num_views={min_num_views}, max_num_views={max_num_views}"
             )
         return int(num_views)
     high = num_views if max_num_views is None else max_num_views
@@ -196,9 +193,7 @@ def choose_main_agent(
     xyz = {agent_id: np.asarray(meta.lidar_pose[:3]) for agent_id, meta in metas.items()}
 
     def mean_distance(agent_id: int) -> float:
-        return float(
-            np.mean([np.linalg.norm(xyz[agent_id] - xyz[other]) for other in xyz if other != agent_id])
-        )
+        return float(np.mean([np.linalg.norm(xyz[agent_id] - xyz[other]) for other in xyz if other != agent_id]))
 
     def listed_by(agent_id: int) -> int:
         return sum(agent_id in meta.vehicles for other, meta in metas.items() if other != agent_id)

@@ -132,9 +132,7 @@ def resolve_scenes(
     kept = tuple(enough[: options.max_scenes])
     if not kept:
         reasons = [f"{number} x {reason}" for reason, number in left_out.items()]
-        raise ValueError(
-            f"no scene is left of {len(frames)} frames: {'; '.join(reasons) or 'the split is empty'}"
-        )
+        raise ValueError(f"no scene is left of {len(frames)} frames: {'; '.join(reasons) or 'the split is empty'}")
     offers = np.array([_offers(scene, layout, cooperative) for scene in kept])
     lookup = {count: _lookup(offers, count) for count in ([counts] if isinstance(counts, int) else counts)}
     return SceneIndex(kept, counts, lookup, dict(left_out))
@@ -169,9 +167,7 @@ def _lookup(offers: np.ndarray, count: int) -> np.ndarray:
     """Return (N,) scene numbers: an index that cannot offer `count` is spread evenly over those that can."""
     able = np.flatnonzero(offers >= count)
     if able.size == 0:
-        have = ", ".join(
-            f"{number} offer {views}" for views, number in sorted(Counter(offers.tolist()).items())
-        )
+        have = ", ".join(f"{number} offer {views}" for views, number in sorted(Counter(offers.tolist()).items()))
         raise ValueError(f"no scene offers {count} views ({have}); lower num_views or max_num_views")
     scene_numbers = np.arange(offers.size, dtype=np.int64)
     unable = np.flatnonzero(offers < count)

@@ -38,9 +38,7 @@ def test_a_config_composes_and_builds(composed, name, own_schedule):
     assert validation.split == "validate" and validation.data_norm_type == "dinov2"
     train = build(config.dataset.train_dataset, namespace)
     assert train.dataset.split == "train" and train.dataset.strict
-    sampler = train.make_sampler(
-        max_num_of_images_per_gpu=params.max_num_of_imgs_per_gpu, use_dynamic_sampler=True
-    )
+    sampler = train.make_sampler(max_num_of_images_per_gpu=params.max_num_of_imgs_per_gpu, use_dynamic_sampler=True)
     assert len(sampler) > 0
 
 

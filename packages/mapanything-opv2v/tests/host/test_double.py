@@ -40,9 +40,7 @@ def double_datasets(monkeypatch):
     spec = importlib.util.spec_from_file_location("opv2v_host_double", path)
     double = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(double)
-    ours = [
-        n for n in sys.modules if n == "mapanything_opv2v.host" or n.startswith("mapanything_opv2v.host.")
-    ]
+    ours = [n for n in sys.modules if n == "mapanything_opv2v.host" or n.startswith("mapanything_opv2v.host.")]
     for name in ours:
         monkeypatch.delitem(sys.modules, name)
     for name, module in double.modules().items():

@@ -39,9 +39,7 @@ CASES = {
 @pytest.mark.parametrize("workers", [0, 2])
 def test_every_batch_has_the_count_that_the_sampler_asked_for(host, small_town, name, workers):
     dataset = f"60 @ {text(name, small_town, variable_num_views=True, **CASES[name])}"
-    loader = host.get_train_data_loader(
-        dataset, max_num_of_imgs_per_gpu=8, num_workers=workers, pin_mem=False
-    )
+    loader = host.get_train_data_loader(dataset, max_num_of_imgs_per_gpu=8, num_workers=workers, pin_mem=False)
     seen = set()
     for epoch in range(2):
         loader.dataset.set_epoch(epoch)
@@ -95,9 +93,7 @@ def test_a_bad_sample_reaches_the_caller(host, own_town, small_town):
     for path in root.rglob("*.yaml"):
         path.write_text("nothing")
     dataset = text("OPV2VDataset_train", small_town, num_views=2, resolution=(56, 42))
-    dataset = dataset.replace(str(small_town.root), str(root)).replace(
-        str(small_town.depth_root), str(depth_root)
-    )
+    dataset = dataset.replace(str(small_town.root), str(root)).replace(str(small_town.depth_root), str(depth_root))
     loader = host.get_train_data_loader(dataset, max_num_of_imgs_per_gpu=4, num_workers=1, pin_mem=False)
     loader.batch_sampler.set_epoch(0)
     with pytest.raises(SampleError, match=r"train/.* agent .* yaml: "):
@@ -131,18 +127,14 @@ def test_losses_accept_the_views(host, small_town):
         ("OPV2VCoopDataset", (56, 42), 3),
         ("OPV2VCoopCylindricalDataset", (112, 28), 2),
     ):
-        dataset = eval(
-            text(f"{name}_train", small_town, num_views=count, resolution=size, seed=1), vars(host)
-        )
+        dataset = eval(text(f"{name}_train", small_town, num_views=count, resolution=size, seed=1), vars(host))
         batch = torch.utils.data.default_collate([dataset[0], dataset[1]])
         perfect = []
         first = batch[0]["camera_pose"]
         for view in batch:
             relative = torch.linalg.inv(first.double()) @ view["camera_pose"].double()
             points = view["pts3d_cam"].double()
-            world = (
-                torch.einsum("bij,bhwj->bhwi", relative[:, :3, :3], points) + relative[:, None, None, :3, 3]
-            )
+            world = torch.einsum("bij,bhwj->bhwi", relative[:, :3, :3], points) + relative[:, None, None, :3, 3]
             perfect.append(
                 {
                     "pts3d": world.float(),

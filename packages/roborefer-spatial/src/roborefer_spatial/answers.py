@@ -98,9 +98,7 @@ def format_points(points: Sequence[tuple[float, float]], size_wh: tuple[int, int
         No points, or a coordinate that is not inside the image.
     """
     if not points:
-        raise ValueError(
-            f"format_points needs at least one point; an object out of view is the answer {NOT_VISIBLE!r}"
-        )
+        raise ValueError(f"format_points needs at least one point; an object out of view is the answer {NOT_VISIBLE!r}")
     for x, y in points:
         if not (0 <= x < 1 and 0 <= y < 1):
             raise ValueError(
@@ -166,9 +164,7 @@ def _check_options(units: str, size_wh: tuple[int, int] | None, point_order: str
     if point_order not in _POINT_ORDERS:
         raise ValueError(f"unknown point_order {point_order!r}; known: xy, yx")
     if units in ("pixel", "roborefer") and size_wh is None:
-        raise ValueError(
-            f"units={units!r} needs size_wh, the (width, height) in pixels of the image answered about"
-        )
+        raise ValueError(f"units={units!r} needs size_wh, the (width, height) in pixels of the image answered about")
 
 
 def _failure(reason: str, form: str = "") -> Parsed:
@@ -184,13 +180,9 @@ _Q = r"[\"']?"
 _CANONICAL = re.compile(r"\[\((\d\.\d{1,17}), (\d\.\d{1,17})\)\]")
 _TUPLE = re.compile(rf"\(\s*{_N}{_SEP}{_N}\s*,?\s*\)")
 _BRACKET = re.compile(rf"\[\s*{_N}{_SEP}{_N}\s*,?\s*\]")
-_JSON = re.compile(
-    rf"{_Q}(point_2d|point|points|coordinates?|coords?)[\"']\s*:\s*(\[[\[\]\s,;()\d.eE+\-%]*\])"
-)
+_JSON = re.compile(rf"{_Q}(point_2d|point|points|coordinates?|coords?)[\"']\s*:\s*(\[[\[\]\s,;()\d.eE+\-%]*\])")
 _PAIR_IN_JSON = re.compile(rf"[\[(]\s*{_N}{_SEP}{_N}\s*,?\s*[\])]")
-_KEY_VALUE = re.compile(
-    rf"(?<![A-Za-z]){_Q}x{_Q}\s?[:=]\s*{_N}\s*[,;]?\s*(?:and\s)?{_Q}y{_Q}\s?[:=]\s*{_N}", re.I
-)
+_KEY_VALUE = re.compile(rf"(?<![A-Za-z]){_Q}x{_Q}\s?[:=]\s*{_N}\s*[,;]?\s*(?:and\s)?{_Q}y{_Q}\s?[:=]\s*{_N}", re.I)
 _XML = re.compile(r"<points?\s([^<>]*)>", re.I)
 _XML_ATTRIBUTE = re.compile(r"\b([xy])(\d*)\s*=\s*[\"']\s*([-+]?(?:\d+(?:\.\d*)?|\.\d+))\s*%?\s*[\"']")
 _POINT_TAG = re.compile(rf"<point>\s*[(\[]?\s*{_N}(?:{_SEP}|\s+){_N}\s*[)\]]?\s*</point>", re.I)
@@ -307,9 +299,7 @@ def _why_no_point(text: str) -> str:
     return REFUSAL if _REFUSAL.search(text) else "no_point"
 
 
-def _to_points(
-    pairs: list[tuple[str, str]], form: str, units: str, size_wh: tuple[int, int] | None
-) -> Parsed:
+def _to_points(pairs: list[tuple[str, str]], form: str, units: str, size_wh: tuple[int, int] | None) -> Parsed:
     points: list[Point] = []
     for first, second in pairs:
         if first.endswith("%") != second.endswith("%"):

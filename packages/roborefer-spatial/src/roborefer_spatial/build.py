@@ -91,9 +91,7 @@ def _check_anchor(uids: list[UidFolder], anchor_k: int) -> None:
     numbers = sorted({view.number for uid in uids for view in uid.views})
     if anchor_k not in numbers:
         found = ", ".join(map(str, numbers)) or "none"
-        raise ValueError(
-            f"anchor_k is {anchor_k}, but no object has such a view; the tree's views are: {found}"
-        )
+        raise ValueError(f"anchor_k is {anchor_k}, but no object has such a view; the tree's views are: {found}")
 
 
 def _check_built(writer: SetWriter, tally: Tally, options: Options) -> None:
@@ -102,9 +100,7 @@ def _check_built(writer: SetWriter, tally: Tally, options: Options) -> None:
     wanted = "t1" if "t1" in options.families else ""
     if any(name.startswith(wanted) for name in names):
         return
-    reasons = (
-        "; ".join(f"{count} x {REASONS[reason]}" for reason, count in tally.reasons().items()) or "none noted"
-    )
+    reasons = "; ".join(f"{count} x {REASONS[reason]}" for reason, count in tally.reasons().items()) or "none noted"
     example = f" (first: {tally.skipped[0].where}: {tally.skipped[0].detail})" if tally.skipped else ""
     what = "no sample of Task 1 (choose others with --tasks)" if names else "nothing"
     raise ValueError(
@@ -170,9 +166,7 @@ def _report(manifest: dict[str, Any], options: Options, echo: Callable[[str], No
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `roborefer-spatial build`."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = (
-        "example:\n  roborefer-spatial build --data_root x3 --out_dir tasks --mode anchor --workers 8"
-    )
+    parser.epilog = "example:\n  roborefer-spatial build --data_root x3 --out_dir tasks --mode anchor --workers 8"
     add = parser.add_argument
     add(
         "--data_root",
@@ -219,9 +213,7 @@ def run(args: argparse.Namespace) -> int:
     if args.mode != "anchor" and args.anchor_k is not None:
         raise ValueError(f"--anchor_k {args.anchor_k} has no meaning with --mode {args.mode}: leave it out")
     if not args.emit_concat and args.concat_format:
-        raise ValueError(
-            f"--concat_format {args.concat_format} has no meaning with --emit_concat 0: leave one out"
-        )
+        raise ValueError(f"--concat_format {args.concat_format} has no meaning with --emit_concat 0: leave one out")
     if args.scheduler and args.workers is not None:
         raise ValueError("--workers and --scheduler exclude each other: a Dask cluster has its own workers")
     options = Options(

@@ -116,9 +116,7 @@ def check_batch(batch: dict[str, Any], samples: list[dict[str, Any]], tokenizer:
         if trained != wanted:
             raise ValueError(f"row {index}: {trained} answer tokens in the batch, {wanted} in the sample")
         if wanted == 0:
-            raise ValueError(
-                f"row {index}: no answer token would be trained on; the chat template does not fit"
-            )
+            raise ValueError(f"row {index}: no answer token would be trained on; the chat template does not fit")
 
 
 def describe(samples: list[dict[str, Any]], dataset: Any) -> list[str]:

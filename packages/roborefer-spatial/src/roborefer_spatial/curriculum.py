@@ -62,9 +62,7 @@ class Curriculum:
         return tuple(end - start for start, end in zip([0, *ends], ends))
 
 
-def load_curriculum(
-    path: str | os.PathLike[str], data_root: str | os.PathLike[str] | None = None
-) -> Curriculum:
+def load_curriculum(path: str | os.PathLike[str], data_root: str | os.PathLike[str] | None = None) -> Curriculum:
     """Read a curriculum YAML.
 
     Parameters
@@ -91,11 +89,7 @@ def load_curriculum(
     stages = document.get("stages")
     if not isinstance(stages, list) or not stages:
         raise ValueError(f"{where}, stages: must be a list of stages, got {stages!r}")
-    root = (
-        Path(data_root)
-        if data_root is not None
-        else path.resolve().parent / str(document.get("data_root") or "")
-    )
+    root = Path(data_root) if data_root is not None else path.resolve().parent / str(document.get("data_root") or "")
     read = tuple(_stage(stage, root, f"{where}, stages[{index}]") for index, stage in enumerate(stages))
     for before, after in itertools.pairwise(read):
         if after.max_steps <= before.max_steps:
@@ -121,9 +115,7 @@ def _stage(value: Any, root: Path, where: str) -> Stage:
         if not file.is_file():
             raise ValueError(f"{where}, data: {file} does not exist")
     if len(set(files)) < len(files):
-        raise ValueError(
-            f"{where}, data: a file is listed twice; rows are drawn evenly, so it would do nothing"
-        )
+        raise ValueError(f"{where}, data: a file is listed twice; rows are drawn evenly, so it would do nothing")
     return Stage(name, files, max_steps)
 
 

@@ -54,9 +54,7 @@ def svg(curves: Sequence[Curve]) -> str:
         y, x = _y(tick / 5), _x(LIMIT * tick / 5)
         parts.append(f'<line x1="{_LEFT}" x2="{_W - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>')
         parts.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick * 20} %</text>')
-        parts.append(
-            f'<text x="{x:.1f}" y="{_H - _BOTTOM + 18}" text-anchor="middle">{LIMIT * tick / 5:.2f}</text>'
-        )
+        parts.append(f'<text x="{x:.1f}" y="{_H - _BOTTOM + 18}" text-anchor="middle">{LIMIT * tick / 5:.2f}</text>')
     parts.append(
         f'<text x="{_W / 2}" y="{_H - 8}" text-anchor="middle">'
         "distance to the true point (fraction of the query image's width and height)</text>"

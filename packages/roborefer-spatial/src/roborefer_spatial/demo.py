@@ -92,9 +92,7 @@ def demo(out: Path, plan: Plan, echo: Callable[[str], None] = print) -> bool:
         held_out = tasks["t2b_val_multi"]
         runs.append(Run(VLM, _ask_vlm(work, checkpoint, held_out)))
         sets = {run.name: by_set(run.scores) for run in runs}
-        results = {
-            run.name: sets[run.name]["t2b_multi/val"] for run in runs if "t2b_multi/val" in sets[run.name]
-        }
+        results = {run.name: sets[run.name]["t2b_multi/val"] for run in runs if "t2b_multi/val" in sets[run.name]}
         vlm, baseline = results[VLM], results[f"{BASELINE}, t2b_multi"]
         write_report(runs, out / "index.html", title="x3 spatial tasks: demo")
         from roborefer_spatial.demo_picture import draw_overview
@@ -122,9 +120,7 @@ def _make_tasks(work: Path, plan: Plan, echo: Callable[[str], None]) -> dict[str
     """Render the rooms and build the sets; return them by file name."""
     echo(f"rendering {plan.train_scenes} training rooms and {plan.val_scenes} held-out rooms")
     tree = work / "x3"
-    write_scenes(
-        tree, scenes=plan.train_scenes, seed=plan.seed, size_wh=TRAIN_WH, splits=("train",), progress=True
-    )
+    write_scenes(tree, scenes=plan.train_scenes, seed=plan.seed, size_wh=TRAIN_WH, splits=("train",), progress=True)
     write_scenes(tree, scenes=plan.val_scenes, seed=plan.seed, size_wh=VAL_WH, splits=("val",), progress=True)
     build(tree, BuildOptions(out_dir=work / "tasks"), progress=True)
     names = [pattern.format(split) for pattern in SETS for split in ("train", "val")]
@@ -229,9 +225,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example:\n  roborefer-spatial demo --out demo_out"
     add, plan = parser.add_argument, Plan()
     add("--out", type=Path, required=True, help="folder for index.html, overview.png and result.json")
-    add(
-        "--train_scenes", type=int, default=plan.train_scenes, help="rooms to train on (default: %(default)s)"
-    )
+    add("--train_scenes", type=int, default=plan.train_scenes, help="rooms to train on (default: %(default)s)")
     add("--val_scenes", type=int, default=plan.val_scenes, help="held-out rooms (default: %(default)s)")
     add("--steps", type=int, default=plan.steps, help="training steps (default: %(default)s)")
     add("--seed", type=int, default=plan.seed, help="decides rooms, weights and batches (default: 0)")

@@ -71,9 +71,7 @@ def _draw_curves(axis: Any, vlm: Scores, baseline: Scores) -> None:
         (baseline, "baseline: median answer", COLOURS[1]),
     ):
         curve = success_curve(name, scores, everything)
-        axis.plot(
-            places, [100 * at(curve, float(place)) for place in places], color=colour, lw=2.5, label=name
-        )
+        axis.plot(places, [100 * at(curve, float(place)) for place in places], color=colour, lw=2.5, label=name)
     axis.set(xlim=(0, LIMIT), ylim=(0, 100), xlabel="distance to the true point (fraction of the image)")
     axis.set_ylabel("answers within the distance (%)")
     axis.grid(alpha=0.3)

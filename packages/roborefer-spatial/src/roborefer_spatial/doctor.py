@@ -30,9 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument(
-        "--host", type=Path, metavar="DIR", help="RoboRefer checkout (default: $ROBOREFER_ROOT)"
-    )
+    parser.add_argument("--host", type=Path, metavar="DIR", help="RoboRefer checkout (default: $ROBOREFER_ROOT)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 

@@ -122,9 +122,7 @@ def table(sets: dict[str, Metrics]) -> str:
         if interval:
             rows.append(["", "", "", f"[{interval[0]:.3f}, {interval[1]:.3f}]"] + [""] * len(_COLUMNS))
     widths = [max(map(len, column)) for column in zip(header, *rows)]
-    lines = [
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths)).rstrip() for row in [header, *rows]
-    ]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)).rstrip() for row in [header, *rows]]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 

@@ -28,9 +28,7 @@ class Format(NamedTuple):
 
 
 FORMATS: dict[str, Format] = {
-    "refspatial": Format(
-        write_refspatial, "RefSpatial-Bench layout, for RoboRefer's own Evaluation/ scripts"
-    ),
+    "refspatial": Format(write_refspatial, "RefSpatial-Bench layout, for RoboRefer's own Evaluation/ scripts"),
     "lmms-eval": Format(write_lmms, "lmms-eval tasks (YAML and functions), for --include_path"),
     "hf": Format(write_hf, "a Hugging Face dataset (parquet with the images inside), for load_dataset"),
 }

@@ -43,9 +43,7 @@ def write_hf(folder: Path, final: Path, name: str, samples: Sequence[Sample]) ->
     for number, start in enumerate(starts):
         rows = [_row(sample) for sample in samples[start : start + SHARD_ROWS]]
         shard = datasets.Dataset.from_list(rows, features=features)
-        with files.atomic_open(
-            folder / name / f"{splits[0]}-{number:05d}-of-{len(starts):05d}.parquet"
-        ) as stream:
+        with files.atomic_open(folder / name / f"{splits[0]}-{number:05d}-of-{len(starts):05d}.parquet") as stream:
             shard.to_parquet(stream)
     _card(folder, final, name, splits[0])
     return f"{name}: {len(samples)} samples; load_dataset({str(final)!r}, {name!r}, split={splits[0]!r})"

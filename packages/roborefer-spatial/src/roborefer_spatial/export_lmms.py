@@ -30,9 +30,7 @@ def write_lmms(folder: Path, final: Path, name: str, samples: Sequence[Sample]) 
         stream.writelines(row.encode() for row in rows)
     files.write_bytes(folder / "utils.py", _FUNCTIONS.encode())
     files.write_bytes(folder / f"x3_{name}.yaml", _yaml(name, (final / f"{name}.jsonl").resolve()).encode())
-    return (
-        f"x3_{name}: {len(samples)} samples; lmms_eval --include_path {final} --tasks x3_{name} --model ..."
-    )
+    return f"x3_{name}: {len(samples)} samples; lmms_eval --include_path {final} --tasks x3_{name} --model ..."
 
 
 def _absolute(sample: Sample) -> Sample:

@@ -60,9 +60,7 @@ def _shelf(rgb: Rgb, wood: Rgb) -> list[Part]:
         for j in range(5):
             hue = colorsys.hsv_to_rgb((0.13 * j + 0.29 * i) % 1, 0.55, 0.4 + 0.1 * ((i + j) % 4))
             height = 0.11 + 0.03 * ((2 * i + j) % 3)
-            books.append(
-                ("box", (-0.3 + 0.07 * j, 0, 0.07 + 0.42 * i + height), (0.03, 0.12, height), hue, 0.0)
-            )
+            books.append(("box", (-0.3 + 0.07 * j, 0, 0.07 + 0.42 * i + height), (0.03, 0.12, height), hue, 0.0))
     return [*boards, *sides, *books]
 
 

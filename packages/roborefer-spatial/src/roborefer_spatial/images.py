@@ -116,9 +116,7 @@ class ConcatMap:
         try:
             left, right = (tuple(value[key]) for key in ("left_size", "right_size"))
         except (KeyError, TypeError) as error:
-            raise ValueError(
-                f"{where}: expected an object with left_size and right_size, got {value!r}"
-            ) from error
+            raise ValueError(f"{where}: expected an object with left_size and right_size, got {value!r}") from error
         for name, size in (("left_size", left), ("right_size", right)):
             if len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
                 raise ValueError(f"{where}: {name} is [width, height] in pixels, got {list(size)}")

@@ -58,9 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="script of the checkout to run instead of the training, such as API/api.py",
     )
-    parser.add_argument(
-        "--x3_without", dest="without", default="", metavar="NAME[,NAME]", help="repairs to leave out"
-    )
+    parser.add_argument("--x3_without", dest="without", default="", metavar="NAME[,NAME]", help="repairs to leave out")
     parser.add_argument(
         "--x3_depth_path",
         dest="depth_path",
@@ -87,9 +85,7 @@ def launch_options(args: argparse.Namespace, host_arguments: Sequence[str]) -> L
     if args.data_root is not None and args.curriculum is None:
         raise ValueError("--x3_data_root is for --x3_curriculum only")
     if args.script is not None and (args.curriculum or args.depth_path):
-        raise ValueError(
-            "--x3_script runs another script than the training: no --x3_curriculum, no --x3_depth_path"
-        )
+        raise ValueError("--x3_script runs another script than the training: no --x3_curriculum, no --x3_depth_path")
     files = flag_value(host_arguments, "--data_path")
     if args.depth_path is not None and not (files or args.curriculum):
         raise ValueError("--x3_depth_path is for the files of --data_path or --x3_curriculum")

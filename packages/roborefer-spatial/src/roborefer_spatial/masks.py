@@ -31,9 +31,7 @@ def to_mask(image: Image.Image, name: str | Path) -> Mask:
     if image.mode in ("LA", "RGBA"):
         values = np.asarray(image)
         if (values[..., -1] != 255).any():
-            raise ValueError(
-                f"{name}: its alpha channel varies, so the mask is unclear; save it as greyscale"
-            )
+            raise ValueError(f"{name}: its alpha channel varies, so the mask is unclear; save it as greyscale")
         return np.asarray((values[..., :-1] > 0).any(axis=-1))
     if image.mode == "RGB":
         return np.asarray((np.asarray(image) > 0).any(axis=-1))

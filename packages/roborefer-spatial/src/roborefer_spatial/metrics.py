@@ -41,9 +41,7 @@ def by_set(scores: Scores, *, bootstrap: int = 1000, seed: int = 0) -> dict[str,
     """
     names = [f"{sample.task}/{sample.split}" for sample in scores.samples]
     labels = np.array(names)
-    return {
-        name: metrics(scores, labels == name, bootstrap=bootstrap, seed=seed) for name in dict.fromkeys(names)
-    }
+    return {name: metrics(scores, labels == name, bootstrap=bootstrap, seed=seed) for name in dict.fromkeys(names)}
 
 
 def metrics(scores: Scores, chosen: Bools, *, bootstrap: int = 1000, seed: int = 0) -> Metrics:
@@ -72,9 +70,7 @@ def metrics(scores: Scores, chosen: Bools, *, bootstrap: int = 1000, seed: int =
     index = np.flatnonzero(chosen)
     frames = {scores.samples[int(i)].coord_frame for i in index}
     if len(frames) != 1:
-        raise ValueError(
-            f"metrics need samples of one coordinate frame, got {sorted(frames) or 'no samples'}"
-        )
+        raise ValueError(f"metrics need samples of one coordinate frame, got {sorted(frames) or 'no samples'}")
     ratios = {name: (top[index], bottom[index]) for name, (top, bottom) in _ratios(scores).items()}
     reasons = Counter(scores.reason[i] for i in index)
     result = {
@@ -118,9 +114,7 @@ def _ratios(scores: Scores) -> dict[str, tuple[Floats, Floats]]:
             pairs[name + suffix] = (column, visible)
             if not suffix:
                 pairs[name + "_answered"] = (np.where(answered, column, 0), answered)
-    return {
-        name: (np.nan_to_num(top), np.asarray(bottom, np.float64)) for name, (top, bottom) in pairs.items()
-    }
+    return {name: (np.nan_to_num(top), np.asarray(bottom, np.float64)) for name, (top, bottom) in pairs.items()}
 
 
 def _counts(scores: Scores, index: NDArray[np.int64]) -> Metrics:

@@ -170,9 +170,7 @@ def this_process(backend: str) -> Process:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `roborefer-spatial predict`."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = (
-        "Answer every question of a sample file. Resumable; exit status 1 if any sample failed."
-    )
+    parser.description = "Answer every question of a sample file. Resumable; exit status 1 if any sample failed."
     parser.epilog = (
         "examples:\n"
         "  roborefer-spatial predict --samples tasks/t1_val_multi.json --out answers.jsonl \\\n"

@@ -52,9 +52,7 @@ class Store:
         before = json.loads(self.record.read_text(encoding="utf-8"))
         changed = [key for key in sorted({*before, *identity}) if before.get(key) != identity.get(key)]
         if changed:
-            differences = "; ".join(
-                f"{key} was {before.get(key)!r}, is {identity.get(key)!r}" for key in changed
-            )
+            differences = "; ".join(f"{key} was {before.get(key)!r}, is {identity.get(key)!r}" for key in changed)
             raise ValueError(
                 f"{self.out} was made differently: {differences}. Write to another file, or pass --restart "
                 "to replace it"
@@ -98,8 +96,7 @@ def append_rows(part: Path) -> Iterator[IO[str]]:
 def run_identity(samples_file: Path, backend: str, options: Any) -> dict[str, Any]:
     """Return what determines a run's answers: version, backend, options, the samples and the checkpoint."""
     chosen = {
-        key: str(value) if isinstance(value, Path) else value
-        for key, value in dataclasses.asdict(options).items()
+        key: str(value) if isinstance(value, Path) else value for key, value in dataclasses.asdict(options).items()
     }
     identity = {
         "version": __version__,

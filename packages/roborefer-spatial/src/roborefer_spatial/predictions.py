@@ -25,9 +25,7 @@ class Prediction:
         return json.dumps(row, ensure_ascii=False)
 
 
-def read(
-    path: Path, *, id_key: str = "id", text_key: str = "text", unfinished: bool = False
-) -> list[Prediction]:
+def read(path: Path, *, id_key: str = "id", text_key: str = "text", unfinished: bool = False) -> list[Prediction]:
     """Read answers.
 
     Parameters

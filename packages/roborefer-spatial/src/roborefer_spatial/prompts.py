@@ -23,8 +23,7 @@ CORRESPONDENCE = (
 
 DIFFERENCE = (
     "The two images show the same view. An object of the first image has been removed from the second one. "
-    "Point to the place in the second image where it has been removed. "
-    + _FORMAT.format(frame="the second image")
+    "Point to the place in the second image where it has been removed. " + _FORMAT.format(frame="the second image")
 )
 """Task 2B: images [original, inpainted]."""
 

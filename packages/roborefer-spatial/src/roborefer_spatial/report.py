@@ -98,9 +98,7 @@ def write_report(
                 items.append(_item(run, index, thumbnails))
                 bar.update()
     sets = {run.name: by_set(run.scores, bootstrap=bootstrap) for run in runs}
-    page = _page(
-        title, _table(sets), _curves(runs, sets), {"items": items, "reasons": REASONS}, thumbnails.sources
-    )
+    page = _page(title, _table(sets), _curves(runs, sets), {"items": items, "reasons": REASONS}, thumbnails.sources)
     files.write_bytes(out, page.encode())
 
 
@@ -142,8 +140,7 @@ def _outcome(visible: bool, said_not_visible: bool, score: float) -> str:
 
 def _table(sets: dict[str, dict[str, Metrics]]) -> str:
     head = "".join(
-        f"<th>{title}</th>"
-        for title in ("run, set", "samples", *(title for title, _ in _COLUMNS), "not understood")
+        f"<th>{title}</th>" for title in ("run, set", "samples", *(title for title, _ in _COLUMNS), "not understood")
     )
     rows = []
     for run, metrics_of in sets.items():
@@ -180,9 +177,7 @@ def _curves(runs: Sequence[Run], sets: dict[str, dict[str, Metrics]]) -> str:
 def _page(title: str, table: str, curves: str, data: dict[str, Any], pictures: list[str]) -> str:
     css, script = _asset("gallery.css"), _asset("gallery.js")
     # only this script and this style can act on the page, whatever the answers contain
-    policy = (
-        f"default-src 'none'; img-src data: file: 'self'; style-src {_hash(css)}; script-src {_hash(script)}"
-    )
+    policy = f"default-src 'none'; img-src data: file: 'self'; style-src {_hash(css)}; script-src {_hash(script)}"
     page = _asset("gallery.html")
     parts = {
         "policy": escape(policy, quote=True),
@@ -284,7 +279,5 @@ def run(args: argparse.Namespace) -> int:
         bootstrap=args.bootstrap,
         progress=True,
     )
-    print(
-        f"{args.out}: {sum(len(run.scores) for run in runs)} samples, {args.out.stat().st_size / 1e6:.1f} MB"
-    )
+    print(f"{args.out}: {sum(len(run.scores) for run in runs)} samples, {args.out.stat().st_size / 1e6:.1f} MB")
     return 0

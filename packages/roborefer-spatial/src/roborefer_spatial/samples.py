@@ -50,13 +50,9 @@ class Options:
         if self.anchor_k < 0:
             raise ValueError(f"anchor_k is {self.anchor_k}: expected a view number, such as 1 for 01_*")
         if not 0 < self.alpha <= 1:
-            raise ValueError(
-                f"alpha is {self.alpha}: expected 0 < alpha <= 1 (0 would leave the object unmarked)"
-            )
+            raise ValueError(f"alpha is {self.alpha}: expected 0 < alpha <= 1 (0 would leave the object unmarked)")
         if self.concat_format not in (None, *CONCAT_FORMATS):
-            raise ValueError(
-                f"concat_format is {self.concat_format!r}: expected {' or '.join(CONCAT_FORMATS)}"
-            )
+            raise ValueError(f"concat_format is {self.concat_format!r}: expected {' or '.join(CONCAT_FORMATS)}")
         if self.max_pairs_per_uid is not None and self.max_pairs_per_uid < 1:
             raise ValueError(f"max_pairs_per_uid is {self.max_pairs_per_uid}: expected at least 1")
         if self.neg_ratio is not None and not (self.neg_ratio >= 0 and math.isfinite(self.neg_ratio)):
@@ -111,9 +107,7 @@ def build_uid(uid: UidFolder, options: Options) -> UidResult:
             skipped.append(Skip(f"{uid.where}/{error.files.label}", error.reason, str(error)))
             views = [view for view in views if view.files is not error.files]
     if not views:
-        skipped.append(
-            Skip(uid.where, "no_views", "no view has an original image and a mask that can be used")
-        )
+        skipped.append(Skip(uid.where, "no_views", "no view has an original image and a mask that can be used"))
     result = UidResult(uid, rows, skipped + maker.skipped, images=maker.derived.made)
     for view in views:
         result.digests |= view.digests
@@ -221,9 +215,7 @@ class _Maker:
         frame: ConcatMap | None = None,
         query: Path | None = None,
     ) -> Sample:
-        text = (
-            NOT_VISIBLE if answer is None else format_points([answer], frame.size_wh if frame else b.size_wh)
-        )
+        text = NOT_VISIBLE if answer is None else format_points([answer], frame.size_wh if frame else b.size_wh)
         tag_a, tag_b = (f"{view.files.label}{view.files.frame}" for view in (a, b))
         views = f"K{tag_b}" if task == "t2b_multi" else f"A{tag_a}_B{tag_b}"
         masks = (b.files.mask, b.files.mask_dilated)

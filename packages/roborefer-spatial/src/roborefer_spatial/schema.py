@@ -193,9 +193,7 @@ class _Reader:
     def paths(self, key: str, count: int) -> list[str]:
         value = self.row.get(key)
         value = [value] if isinstance(value, str) else value
-        if not (
-            isinstance(value, list) and len(value) == count and all(isinstance(v, str) and v for v in value)
-        ):
+        if not (isinstance(value, list) and len(value) == count and all(isinstance(v, str) and v for v in value)):
             raise self.fail(key, f"{count} path(s) for task {self.row.get('task')!r}")
         return [self.resolved(v) for v in value]
 
@@ -232,9 +230,7 @@ class _Reader:
     def concat(self, frame: str) -> ConcatMap | None:
         value = self.row.get("concat")
         if (value is not None) != (frame == "concat"):
-            raise self.fail(
-                "concat", f"{'an object' if frame == 'concat' else 'null'} for coord_frame {frame!r}"
-            )
+            raise self.fail("concat", f"{'an object' if frame == 'concat' else 'null'} for coord_frame {frame!r}")
         return None if value is None else ConcatMap.from_json(value, where=f"{self.where}: field 'concat'")
 
     def sample(self) -> Sample:
@@ -309,9 +305,7 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
         return
     rows = _decode(path.read_bytes(), str(path))
     if not isinstance(rows, list):
-        raise ValueError(
-            f"{path}: expected a JSON list of samples, got {_show(rows)}; JSONL files end in .jsonl"
-        )
+        raise ValueError(f"{path}: expected a JSON list of samples, got {_show(rows)}; JSONL files end in .jsonl")
     for index, row in enumerate(rows):
         yield f"{path.name}, row {index}", row
 

@@ -141,9 +141,7 @@ def score(
     texts, parsed = _read(samples, predictions, options)
     counted = [answer.points[:1] if options.multi == "first" else answer.points for answer in parsed]
     visible = np.array([sample.visible for sample in samples], dtype=bool)
-    truth = locate(
-        samples, np.flatnonzero(visible), _pairs([s.answer_point for s in samples if s.answer_point])
-    )
+    truth = locate(samples, np.flatnonzero(visible), _pairs([s.answer_point for s in samples if s.answer_point]))
     index = np.repeat(np.arange(len(samples)), [len(points) for points in counted])
     points = locate(samples, index, _pairs([point for points in counted for point in points]))
     average = _Average(points.sample, visible)
@@ -240,9 +238,7 @@ def _hits(
     samples: Sequence[Sample], points: Points, truth: Points, average: _Average, workers: int, progress: bool
 ) -> dict[str, Floats]:
     """Look the points up in both masks. The truth goes through the same lookup and must hit its own mask."""
-    both = locate(
-        samples, np.concatenate([points.sample, truth.sample]), np.concatenate([points.xy, truth.xy])
-    )
+    both = locate(samples, np.concatenate([points.sample, truth.sample]), np.concatenate([points.xy, truth.xy]))
     from_dilated = np.array([sample.gt_mask == "dilated" for sample in samples], dtype=bool)
     hits: dict[str, Floats] = {}
     coverage: dict[str, Floats] = {}
@@ -252,9 +248,7 @@ def _hits(
         paths = [getattr(sample, field) if sample.visible else None for sample in samples]
         bar = f"{kind} masks" if progress else None
         inside, coverage[kind] = inside_masks(both, samples, paths, workers=workers, progress=bar)
-        hits[kind] = np.where(
-            np.isnan(coverage[kind]), np.nan, average.fraction(inside[: len(points.sample)])
-        )
+        hits[kind] = np.where(np.isnan(coverage[kind]), np.nan, average.fraction(inside[: len(points.sample)]))
         mine = from_dilated[truth.sample] == (kind == "dilated")
         truth_hits |= mine & inside[len(points.sample) :]
     if not truth_hits.all():

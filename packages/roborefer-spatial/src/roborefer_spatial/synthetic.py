@@ -119,14 +119,10 @@ def _scene(
         if seen.sum() >= objects and leaving.any():
             order = np.argsort(~leaving, kind="stable")
             return room, seats, [int(index) for index in order if seen[index]][:objects]
-    raise ValueError(
-        f"no room with {objects} objects for {views} views in {_ATTEMPTS} attempts: ask for fewer objects"
-    )
+    raise ValueError(f"no room with {objects} objects for {views} views in {_ATTEMPTS} attempts: ask for fewer objects")
 
 
-def _write_scene(
-    folder: Path, rng: np.random.Generator, room: Room, seats: list[Camera], chosen: list[int]
-) -> int:
+def _write_scene(folder: Path, rng: np.random.Generator, room: Room, seats: list[Camera], chosen: list[int]) -> int:
     """Render one scene and write its files; return how many masks are empty."""
     pictures = []
     for seat in seats:

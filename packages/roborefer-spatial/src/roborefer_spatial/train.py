@@ -104,10 +104,7 @@ def run(args: argparse.Namespace, extra: Sequence[str] = ()) -> int:
     except ValueError as error:
         logger.error("%s", error)
         return 1
-    print(
-        f"train: finished at step {steps_done(args.output_dir)}; model in {args.output_dir}, log in "
-        f"{log_file}"
-    )
+    print(f"train: finished at step {steps_done(args.output_dir)}; model in {args.output_dir}, log in {log_file}")
     return 0
 
 

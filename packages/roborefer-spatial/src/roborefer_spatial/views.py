@@ -101,15 +101,11 @@ def _read(uid: UidFolder, files: ViewFiles, use_dilated_mask: bool, seed: int) -
     if chosen is None:
         stem = f"{files.name}_mask{'_dilated' if use_dilated_mask else ''}.png"
         other = "--no-use_dilated_mask" if use_dilated_mask else "--use_dilated_mask"
-        raise Unusable(
-            "no_dilated_mask" if use_dilated_mask else "no_mask", f"expected {stem}, or build with {other}"
-        )
+        raise Unusable("no_dilated_mask" if use_dilated_mask else "no_mask", f"expected {stem}, or build with {other}")
     digests: dict[str, str] = {}
     original = _bytes(files.original, digests)
     size_wh = _size(original, files.original)
-    masks = {
-        path: _mask(path, size_wh, digests) for path in (files.mask, files.mask_dilated) if path is not None
-    }
+    masks = {path: _mask(path, size_wh, digests) for path in (files.mask, files.mask_dilated) if path is not None}
     if len({bool(mask.any()) for mask in masks.values()}) > 1:
         empty = next(path.name for path, mask in masks.items() if not mask.any())
         raise Unusable("mask_disagreement", f"{empty} is empty, the other mask of the view is not")
@@ -125,9 +121,7 @@ def _check_inpainted(view: View) -> Path:
         raise Unusable("no_inpainted", f"expected {view.files.name}_inpainted.png")
     size_wh = _size(_bytes(path, view.digests), path)
     if size_wh != view.size_wh:
-        raise Unusable(
-            "size_mismatch", f"{path.name} is {_times(size_wh)}, the original {_times(view.size_wh)}"
-        )
+        raise Unusable("size_mismatch", f"{path.name} is {_times(size_wh)}, the original {_times(view.size_wh)}")
     if view.digests[path.name] == view.digest:
         raise Unusable("no_change", f"{path.name} and {view.files.original.name} are the same file content")
     return path

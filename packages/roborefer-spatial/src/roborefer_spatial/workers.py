@@ -56,9 +56,7 @@ def run_ordered(
             try:
                 yield from _windowed(pool.submit, function, items, workers)
             except BrokenExecutor as error:
-                raise ValueError(
-                    "a worker process died, perhaps for lack of memory: try fewer --workers"
-                ) from error
+                raise ValueError("a worker process died, perhaps for lack of memory: try fewer --workers") from error
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
@@ -70,9 +68,7 @@ def _on_dask(
     try:
         from distributed import Client
     except ImportError as error:
-        raise ValueError(
-            f"--scheduler needs Dask: pip install 'roborefer-spatial[cluster]' ({error})"
-        ) from error
+        raise ValueError(f"--scheduler needs Dask: pip install 'roborefer-spatial[cluster]' ({error})") from error
     with Client(scheduler) as client:
         threads = sum(client.nthreads().values())
         if threads == 0:

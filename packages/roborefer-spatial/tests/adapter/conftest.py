@@ -26,11 +26,7 @@ def copy_double(folder: Path) -> Host:
 def correct_mixture(host: Host) -> None:
     path = host.file("llava/data/datasets_mixture.py")
     path.write_text(
-        path.read_text()
-        .replace(" 2D_", " d2_")
-        .replace("(2D_", "(d2_")
-        .replace(" 3D_", " d3_")
-        .replace("(3D_", "(d3_")
+        path.read_text().replace(" 2D_", " d2_").replace("(2D_", "(d2_").replace(" 3D_", " d3_").replace("(3D_", "(d3_")
     )
 
 
@@ -71,9 +67,7 @@ def correct_all(host: Host) -> None:
         host.file(file).write_text(source)
 
 
-def make_model_folder(
-    folder: Path, *, template=True, parts=("llm", "vision_tower", "mm_projector"), **config
-) -> Path:
+def make_model_folder(folder: Path, *, template=True, parts=("llm", "vision_tower", "mm_projector"), **config) -> Path:
     """Write a checkpoint folder without weights."""
     for part in parts:
         (folder / part).mkdir(parents=True)

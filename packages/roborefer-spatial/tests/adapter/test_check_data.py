@@ -57,9 +57,7 @@ def test_a_bad_file_is_an_error(check, tmp_path, capsys):
         (lambda batch: batch["labels"].fill_(-100), "row 0: 0 answer tokens in the batch, 6 in the sample"),
     ],
 )
-def test_what_gets_lost_in_the_collator_is_found(
-    check, make, tmp_path, monkeypatch, capsys, break_it, message
-):
+def test_what_gets_lost_in_the_collator_is_found(check, make, tmp_path, monkeypatch, capsys, break_it, message):
     from llava.data import collate
 
     honest = collate.DataCollator.__call__

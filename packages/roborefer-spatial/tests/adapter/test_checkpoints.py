@@ -22,9 +22,7 @@ def test_a_folder_that_is_not_there(tmp_path):
 def test_an_incomplete_checkpoint_is_named_with_what_to_do(tmp_path, make):
     make.checkpoint(tmp_path, 5)
     make.checkpoint(tmp_path, 10, whole=False)
-    with pytest.raises(
-        ValueError, match=r"checkpoint-10 is incomplete \(no trainer_state.json\).*from checkpoint-5"
-    ):
+    with pytest.raises(ValueError, match=r"checkpoint-10 is incomplete \(no trainer_state.json\).*from checkpoint-5"):
         latest_checkpoint(tmp_path)
 
 

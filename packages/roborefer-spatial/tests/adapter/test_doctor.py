@@ -26,9 +26,7 @@ def test_without_a_host_it_says_how_to_get_one(monkeypatch, capsys):
     assert "ROBOREFER_ROOT is not set" in out and f"git -C RoboRefer checkout {PINNED_COMMIT}" in out
 
 
-def test_every_defect_of_the_published_host_is_listed_with_its_remedy(
-    checkout, environment, monkeypatch, capsys
-):
+def test_every_defect_of_the_published_host_is_listed_with_its_remedy(checkout, environment, monkeypatch, capsys):
     monkeypatch.setenv("ROBOREFER_ROOT", str(checkout.root))
     assert cli.main(["doctor"]) == 0
     out = capsys.readouterr().out

@@ -6,9 +6,7 @@ def test_what_is_imported_on_the_way_is_found_with_its_file(checkout):
     needed = needed_packages(checkout) | needed_packages(checkout, "llava.model.builder")
     assert needed["hydra"] == "llava/data/builder.py"
     assert needed["s2wrapper"] == "llava/model/multimodal_encoder/vision_encoder.py"
-    assert not {"json", "llava", "PIL"} & set(
-        needed
-    )  # of the library, of the host, and of a module not reached
+    assert not {"json", "llava", "PIL"} & set(needed)  # of the library, of the host, and of a module not reached
 
 
 def test_imports_that_may_not_run_do_not_count(checkout):

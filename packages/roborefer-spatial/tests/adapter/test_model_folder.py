@@ -63,9 +63,7 @@ def test_a_config_that_names_code_is_refused(tmp_path, make, config, message):
 
 def test_the_hosts_own_encoders_pass(tmp_path, make):
     encoder = '{"_target_": "llava.model.encoders.BasicImageEncoder"}'
-    open_model_folder(
-        make.model_folder(tmp_path / "m", architectures=["LlavaLlamaModel"], image_encoder=encoder)
-    )
+    open_model_folder(make.model_folder(tmp_path / "m", architectures=["LlavaLlamaModel"], image_encoder=encoder))
 
 
 def test_remote_code_in_a_part_is_refused(tmp_path, make):

@@ -43,6 +43,4 @@ def test_the_shipped_yaml_names_the_data_module():
 
     entries = yaml.safe_load((files("roborefer_spatial") / "configs/datasets.yaml").read_text())
     assert {entry["_target_"] for entry in entries.values()} == {TARGET}
-    assert all(
-        check_name(name) and set(entry) == {"_target_", "data_path"} for name, entry in entries.items()
-    )
+    assert all(check_name(name) and set(entry) == {"_target_", "data_path"} for name, entry in entries.items())

@@ -53,9 +53,7 @@ def test_files_of_one_stem_get_names_of_their_own(host, make, tmp_path):
     assert names == ["x3-t1--a-b-", "x3-t1--a-b--2", "x3-t1--a-b-"]
 
 
-def test_the_yaml_is_found_by_the_host_and_builds_the_data_module(
-    checkout, clean_imports, make, tmp_path, monkeypatch
-):
+def test_the_yaml_is_found_by_the_host_and_builds_the_data_module(checkout, clean_imports, make, tmp_path, monkeypatch):
     from types import SimpleNamespace
 
     from roborefer_spatial.host.locate import put_on_path

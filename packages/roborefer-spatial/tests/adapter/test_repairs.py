@@ -151,9 +151,7 @@ def test_resume_leaves_out_the_load_only_if_the_model_comes_from_there(host, tmp
     with pytest.raises(ValueError, match="is to be resumed, but the model was built from"):
         trainer(elsewhere)._load_from_checkpoint(str(tmp_path))
     (tmp_path / "llm").rmdir()
-    with pytest.raises(
-        ValueError, match="Can't find a valid checkpoint"
-    ):  # the host's own, for another layout
+    with pytest.raises(ValueError, match="Can't find a valid checkpoint"):  # the host's own, for another layout
         trainer(model)._load_from_checkpoint(str(tmp_path))
 
 
@@ -182,9 +180,7 @@ def test_a_finished_folder_goes_on_if_more_steps_are_asked_for(host, tmp_path):
 
     folder = finished(tmp_path / "kept", step=5, checkpoint=5)
     assert train.get_checkpoint_path(folder) == (f"{folder}/checkpoint-5", True)
-    with pytest.raises(
-        ValueError, match="is finished at step 5, --max_steps asks for 9, and no checkpoint-N"
-    ):
+    with pytest.raises(ValueError, match="is finished at step 5, --max_steps asks for 9, and no checkpoint-N"):
         train.get_checkpoint_path(finished(tmp_path / "lost", step=5))
 
 
@@ -217,9 +213,7 @@ def data_module(make, data_path, mixture="", **more):
 
 
 def test_data_path_trains_on_files(host, make, tmp_path):
-    files = [
-        make.rows(tmp_path, answers, name=name) for name, answers in (("b.json", "AB"), ("a.jsonl", "CDE"))
-    ]
+    files = [make.rows(tmp_path, answers, name=name) for name, answers in (("b.json", "AB"), ("a.jsonl", "CDE"))]
     with pytest.raises(ValueError, match="Dataset '' is not found"):
         data_module(make, str(files[0]))
     repaired(host, "data-path")
@@ -249,9 +243,7 @@ def test_refspatial_sets_work_with_resize(host, make, tmp_path, monkeypatch):
     from llava.data import datasets_mixture
 
     monkeypatch.setattr(datasets_mixture, "register_datasets_mixtures", lambda: None)
-    old = SimpleNamespace(
-        data_path=str(make.rows(tmp_path, ["A"])), image_path=str(tmp_path), depth_path=None
-    )
+    old = SimpleNamespace(data_path=str(make.rows(tmp_path, ["A"])), image_path=str(tmp_path), depth_path=None)
     monkeypatch.setitem(datasets_mixture.DATASETS_LEGACY, "old", old)
     module, _ = data_module(make, None, "old")
     assert module["train_dataset"][0]["image"].shape == (2, 3, 8, 8)

@@ -17,9 +17,7 @@ class RecordingModel:
     def __init__(self, tokenizer, mode):
         self.tokenizer, self.calls = tokenizer, []
         self.config = SimpleNamespace(image_aspect_ratio=mode, min_tiles=1, max_tiles=12, s2_scales="8,16")
-        self.default_generation_config = SimpleNamespace(
-            max_length=99, do_sample=True, temperature=0.7, top_p=0.9
-        )
+        self.default_generation_config = SimpleNamespace(max_length=99, do_sample=True, temperature=0.7, top_p=0.9)
 
     def get_vision_tower(self):
         return SimpleNamespace(image_processor=SimpleNamespace(size={"height": 8, "width": 8}))
@@ -57,9 +55,7 @@ def test_the_prompt_is_the_one_of_training(backend, make, tmp_path):
         str(int(model.calls[0]["attention_mask"].sum()))
     ]
     asked = model.calls[0]["input_ids"][0]
-    trained = LazySupervisedSpatialDataset(tmp_path / "rows.json", None, make.tokenizer(), make.data_args())[
-        0
-    ]
+    trained = LazySupervisedSpatialDataset(tmp_path / "rows.json", None, make.tokenizer(), make.data_args())[0]
     torch.testing.assert_close(asked, trained["input_ids"][: len(asked)])
     assert (trained["labels"][: len(asked)] == -100).all() and trained["labels"][len(asked)] != -100
     torch.testing.assert_close(torch.stack(model.calls[0]["media"]["image"]), trained["image"])
@@ -70,17 +66,13 @@ def test_a_batch_is_padded_on_the_right_and_masked(backend, make, tmp_path):
     texts = answering.answer(requests(make, tmp_path, ["Where?", "Where is the longer one?"]))
     call = model.calls[0]
     lengths = call["attention_mask"].sum(1).tolist()
-    assert (
-        texts == [str(length) for length in lengths] and lengths[0] < lengths[1] == call["input_ids"].shape[1]
-    )
+    assert texts == [str(length) for length in lengths] and lengths[0] < lengths[1] == call["input_ids"].shape[1]
     assert call["attention_mask"].dtype == torch.bool
     assert not call["attention_mask"][0, lengths[0] :].any()  # the host counts tokens from the left
     assert len(call["media"]["image"]) == 4
 
 
-@pytest.mark.parametrize(
-    ("mode", "tensors", "blocks"), [("dynamic", 6, [None]), ("dynamic_s2", 6, [(1, 2), (1, 2)])]
-)
+@pytest.mark.parametrize(("mode", "tensors", "blocks"), [("dynamic", 6, [None]), ("dynamic_s2", 6, [(1, 2), (1, 2)])])
 def test_tiles(backend, make, tmp_path, mode, tensors, blocks):
     answering, model = backend(mode)
     answering.answer(requests(make, tmp_path, ["Where?"]))

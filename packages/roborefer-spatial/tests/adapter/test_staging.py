@@ -35,12 +35,8 @@ def test_the_order_comes_from_the_seed_only():
     assert list(sampler()) != list(sampler(seed=8))
 
 
-@pytest.mark.parametrize(
-    ("world_size", "batch_size", "accumulation"), [(2, 1, 2), (1, 1, 4), (4, 1, 1), (2, 2, 1)]
-)
-def test_every_split_of_a_global_batch_trains_on_the_same_rows_at_each_step(
-    world_size, batch_size, accumulation
-):
+@pytest.mark.parametrize(("world_size", "batch_size", "accumulation"), [(2, 1, 2), (1, 1, 4), (4, 1, 1), (2, 2, 1)])
+def test_every_split_of_a_global_batch_trains_on_the_same_rows_at_each_step(world_size, batch_size, accumulation):
     whole = np.array(list(sampler(batch_size=4))).reshape(5, 4)
     split = {"world_size": world_size, "batch_size": batch_size, "accumulation": accumulation}
     ranks = [np.array(list(sampler(rank, **split))).reshape(5, -1) for rank in range(world_size)]
@@ -51,10 +47,7 @@ def test_every_split_of_a_global_batch_trains_on_the_same_rows_at_each_step(
 def test_the_command_line_gets_the_curriculums_steps():
     options = with_curriculum(LaunchOptions(host_arguments=("--seed", "1")), CURRICULUM)
     assert options.host_arguments == ("--seed", "1", "--max_steps", "5", "--data_mixture", "")
-    assert (
-        with_curriculum(LaunchOptions(host_arguments=("--max_steps", "5")), CURRICULUM).value("--max_steps")
-        == "5"
-    )
+    assert with_curriculum(LaunchOptions(host_arguments=("--max_steps", "5")), CURRICULUM).value("--max_steps") == "5"
 
 
 @pytest.mark.parametrize(

@@ -50,9 +50,7 @@ def test_the_notes_defaults(words):
 def test_vision_and_depth_towers_thaw_together(words, make, tmp_path):
     folder = make.model_folder(tmp_path / "depth", enable_depth=True, use_depth_tower=True)
     flag = host_flags(words("--no-freeze_vision", model_name_or_path=folder))
-    assert (
-        flag("--tune_vision_tower") == flag("--tune_depth_tower") == flag("--tune_depth_projector") == "True"
-    )
+    assert flag("--tune_vision_tower") == flag("--tune_depth_tower") == flag("--tune_depth_projector") == "True"
     flag = host_flags(words(model_name_or_path=folder))
     assert (flag("--tune_depth_tower"), flag("--tune_depth_projector")) == ("False", "True")
 
@@ -89,9 +87,7 @@ def test_other_flags_go_to_the_host_and_come_last(words):
 
 
 def test_a_curriculum_goes_to_the_launcher(words, tmp_path, make):
-    (tmp_path / "c.yaml").write_text(
-        json.dumps({"stages": [{"name": "a", "data": "t1.jsonl", "max_steps": 3}]})
-    )
+    (tmp_path / "c.yaml").write_text(json.dumps({"stages": [{"name": "a", "data": "t1.jsonl", "max_steps": 3}]}))
     line = words(
         "--curriculum",
         tmp_path / "c.yaml",

@@ -79,9 +79,7 @@ def checkpoint(tmp_path_factory):
 def requests(tmp_path):
     generator = np.random.default_rng(0)
     for name in "abcdef":
-        Image.fromarray(generator.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(
-            tmp_path / f"{name}.png"
-        )
+        Image.fromarray(generator.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(tmp_path / f"{name}.png")
     prompts = ["where is it", "it", "is it now where is it"]
     pairs = ["ab", "cd", "ef"]
     return [Request(p, tuple(tmp_path / f"{n}.png" for n in p), text) for p, text in zip(pairs, prompts)]

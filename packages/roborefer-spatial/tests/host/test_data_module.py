@@ -112,9 +112,7 @@ def test_registry_name_and_the_hosts_builder(setup, data):
 
     tokenizer, arguments = setup("resize")
     arguments.data_mixture = register_file(data.jsonl)
-    training = SimpleNamespace(
-        per_device_train_batch_size=3, gradient_accumulation_steps=1, seq_parallel_size=-1
-    )
+    training = SimpleNamespace(per_device_train_batch_size=3, gradient_accumulation_steps=1, seq_parallel_size=-1)
     module = make_supervised_data_module(tokenizer, arguments, training)
     assert training.sample_lens == [4]
     assert module["train_dataset"][3]["image"].shape == (2, 3, 56, 56)

@@ -36,9 +36,7 @@ def evaluated(make_sample, tmp_path):
         command = [sys.executable, script, "--model_name", "RoboRefer", "--task_name", "t1"]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
         theirs = re.search(r"Accuracy: ([\d.]+), Evaluated: 40, Total: 40", done.stdout)
-        scores = score(
-            samples, [Prediction(s.id, t) for s, t in zip(samples, texts)], ScoreOptions(units="roborefer")
-        )
+        scores = score(samples, [Prediction(s.id, t) for s, t in zip(samples, texts)], ScoreOptions(units="roborefer"))
         return float(theirs[1]), float(scores.hit.mean())
 
     return run, samples

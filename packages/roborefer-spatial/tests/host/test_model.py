@@ -56,9 +56,7 @@ def test_prediction_asks_what_training_showed(model, dataset, data, checkpoint):
     backend = create("host", options("host", {"model": str(checkpoint), "device": "cpu"}))
     row = data.rows[0]
     images = tuple(data.folder / name for name in row["image"])
-    ids, tensors, blocks = backend._prepared(
-        Request(id="0", images=images, prompt=row["conversations"][0]["value"])
-    )
+    ids, tensors, blocks = backend._prepared(Request(id="0", images=images, prompt=row["conversations"][0]["value"]))
     sample = dataset[0]
     assert torch.equal(ids, sample["input_ids"][: len(ids)])
     assert (sample["labels"][: len(ids)] == -100).all() and sample["labels"][len(ids)] >= 0
@@ -68,14 +66,10 @@ def test_prediction_asks_what_training_showed(model, dataset, data, checkpoint):
 def test_tiles_give_the_same_answer_alone_and_together(model, data, checkpoint):
     from roborefer_spatial.backends import Request, create, options
 
-    backend = create(
-        "host", options("host", {"model": str(checkpoint), "device": "cpu", "max_new_tokens": 6})
-    )
+    backend = create("host", options("host", {"model": str(checkpoint), "device": "cpu", "max_new_tokens": 6}))
     backend.images.image_aspect_ratio = "dynamic"
     requests = [
-        Request(
-            id=row["id"], images=tuple(data.folder / name for name in row["image"]), prompt="Where?" * (1 + n)
-        )
+        Request(id=row["id"], images=tuple(data.folder / name for name in row["image"]), prompt="Where?" * (1 + n))
         for n, row in enumerate(data.rows[:2])
     ]
     assert len(backend._prepared(requests[0])[1]) == 26
@@ -101,9 +95,7 @@ def test_doctor_lists_what_the_published_host_has(published):
     assert found["ok"], found["missing"]
     needs_nothing_here = {r.name for r in REPAIRS if not r.present(doctor.find_host(published))}
     assert {defect["name"] for defect in found["defects"]} == set(NAMES) - needs_nothing_here
-    assert {"mixture-syntax", "trainer-log", "resume", "data-path"} <= {
-        defect["name"] for defect in found["defects"]
-    }
+    assert {"mixture-syntax", "trainer-log", "resume", "data-path"} <= {defect["name"] for defect in found["defects"]}
 
 
 def test_doctor_sees_the_correction(corrected):

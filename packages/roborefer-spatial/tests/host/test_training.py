@@ -13,9 +13,7 @@ PARTS = ("llm", "vision_tower", "mm_projector")
 
 
 def weights(folder):
-    return {
-        f"{part}.{k}": v for part in PARTS for k, v in load_file(folder / part / "model.safetensors").items()
-    }
+    return {f"{part}.{k}": v for part in PARTS for k, v in load_file(folder / part / "model.safetensors").items()}
 
 
 def losses(printed):
@@ -36,9 +34,7 @@ def assert_same_weights(one, other):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_four_samples_are_memorised_and_said_again_to_the_letter(
-    host_root, train, run_python, data, tmp_path
-):
+def test_four_samples_are_memorised_and_said_again_to_the_letter(host_root, train, run_python, data, tmp_path):
     printed = train(host_root, tmp_path / "out", "--max_steps", 150, "--save_steps", 150, batch=4)
     assert losses(printed)[-1] < 0.05
     printed = run_python(host_root, f"{HERE}/answer.py", tmp_path / "out", data.json)
@@ -110,9 +106,7 @@ def test_an_interrupted_curriculum_goes_on_where_it_was(published, train, data, 
         ("model-dtype", "RuntimeError"),
     ],
 )
-def test_without_a_repair_the_published_host_fails_and_so_does_the_status(
-    published, train, tmp_path, without, message
-):
+def test_without_a_repair_the_published_host_fails_and_so_does_the_status(published, train, tmp_path, without, message):
     printed = train(published, tmp_path / "out", "--max_steps", 2, "--without", without, status=1)
     assert message in printed
     assert "training failed with exit status 1" in printed
@@ -153,9 +147,7 @@ def test_the_shell_script_trains_with_the_notes_names(published, checkpoint, dat
         "PYTHONPATH": f"{HERE}/cpu_site",
     }  # fmt: skip
     words = "--cpu --dtype fp32 --max_steps 1 --gradient_accumulation_steps 2 --gradient_checkpointing False"
-    done = subprocess.run(
-        ["bash", str(script), *words.split()], env=variables, capture_output=True, text=True
-    )
+    done = subprocess.run(["bash", str(script), *words.split()], env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "vision tower True" in (tmp_path / "out/train.log").read_text()
     done = subprocess.run(

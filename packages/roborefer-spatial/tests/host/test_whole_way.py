@@ -5,9 +5,7 @@ import json
 
 def test_scenes_to_score(published, command, train, tmp_path):
     tree, tasks, answers = tmp_path / "x3", tmp_path / "tasks", tmp_path / "answers.jsonl"
-    command(
-        published, "synthetic", "--out", tree, "--scenes", 1, "--objects", 2, "--views", 3, "--size", 160, 120
-    )
+    command(published, "synthetic", "--out", tree, "--scenes", 1, "--objects", 2, "--views", 3, "--size", 160, 120)
     command(published, "build", "--data_root", tree, "--out_dir", tasks, "--relative_paths")
     training, held_out = tasks / "t1_train_multi.jsonl", tasks / "t1_val_multi.json"
     printed = command(published, "check-data", "--data", training, "--batch_size", 2)

@@ -80,9 +80,7 @@ def make_checkpoint(folder: Path, host_root: Path, *, seed: int = 0) -> int:
         )
     )
     vision.save_pretrained(folder / "vision_tower")
-    SiglipImageProcessor(size={"height": IMAGE_SIDE, "width": IMAGE_SIDE}).save_pretrained(
-        folder / "vision_tower"
-    )
+    SiglipImageProcessor(size={"height": IMAGE_SIDE, "width": IMAGE_SIDE}).save_pretrained(folder / "vision_tower")
     projector = make_projector(folder / "mm_projector")
     (folder / "config.json").write_text(json.dumps(make_config(folder), indent=2))
     return sum(p.numel() for model in (llm, vision, projector) for p in model.parameters())

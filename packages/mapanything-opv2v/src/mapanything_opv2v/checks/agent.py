@@ -102,9 +102,7 @@ class _Checker:
     def problem(self, key: str, file: Path, message: str) -> None:
         """Note a problem."""
         f = self.frame
-        self.problems.append(
-            Problem(f.split, f.sequence, f.frame, self.agent.agent_id, key, str(file), message)
-        )
+        self.problems.append(Problem(f.split, f.sequence, f.frame, self.agent.agent_id, key, str(file), message))
 
     def read(self, key: str, path: Path, load: Callable[[Path], T]) -> T | None:
         """Read a file, or note why it cannot be read."""
@@ -129,12 +127,8 @@ class _Checker:
         if meta is not None:
             self._poses(meta)
             for number in sorted(set(agent.camera_paths) - set(meta.cameras)):
-                self.problem(
-                    f"camera{number}", agent.yaml_path, f"an image but no camera{number} in the YAML"
-                )
-            self._overlaps(
-                meta, {number: image for number, image in images.items() if number in meta.cameras}
-            )
+                self.problem(f"camera{number}", agent.yaml_path, f"an image but no camera{number} in the YAML")
+            self._overlaps(meta, {number: image for number, image in images.items() if number in meta.cameras})
         self._depths(meta, {number: image.shape[1::-1] for number, image in images.items()}, points)
         return AgentReport(
             tuple(self.problems),
@@ -214,9 +208,7 @@ class _Checker:
         agent = self.agent
         for number in agent.camera_paths:
             if self.options.need_depth and number not in agent.depth_paths:
-                self.problem(
-                    f"camera{number}_depth", agent.camera_paths[number], "no depth map for this image"
-                )
+                self.problem(f"camera{number}_depth", agent.camera_paths[number], "no depth map for this image")
         for number, path in agent.depth_paths.items():
             key = f"camera{number}_depth"
             values = self.read(key, path, rawdata.load_depth)
@@ -224,9 +216,7 @@ class _Checker:
                 continue
             size = sizes.get(number)
             if size is not None and values.shape != size[::-1]:
-                self.problem(
-                    key, path, f"{values.shape[1]} x {values.shape[0]}, the image is {size[0]} x {size[1]}"
-                )
+                self.problem(key, path, f"{values.shape[1]} x {values.shape[0]}, the image is {size[0]} x {size[1]}")
                 continue
             self.coverage[number] = float((values > 0).mean())
             known = float((values != 0).mean())

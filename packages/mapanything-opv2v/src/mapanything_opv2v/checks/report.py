@@ -84,9 +84,7 @@ def check_tree(
     numbers = _Numbers()
     total = sum(frames.count_agents() for frames in index.splits.values()) if max_scenes is None else None
     tasks = _tasks(index, options, max_scenes, report)
-    outcomes = jobs.run(
-        check_agent, tasks, total=total, workers=workers, description="check", progress=progress
-    )
+    outcomes = jobs.run(check_agent, tasks, total=total, workers=workers, description="check", progress=progress)
     found: list[tuple[int, Problem]] = []
     for done in outcomes:
         assert done.result is not None, done.error  # a check reports errors, it does not raise them

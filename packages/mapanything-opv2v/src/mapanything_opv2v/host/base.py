@@ -145,9 +145,7 @@ class OPV2VBase(StepsChecked, BaseDataset):
 
     def _checked_split(self, split: str | None) -> str:
         if self.only_split is not None and split not in (None, self.only_split):
-            raise ValueError(
-                f"{type(self).__name__} reads the split {self.only_split!r} only, got split={split!r}"
-            )
+            raise ValueError(f"{type(self).__name__} reads the split {self.only_split!r} only, got split={split!r}")
         chosen = self.only_split or split
         if chosen not in SPLITS:
             raise ValueError(f"split={chosen!r}: expected one of {', '.join(SPLITS)}")
@@ -158,14 +156,10 @@ class OPV2VBase(StepsChecked, BaseDataset):
         if options.get("covisibility_thres") is not None:
             raise ValueError("covisibility_thres: OPV2V has no covisibility matrices; leave it out")
         if "num_views" not in options:
-            raise ValueError(
-                f"{type(self).__name__}: num_views is missing; give the number of views of a sample"
-            )
+            raise ValueError(f"{type(self).__name__}: num_views is missing; give the number of views of a sample")
         retries = options.get("max_num_retries")
         if self.strict and retries:
-            raise ValueError(
-                f"max_num_retries={retries} needs strict=False: strict=True stops at the first error"
-            )
+            raise ValueError(f"max_num_retries={retries} needs strict=False: strict=True stops at the first error")
         if retries is None:
             retries = 0 if self.strict else _DEFAULT_RETRIES
         return {**options, "max_num_retries": retries}
@@ -291,9 +285,7 @@ class OPV2VBase(StepsChecked, BaseDataset):
                 f"{frame.name} (index {index}, {count} views): {type(error).__name__}: {error}"
             ) from error
 
-    def _substitute(
-        self, idx: int | tuple[int, ...], attempt: int, error: SampleError
-    ) -> int | tuple[int, ...]:
+    def _substitute(self, idx: int | tuple[int, ...], attempt: int, error: SampleError) -> int | tuple[int, ...]:
         """Log and count a bad sample and return the index that takes its place, with the same tail."""
         worker = torch.utils.data.get_worker_info()
         # one writer per slot, so that no count is lost

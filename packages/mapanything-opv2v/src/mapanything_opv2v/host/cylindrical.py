@@ -122,9 +122,7 @@ class CylindricalBase(OPV2VBase):
     def _cylinder(self, size_wh: tuple[int, int]) -> Cylinder:
         return Cylinder.from_size(size_wh, *self._vertical_deg)
 
-    def _get_views(
-        self, idx: int, num_views_to_sample: int, resolution: tuple[int, int]
-    ) -> list[dict[str, Any]]:
+    def _get_views(self, idx: int, num_views_to_sample: int, resolution: tuple[int, int]) -> list[dict[str, Any]]:
         draw = self._draw(idx, num_views_to_sample)
         self._rng = draw.rng
         agent_ids = sampling.choose_agents(tuple(draw.cameras), draw.main, num_views_to_sample, draw.rng)

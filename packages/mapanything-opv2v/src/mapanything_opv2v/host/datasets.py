@@ -24,9 +24,7 @@ class OPV2VDataset(OPV2VBase):
     cooperative = False
     layout = "pinhole"
 
-    def _get_views(
-        self, idx: int, num_views_to_sample: int, resolution: tuple[int, int]
-    ) -> list[dict[str, Any]]:
+    def _get_views(self, idx: int, num_views_to_sample: int, resolution: tuple[int, int]) -> list[dict[str, Any]]:
         draw = self._draw(idx, num_views_to_sample)
         self._rng = draw.rng
         pairs = sampling.choose_pinhole_views(
@@ -34,9 +32,7 @@ class OPV2VDataset(OPV2VBase):
         )
         return [self._pinhole_view(draw, agent_id, camera, resolution) for agent_id, camera in pairs]
 
-    def _pinhole_view(
-        self, draw: Draw, agent_id: int, camera: int, resolution: tuple[int, int]
-    ) -> dict[str, Any]:
+    def _pinhole_view(self, draw: Draw, agent_id: int, camera: int, resolution: tuple[int, int]) -> dict[str, Any]:
         view = load_pinhole_view(draw.frame, draw.metas[agent_id], agent_id, camera)
         image, depth, intrinsic = self._crop_resize_if_necessary(
             image=Image.fromarray(view.image),
@@ -82,9 +78,7 @@ def _locked(cls: type[OPV2VBase], split: str) -> type[OPV2VBase]:
     """
     name = f"{cls.__name__}_{split}"
     doc = f"{cls.__name__} that reads the split `{split}` and no other."
-    return type(
-        name, (cls,), {"only_split": split, "__doc__": doc, "__module__": __name__, "__qualname__": name}
-    )
+    return type(name, (cls,), {"only_split": split, "__doc__": doc, "__module__": __name__, "__qualname__": name})
 
 
 _CLASSES = (OPV2VDataset, OPV2VCoopDataset, OPV2VCylindricalDataset, OPV2VCoopCylindricalDataset)

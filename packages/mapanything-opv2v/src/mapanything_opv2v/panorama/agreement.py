@@ -61,9 +61,7 @@ def overlap_agreement(
     return result
 
 
-def _correlation(
-    a: npt.NDArray[Any], seen_a: npt.NDArray[Any], b: npt.NDArray[Any], seen_b: npt.NDArray[Any]
-) -> float:
+def _correlation(a: npt.NDArray[Any], seen_a: npt.NDArray[Any], b: npt.NDArray[Any], seen_b: npt.NDArray[Any]) -> float:
     both = seen_a & seen_b
     x, y = a[both].astype(np.float64), b[both].astype(np.float64)
     if x.size < MIN_PIXELS // 2:

@@ -74,9 +74,7 @@ class PanoramaBuilder:
         If an option is unknown or out of bounds.
     """
 
-    def __init__(
-        self, rig: Rig, cylinder: Cylinder, options: PanoramaOptions | None = None, **changes: Any
-    ) -> None:
+    def __init__(self, rig: Rig, cylinder: Cylinder, options: PanoramaOptions | None = None, **changes: Any) -> None:
         self.rig, self.cylinder = rig, cylinder
         self.options = make_options(options, changes)
         self.table: ColorTable = color_table(rig, cylinder, self.options)
@@ -164,9 +162,7 @@ class PanoramaBuilder:
         around = _cylinder_row(self.cylinder)
         for camera, row in zip(self.rig.cameras, self._cameras):
             first, (width, height) = int(row[kernels.FIRST_SOURCE]), camera.size_wh
-            kernels.splat(
-                flat[first : first + width * height].reshape(height, width), row, around, ranges, sources
-            )
+            kernels.splat(flat[first : first + width * height].reshape(height, width), row, around, ranges, sources)
         if self.options.refine_range:
             rays = _rays(self.cylinder)
             kernels.refine(flat, self._cameras, rays, sources, ranges)
@@ -242,9 +238,7 @@ def _camera_rows(rig: Rig, cylinder: Cylinder) -> npt.NDArray[np.float64]:
         # pixels of the image that half a pixel of the panorama spans where the image is finest: in its
         # corners
         spans = max(K[0, 0] / cylinder.columns_per_radian, K[1, 1] / cylinder.rows_per_radian)
-        corner = (max(K[0, 2], width - K[0, 2]) / K[0, 0]) ** 2 + (
-            max(K[1, 2], height - K[1, 2]) / K[1, 1]
-        ) ** 2
+        corner = (max(K[0, 2], width - K[0, 2]) / K[0, 0]) ** 2 + (max(K[1, 2], height - K[1, 2]) / K[1, 1]) ** 2
         reach = 1.5 + spans * (1 + corner)
         row[:8] = K[0, 0], K[1, 1], K[0, 1], K[0, 2], K[1, 2], width, height, first
         row[8:17], row[17:20], row[20] = camera.T_pano_cam[:3, :3].ravel(), camera.T_pano_cam[:3, 3], reach
@@ -255,9 +249,7 @@ def _camera_rows(rig: Rig, cylinder: Cylinder) -> npt.NDArray[np.float64]:
 def _cylinder_row(cylinder: Cylinder) -> npt.NDArray[np.float64]:
     """Return the cylinder as the kernels take it."""
     middle = math.radians(cylinder.elevation_center_deg)
-    return np.array(
-        [cylinder.columns_per_radian, cylinder.rows_per_radian, cylinder.width, cylinder.height, middle]
-    )
+    return np.array([cylinder.columns_per_radian, cylinder.rows_per_radian, cylinder.width, cylinder.height, middle])
 
 
 @functools.lru_cache(maxsize=8)

@@ -94,9 +94,7 @@ class PanoramaCache:
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, cv2.error) as error:
-            raise ValueError(
-                f"{path}: damaged cached panorama ({error}); delete it and prebuild again"
-            ) from error
+            raise ValueError(f"{path}: damaged cached panorama ({error}); delete it and prebuild again") from error
 
     def save(self, split: str, sequence: str, agent: AgentRecord, frame: str, panorama: Panorama) -> None:
         """Write a panorama, whole or not at all."""
@@ -118,9 +116,7 @@ class PanoramaCache:
 
     def build(self, agent: AgentRecord) -> Panorama:
         """Build a panorama from its files with this cache's parameters."""
-        return load_panorama(
-            agent, self.cylinder, self.options, camera_ids=self.camera_ids, with_depth=self.with_depth
-        )
+        return load_panorama(agent, self.cylinder, self.options, camera_ids=self.camera_ids, with_depth=self.with_depth)
 
     def _sources(self, agent: AgentRecord) -> npt.NDArray[np.int64]:
         """Return size and time of the files that a panorama is made from, (F, 2); -1 for missing ones."""
@@ -175,9 +171,7 @@ def prebuild(
     total = sum(frames.count_agents() for frames in lists)
     write_json(cache.home / "parameters.json", cache.parameters())
     built, skipped, failed = 0, 0, {}
-    outcomes = jobs.run(
-        _prebuild_one, tasks, total=total, workers=workers, description="panoramas", progress=progress
-    )
+    outcomes = jobs.run(_prebuild_one, tasks, total=total, workers=workers, description="panoramas", progress=progress)
     for done in outcomes:
         if done.error is not None:
             task = done.item
@@ -203,9 +197,7 @@ def _prebuild_one(task: _Task) -> bool:
         if task.cache.load(*where) is not None:
             return False
     except ValueError:
-        task.cache.path(
-            task.split, task.sequence, task.agent.agent_id, task.frame
-        ).unlink()  # damaged: make anew
+        task.cache.path(task.split, task.sequence, task.agent.agent_id, task.frame).unlink()  # damaged: make anew
     task.cache.save(*where, task.cache.build(task.agent))
     return True
 

@@ -36,9 +36,7 @@ class PanoramaOptions:
     def __post_init__(self) -> None:
         """Refuse values without a meaning."""
         if not self.projection_radius_m > 0:
-            raise ValueError(
-                f"projection_radius_m={self.projection_radius_m!r}, expected a positive distance or inf"
-            )
+            raise ValueError(f"projection_radius_m={self.projection_radius_m!r}, expected a positive distance or inf")
         if self.ground_height_m is not None and not 0 < self.ground_height_m < math.inf:
             raise ValueError(f"ground_height_m={self.ground_height_m!r}, expected a positive height or None")
         if not 0 <= self.feather_deg <= 90:

@@ -43,9 +43,7 @@ class RigCamera:
         """Refuse what is not a camera."""
         K = np.asarray(self.intrinsic, dtype=np.float64)
         if K.shape != (3, 3) or not np.isfinite(K).all() or K[0, 0] <= 0 or K[1, 1] <= 0 or K[1, 0] != 0:
-            raise ValueError(
-                f"RigCamera: intrinsic: expected [[fx, s, cx], [0, fy, cy], [0, 0, 1]], got {K.tolist()}"
-            )
+            raise ValueError(f"RigCamera: intrinsic: expected [[fx, s, cx], [0, fy, cy], [0, 0, 1]], got {K.tolist()}")
         if min(self.size_wh) < 2:
             raise ValueError(f"RigCamera: size_wh={self.size_wh}, expected at least 2 x 2 pixels")
         object.__setattr__(self, "intrinsic", K)

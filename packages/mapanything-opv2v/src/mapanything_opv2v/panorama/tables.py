@@ -137,9 +137,7 @@ def _shrink(intrinsic: geometry.FloatArray, cylinder: geometry.Cylinder) -> int:
     return 2 ** max(0, math.floor(math.log2(spans)))
 
 
-def _tap(
-    u: Any, v: Any, reduce: int, small: tuple[int, int], inside: npt.NDArray[np.bool_]
-) -> tuple[Any, Any, Any]:
+def _tap(u: Any, v: Any, reduce: int, small: tuple[int, int], inside: npt.NDArray[np.bool_]) -> tuple[Any, Any, Any]:
     """Return pixel number and fractions (H, W) of the bilinear taps in the reduced image."""
     columns = np.clip((np.where(inside, u, 0) + 0.5) / reduce - 0.5, 0, small[0] - 1)
     rows = np.clip((np.where(inside, v, 0) + 0.5) / reduce - 0.5, 0, small[1] - 1)

@@ -120,9 +120,7 @@ def load_yaml(path: Path) -> Any:
     """Return the plain Python value of a YAML file (numpy scalars and tuples become Python's)."""
     size = path.stat().st_size
     if size > MAX_YAML_BYTES:
-        raise ValueError(
-            f"{path}: {size} bytes of YAML, expected at most {MAX_YAML_BYTES}; not an OPV2V file?"
-        )
+        raise ValueError(f"{path}: {size} bytes of YAML, expected at most {MAX_YAML_BYTES}; not an OPV2V file?")
     data = path.read_bytes()
     try:
         _check_structure(data, path)
@@ -142,9 +140,7 @@ def _check_structure(data: bytes, path: Path) -> None:
     for event in yaml.parse(data, Loader=_Loader):
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in sizes:
-                raise ValueError(
-                    f"{path}: not readable as YAML: alias *{event.anchor} stands in or before its anchor"
-                )
+                raise ValueError(f"{path}: not readable as YAML: alias *{event.anchor} stands in or before its anchor")
             size += sizes[event.anchor]
         elif isinstance(event, yaml.CollectionStartEvent):
             open_collections.append((event.anchor, size))
@@ -225,9 +221,7 @@ def _array(data: Mapping[Any, Any], key: str, shape: tuple[int, ...], where: str
     try:
         array = np.array(data[key], dtype=np.float64)
     except (TypeError, ValueError):
-        raise ValueError(
-            f"{where}: {key}: expected numbers of shape {shape}, got {reprlib.repr(data[key])}"
-        ) from None
+        raise ValueError(f"{where}: {key}: expected numbers of shape {shape}, got {reprlib.repr(data[key])}") from None
     if array.shape != shape:
         raise ValueError(f"{where}: {key}: expected shape {shape}, got {array.shape}")
     if not np.isfinite(array).all():

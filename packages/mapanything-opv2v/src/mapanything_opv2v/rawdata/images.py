@@ -139,9 +139,7 @@ def _load_npy(path: Path) -> npt.NDArray[np.float32]:
         except (ValueError, EOFError) as error:
             raise ValueError(f"{path}: not a whole .npy array: {error}") from error
     if array.ndim not in (2, 3) or array.dtype.kind != "f":
-        raise ValueError(
-            f"{path}: expected an (H, W) array of floats in metres, got {array.dtype} {array.shape}"
-        )
+        raise ValueError(f"{path}: expected an (H, W) array of floats in metres, got {array.dtype} {array.shape}")
     if array.ndim == 3:
         if array.shape[2] != 1:
             raise ValueError(f"{path}: expected shape (H, W) or (H, W, 1), got {array.shape}")

@@ -106,11 +106,7 @@ def _parse_header(data: bytes, path: Path) -> _Header:
     try:
         fields, sizes, kinds = entries["FIELDS"], entries["SIZE"], entries["TYPE"]
         counts = [int(word) for word in entries.get("COUNT", ["1"] * len(fields))]
-        points = (
-            int(entries["POINTS"][0])
-            if "POINTS" in entries
-            else _product(entries["WIDTH"], entries["HEIGHT"])
-        )
+        points = int(entries["POINTS"][0]) if "POINTS" in entries else _product(entries["WIDTH"], entries["HEIGHT"])
         form = entries["DATA"][0].lower()
     except (KeyError, IndexError, ValueError) as error:
         raise ValueError(f"{path}: malformed PCD header: {error!r}") from error
@@ -124,15 +120,11 @@ def _parse_header(data: bytes, path: Path) -> _Header:
         raise ValueError(f"{path}: fields {fields}: expected x, y and z")
     dtype = _dtype(fields, sizes, kinds, counts, path)
     if points * dtype.itemsize > MAX_BYTES:
-        raise ValueError(
-            f"{path}: {points} points of {dtype.itemsize} bytes: expected at most {MAX_BYTES} bytes"
-        )
+        raise ValueError(f"{path}: {points} points of {dtype.itemsize} bytes: expected at most {MAX_BYTES} bytes")
     return _Header(dtype, points, form, position)
 
 
-def _dtype(
-    fields: list[str], sizes: list[str], kinds: list[str], counts: list[int], path: Path
-) -> np.dtype[np.void]:
+def _dtype(fields: list[str], sizes: list[str], kinds: list[str], counts: list[int], path: Path) -> np.dtype[np.void]:
     columns: list[tuple[str, str, tuple[int, ...]]] = []
     for number, (name, size, kind, count) in enumerate(zip(fields, sizes, kinds, counts)):
         code = _TYPES.get(kind.upper() + size)
@@ -208,7 +200,5 @@ def _intensity(table: npt.NDArray[np.void]) -> npt.NDArray[np.float32] | None:
     if "rgb" not in names:
         return None
     packed = table["rgb"]
-    bits = (
-        np.ascontiguousarray(packed).view(np.uint32) if packed.dtype.kind == "f" else packed.astype(np.uint32)
-    )
+    bits = np.ascontiguousarray(packed).view(np.uint32) if packed.dtype.kind == "f" else packed.astype(np.uint32)
     return ((bits >> 16) & 0xFF).astype(np.float32) / np.float32(255)

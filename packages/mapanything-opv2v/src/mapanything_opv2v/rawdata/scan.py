@@ -53,9 +53,7 @@ def _scan(root: Path, depth_root: Path, name: str) -> tuple[list[tree.SequenceFo
         for agent in filter(tree.is_agent_name, _subfolders(Path(here))):
             number = int(agent)
             if number in agents:
-                raise ValueError(
-                    f"{here}: folders {agents[number].name!r} and {agent!r} are both agent {number}"
-                )
+                raise ValueError(f"{here}: folders {agents[number].name!r} and {agent!r} are both agent {number}")
             flags = tree.frame_flags(os.listdir(f"{here}/{agent}"))  # noqa: PTH208 (strings, a million of them)
             folders.append(f"{here}/{agent}")
             if beside:  # depth maps count only where they were said to be
@@ -105,13 +103,8 @@ def _agents(rows: Iterable[list[Any]]) -> Iterable[tree.AgentFolder]:
         yield tree.AgentFolder(number, name, np.array(frames, np.int32), np.array(flags, np.int32))
 
 
-def _save(
-    path: Path, sequences: list[tree.SequenceFolder], folders: list[str], times: dict[str, int]
-) -> None:
-    rows = [
-        [s.name, [[a.agent_id, a.name, a.frames.tolist(), a.flags.tolist()] for a in s.agents]]
-        for s in sequences
-    ]
+def _save(path: Path, sequences: list[tree.SequenceFolder], folders: list[str], times: dict[str, int]) -> None:
+    rows = [[s.name, [[a.agent_id, a.name, a.frames.tolist(), a.flags.tolist()] for a in s.agents]] for s in sequences]
     data = {"format": _FORMAT, "folders": [[f, times.get(f)] for f in folders], "sequences": rows}
     write_bytes(path, json.dumps(data, separators=(",", ":")).encode())
 

@@ -153,9 +153,7 @@ class SequenceFolder:
     def __post_init__(self) -> None:
         """Unite the agents' frames."""
         empty = [np.empty(0, np.int32)]
-        object.__setattr__(
-            self, "frames", np.unique(np.concatenate([a.frames for a in self.agents] or empty))
-        )
+        object.__setattr__(self, "frames", np.unique(np.concatenate([a.frames for a in self.agents] or empty)))
 
 
 class FrameList(Sequence[FrameRecord]):

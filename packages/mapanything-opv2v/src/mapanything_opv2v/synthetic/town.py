@@ -21,9 +21,7 @@ FloatArray = npt.NDArray[np.float64]
 MAX_RANGE_M = 900.0
 """Beyond this the town is sky."""
 
-RAMPS: FloatArray = np.array(
-    [(0, 0, 0), (0.09, 0, -3.6), (-0.14, 0, -9.8), (0, 0.07, -3.5), (0, -0.11, -7.7)]
-)
+RAMPS: FloatArray = np.array([(0, 0, 0), (0.09, 0, -3.6), (-0.14, 0, -9.8), (0, 0.07, -3.5), (0, -0.11, -7.7)])
 """(P, 3) planes ``z = a x + b y + c``."""
 
 CAR_HALF: FloatArray = np.array([2.3, 0.95, 0.75])
@@ -209,9 +207,7 @@ def _block(
                 x, y, half = back * side_x, (at + length / 2) * side_y, half[[1, 0, 2]]
             if not (along_y and at < 34):  # the corner is taken by the other street's row
                 z = ground_height(x, y) + height / 2 - 10
-                boxes.append(
-                    _box((x, y, z), np.eye(3), half, _WALLS[rng.integers(4)], raycast.WINDOWS, raycast.NONE)
-                )
+                boxes.append(_box((x, y, z), np.eye(3), half, _WALLS[rng.integers(4)], raycast.WINDOWS, raycast.NONE))
             at += length + rng.uniform(3, 9)
         for k in range(8):
             away, along = rng.uniform(9.3, 10.2), 13.0 + 15.0 * k + rng.uniform(-2, 2)
@@ -234,9 +230,7 @@ def _post(
     if tree:
         height, radius = rng.uniform(3.5, 5.0), rng.uniform(1.3, 2.0)
         poles.append(np.array([x, y, z - 1, z + height, 0.18, 0.33, 0.24, 0.17]))
-        crowns.append(
-            np.array([x, y, z + height + radius * 0.6, 0, radius, 0.18, rng.uniform(0.32, 0.45), 0.16])
-        )
+        crowns.append(np.array([x, y, z + height + radius * 0.6, 0, radius, 0.18, rng.uniform(0.32, 0.45), 0.16]))
     else:
         poles.append(np.array([x, y, z - 1, z + 8.0, 0.10, 0.45, 0.46, 0.48]))
 

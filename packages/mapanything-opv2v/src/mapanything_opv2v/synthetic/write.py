@@ -86,13 +86,11 @@ class TownTruth:
         if agent >= 0:
             return moment.car(agent).T_world_vehicle
         side = 1 if agent % 2 else -1
-        return town.place(
-            9.0 * side, 9.0 * side, 45.0 * (1 if side < 0 else -3)
-        ) @ geometry.T_world_from_pose([0, 0, 3.0, 0, 0, 0])
+        return town.place(9.0 * side, 9.0 * side, 45.0 * (1 if side < 0 else -3)) @ geometry.T_world_from_pose(
+            [0, 0, 3.0, 0, 0, 0]
+        )
 
-    def panorama(
-        self, split: str, sequence: str, frame: str, agent: int, cylinder: geometry.Cylinder
-    ) -> TruePanorama:
+    def panorama(self, split: str, sequence: str, frame: str, agent: int, cylinder: geometry.Cylinder) -> TruePanorama:
         """Ray-cast the panorama from an agent's LiDAR, at pixel centres."""
         moment = self.moment(split, sequence, frame)
         T_world_lidar = self.T_world_agent(moment, agent) @ geometry.T_world_from_pose(sensors.LIDAR_POSE)
@@ -182,9 +180,7 @@ def write_town(
     )
     for split in truth.splits:
         for sequence in truth.sequences:
-            protocol = {
-                "world": {"seed": seed, "fixed_delta_seconds": FRAME_SECONDS / FRAME_STEP, "sync_mode": True}
-            }
+            protocol = {"world": {"seed": seed, "fixed_delta_seconds": FRAME_SECONDS / FRAME_STEP, "sync_mode": True}}
             text = yaml.safe_dump(protocol).encode()
             write_bytes(truth.root / split / sequence / "data_protocol.yaml", text)
     for split, sequence, frame in tqdm(list(truth.jobs()), desc="town", unit="frame", disable=not progress):
@@ -194,9 +190,7 @@ def write_town(
     return truth
 
 
-def _write_agent(
-    truth: TownTruth, moment: town.Moment, split: str, sequence: str, frame: str, agent: int
-) -> None:
+def _write_agent(truth: TownTruth, moment: town.Moment, split: str, sequence: str, frame: str, agent: int) -> None:
     """Write every file of one agent at one frame."""
     T_world_agent = truth.T_world_agent(moment, agent)
     here = truth.root / split / sequence / str(agent)
@@ -216,9 +210,7 @@ def _write_agent(
     write_bytes(here / f"{frame}.yaml", yaml.dump(meta, Dumper=_dumper()).encode())
 
 
-def _sweep(
-    moment: town.Moment, T_world_lidar: FloatArray, agent: int, size: tuple[int, int]
-) -> rawdata.PointCloud:
+def _sweep(moment: town.Moment, T_world_lidar: FloatArray, agent: int, size: tuple[int, int]) -> rawdata.PointCloud:
     """Return one LiDAR sweep in the sensor's axes; intensity falls with range as CARLA's does."""
     rays = sensors.lidar_rays(size)
     ranges, _ = moment.cast(T_world_lidar[:3, 3], rays @ T_world_lidar[:3, :3].T, agent)
@@ -227,9 +219,7 @@ def _sweep(
     return rawdata.PointCloud(xyz, np.exp(-0.004 * ranges[hit]))
 
 
-def _agent_yaml(
-    truth: TownTruth, moment: town.Moment, T_world_agent: FloatArray, agent: int
-) -> dict[str, Any]:
+def _agent_yaml(truth: TownTruth, moment: town.Moment, T_world_agent: FloatArray, agent: int) -> dict[str, Any]:
     T_world_lidar = T_world_agent @ geometry.T_world_from_pose(sensors.LIDAR_POSE)
     lidar_pose = geometry.pose_from_T_world(T_world_lidar)
     own_pose = geometry.pose_from_T_world(T_world_agent).tolist()
@@ -246,8 +236,7 @@ def _agent_yaml(
     near = [
         car
         for car in moment.cars
-        if car.actor_id != agent
-        and np.linalg.norm(car.T_world_vehicle[:3, 3] - T_world_lidar[:3, 3]) <= VISIBLE_M
+        if car.actor_id != agent and np.linalg.norm(car.T_world_vehicle[:3, 3] - T_world_lidar[:3, 3]) <= VISIBLE_M
     ]
     meta["vehicles"] = {car.actor_id: _vehicle_yaml(car) for car in near}
     return meta

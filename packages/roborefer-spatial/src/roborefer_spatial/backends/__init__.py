@@ -76,9 +76,7 @@ SHARED_FLAGS: dict[str, dict[str, Any]] = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add `--backend`, the shared flags and one group of flags per backend."""
-    parser.add_argument(
-        "--backend", choices=sorted(MODULES), required=True, help="what answers the questions"
-    )
+    parser.add_argument("--backend", choices=sorted(MODULES), required=True, help="what answers the questions")
     for name, spec in SHARED_FLAGS.items():
         parser.add_argument(f"--{name}", default=argparse.SUPPRESS, **spec)
     for name in MODULES:

@@ -164,8 +164,7 @@ class HttpBackend:
             depth = self.options.enable_depth or 0
             return "/query", {"image_url": pictures, "depth_url": [], "enable_depth": depth, "text": text}
         content: list[dict[str, Any]] = [
-            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture}"}}
-            for picture in pictures
+            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture}"}} for picture in pictures
         ]
         content.append({"type": "text", "text": request.prompt})
         return "/chat/completions", {

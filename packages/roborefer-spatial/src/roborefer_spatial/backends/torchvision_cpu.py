@@ -52,7 +52,5 @@ def make_importable() -> bool:
         _library.define(operator + _SCHEMA)
     import torchvision  # noqa: F401
 
-    log.warning(
-        "torchvision's compiled part does not fit torch %s: its nms cannot be used", torch.__version__
-    )
+    log.warning("torchvision's compiled part does not fit torch %s: its nms cannot be used", torch.__version__)
     return True

@@ -110,10 +110,7 @@ class TransformersBackend:
                 {
                     "role": "user",
                     "content": [
-                        *(
-                            {"type": "image", "image": Image.fromarray(read_rgb(Path(path)))}
-                            for path in request.images
-                        ),
+                        *({"type": "image", "image": Image.fromarray(read_rgb(Path(path)))} for path in request.images),
                         {"type": "text", "text": request.prompt},
                     ],
                 }

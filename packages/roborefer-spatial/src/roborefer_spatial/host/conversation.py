@@ -31,9 +31,7 @@ def with_media_tokens(text: str, images: int, *, with_depth: bool = False) -> st
     return media_prefix(images, with_depth=with_depth) + _MEDIA.sub("", text).strip()
 
 
-def opened_conversation(
-    turns: Sequence[Mapping[str, str]], images: int, *, with_depth: bool = False
-) -> list[Turn]:
+def opened_conversation(turns: Sequence[Mapping[str, str]], images: int, *, with_depth: bool = False) -> list[Turn]:
     """Return a copy of a conversation whose first turn opens with the media tokens and no other turn has any.
 
     Parameters

@@ -83,16 +83,12 @@ class LazySupervisedSpatialDataset(Dataset):
     ) -> None:
         super().__init__()
         if tokenizer is None or data_args is None:
-            raise ValueError(
-                "LazySupervisedSpatialDataset needs tokenizer and data_args, as the host passes them"
-            )
+            raise ValueError("LazySupervisedSpatialDataset needs tokenizer and data_args, as the host passes them")
         check_mode(data_args.image_aspect_ratio)
         if depth_path is None and training_args is not None:
             depth_path = getattr(data_args, "depth_path", None)
         self.data_path = Path(data_path)
-        self.image_folder = (
-            Path(image_folder) if image_folder is not None else self.data_path.resolve().parent
-        )
+        self.image_folder = Path(image_folder) if image_folder is not None else self.data_path.resolve().parent
         self.depth_folder = Path(depth_path) if depth_path is not None else None
         self.tokenizer = tokenizer
         self.data_args = data_args
@@ -179,9 +175,7 @@ class LazySupervisedSpatialDataset(Dataset):
         assert self.depth_folder is not None
         names = self.list_data_dict[index].get("depth")
         if names is None:
-            raise ValueError(
-                f"{where}: no `depth`, but depth_path is {self.depth_folder}; every row needs one"
-            )
+            raise ValueError(f"{where}: no `depth`, but depth_path is {self.depth_folder}; every row needs one")
         return [
             open_depth(self.depth_folder / name, image.size, f"{where}, depth")
             for name, image in zip(names, images, strict=True)

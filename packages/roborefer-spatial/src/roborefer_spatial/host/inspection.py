@@ -77,11 +77,7 @@ def spatial_dataset_needs_tiles(host: Host) -> bool:
 def finished_means_any_config(host: Host) -> bool:
     """`get_checkpoint_path` takes any folder with a `config.json` for a finished run."""
     function = _function(host, TRAIN_UTILS, "get_checkpoint_path")
-    return (
-        function is not None
-        and "config.json" in _strings(function)
-        and "max_steps" not in ast.unparse(function)
-    )
+    return function is not None and "config.json" in _strings(function) and "max_steps" not in ast.unparse(function)
 
 
 def resume_wants_flat_weights(host: Host) -> bool:
@@ -95,9 +91,7 @@ def model_dtype_is_ignored(host: Host) -> bool:
     if function is None:
         return False
     return not any(
-        isinstance(node, ast.Attribute)
-        and node.attr == "model_dtype"
-        and ast.unparse(node.value) == "training_args"
+        isinstance(node, ast.Attribute) and node.attr == "model_dtype" and ast.unparse(node.value) == "training_args"
         for node in ast.walk(function)
     )
 
@@ -107,9 +101,7 @@ def packs_by_default(host: Host) -> bool:
     method = _method(host, MODEL, "LlavaLlamaModel", "forward")
     if method is None:
         return False
-    defaults = dict(
-        zip([a.arg for a in method.args.args][-len(method.args.defaults) :], method.args.defaults)
-    )
+    defaults = dict(zip([a.arg for a in method.args.args][-len(method.args.defaults) :], method.args.defaults))
     default = defaults.get("packing")
     return isinstance(default, ast.Constant) and default.value is True
 
@@ -123,8 +115,7 @@ def generation_lacks_processor(host: Host) -> bool:
 def imports_s2wrapper(host: Host) -> bool:
     """`vision_encoder.py` imports s2wrapper, which is not on PyPI, on top."""
     return any(
-        isinstance(node, ast.ImportFrom) and node.module == "s2wrapper"
-        for node in _tree(host, VISION_ENCODER).body
+        isinstance(node, ast.ImportFrom) and node.module == "s2wrapper" for node in _tree(host, VISION_ENCODER).body
     )
 
 
@@ -151,16 +142,12 @@ def _tree(host: Host, relative: str) -> ast.Module:
 
 
 def _function(host: Host, relative: str, name: str) -> ast.FunctionDef | None:
-    return next(
-        (n for n in _tree(host, relative).body if isinstance(n, ast.FunctionDef) and n.name == name), None
-    )
+    return next((n for n in _tree(host, relative).body if isinstance(n, ast.FunctionDef) and n.name == name), None)
 
 
 def _method(host: Host, relative: str, owner: str, name: str) -> ast.FunctionDef | None:
     classes = (n for n in _tree(host, relative).body if isinstance(n, ast.ClassDef) and n.name == owner)
-    return next(
-        (n for c in classes for n in c.body if isinstance(n, ast.FunctionDef) and n.name == name), None
-    )
+    return next((n for c in classes for n in c.body if isinstance(n, ast.FunctionDef) and n.name == name), None)
 
 
 def _attributes(node: ast.AST) -> set[str]:

@@ -40,9 +40,7 @@ class Host:
         """Return the text of a host file; FileNotFoundError names the checkout."""
         path = self.file(relative)
         if not path.is_file():
-            raise FileNotFoundError(
-                f"{path} is missing: {self.root} ({self.origin}) is not a whole RoboRefer checkout"
-            )
+            raise FileNotFoundError(f"{path} is missing: {self.root} ({self.origin}) is not a whole RoboRefer checkout")
         return path.read_text(encoding="utf-8")
 
     def commit(self) -> str | None:
@@ -110,9 +108,7 @@ def put_on_path(host: Host) -> None:
     if loaded is not None and getattr(loaded, "__file__", None):
         found = Path(str(loaded.__file__)).resolve().parent.parent
         if found != host.root:
-            raise ValueError(
-                f"llava is already imported from {found}, wanted {host.root}: start a fresh process"
-            )
+            raise ValueError(f"llava is already imported from {found}, wanted {host.root}: start a fresh process")
         return
     if str(host.root) not in sys.path:
         sys.path.insert(0, str(host.root))

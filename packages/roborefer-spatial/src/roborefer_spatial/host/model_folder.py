@@ -87,9 +87,7 @@ def open_model_folder(path: Path) -> ModelFolder:
         )
     file = folder / "config.json"
     if not file.is_file():
-        raise ValueError(
-            f"{folder}: no config.json; a RoboRefer checkpoint folder is wanted, such as RoboRefer-2B-SFT"
-        )
+        raise ValueError(f"{folder}: no config.json; a RoboRefer checkpoint folder is wanted, such as RoboRefer-2B-SFT")
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -108,17 +106,13 @@ def _check_harmless(folder: Path, config: Any) -> None:
         return
     architectures = config.get("architectures") or [_MODEL_CLASS]
     if architectures != [_MODEL_CLASS]:
-        raise ValueError(
-            f"{folder}/config.json, architectures: only {_MODEL_CLASS} is known, got {architectures!r}"
-        )
+        raise ValueError(f"{folder}/config.json, architectures: only {_MODEL_CLASS} is known, got {architectures!r}")
     for kind in ("image_encoder", "video_encoder", "depth_encoder"):
         encoder = config.get(kind)
         encoder = json.loads(encoder) if isinstance(encoder, str) else encoder
         target = encoder.get("_target_") if isinstance(encoder, dict) else None
         if encoder is not None and not str(target).startswith(_ENCODERS):
-            raise ValueError(
-                f"{folder}/config.json, {kind}: must be a class of {_ENCODERS[:-1]}, got {target!r}"
-            )
+            raise ValueError(f"{folder}/config.json, {kind}: must be a class of {_ENCODERS[:-1]}, got {target!r}")
     for file in sorted(folder.glob("*/config.json")):
         if "auto_map" in json.loads(file.read_text(encoding="utf-8")):
             raise ValueError(f"{file}: auto_map asks to run Python files of the checkpoint, which is refused")

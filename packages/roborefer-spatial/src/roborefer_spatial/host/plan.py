@@ -104,9 +104,7 @@ def check_data(args: argparse.Namespace, world_size: int) -> int | None:
     if args.curriculum is not None:
         curriculum = load_curriculum(args.curriculum, args.data_root)
         if args.max_steps not in (None, curriculum.max_steps):
-            raise ValueError(
-                f"--max_steps {args.max_steps}: {args.curriculum} ends at {curriculum.max_steps}"
-            )
+            raise ValueError(f"--max_steps {args.max_steps}: {args.curriculum} ends at {curriculum.max_steps}")
         for file in curriculum.files:
             read_rows(file)
         return curriculum.max_steps
@@ -221,9 +219,7 @@ def make_plan(args: argparse.Namespace, extra: Sequence[str]) -> Plan | None:
         if value := getattr(args, name):
             words += [f"--x3_{name}", str(value if name == "without" else value.absolute())]
     command = (*launcher_command(args, per_node), *_module(args.launcher), *words)
-    return Plan(
-        command, steps, f"{note}: {world_size} process(es), {deepspeed.stem if deepspeed else 'no'} DeepSpeed"
-    )
+    return Plan(command, steps, f"{note}: {world_size} process(es), {deepspeed.stem if deepspeed else 'no'} DeepSpeed")
 
 
 def _module(launcher: str) -> list[str]:

@@ -44,9 +44,7 @@ def stand_in_tokenizer(*, model_max_length: int, depth: bool) -> Any:
 
 
 def _host_template() -> str:
-    path = (
-        Path(import_host("llava.model.language_model.builder").__file__).parent / "chat_templates/qwen2.jinja"
-    )
+    path = Path(import_host("llava.model.language_model.builder").__file__).parent / "chat_templates/qwen2.jinja"
     return path.read_text(encoding="utf-8").replace("    ", "").replace("\n", "")
 
 
@@ -55,9 +53,7 @@ def _prepared(tokenizer: Any, model_max_length: int, depth: bool) -> Any:
     tokens = {**constants.MEDIA_TOKENS, **({"depth": constants.DEFAULT_DEPTH_TOKEN} if depth else {})}
     tokenizer.add_tokens(list(tokens.values()), special_tokens=True)
     tokenizer.media_tokens = tokens
-    tokenizer.media_token_ids = {
-        name: tokenizer.convert_tokens_to_ids(token) for name, token in tokens.items()
-    }
+    tokenizer.media_token_ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in tokens.items()}
     tokenizer.model_max_length = model_max_length
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -62,8 +62,7 @@ def check_name(name: str) -> str:
     """Return a mixture name; ValueError if the host would read it as something else."""
     if not _NAME.fullmatch(name):
         raise ValueError(
-            f"mixture name {name!r}: letters, digits, '_', '.' and '-' only (the host reads '+', '*' and "
-            "'@' itself)"
+            f"mixture name {name!r}: letters, digits, '_', '.' and '-' only (the host reads '+', '*' and '@' itself)"
         )
     return name
 
@@ -110,6 +109,4 @@ def registry_yaml(entries: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the YAML text of entries, for `VILA_DATASETS=default,<absolute path of the file>`."""
     for name in entries:
         check_name(name)
-    return yaml.safe_dump(
-        {name: dict(entry) for name, entry in entries.items()}, sort_keys=False, allow_unicode=True
-    )
+    return yaml.safe_dump({name: dict(entry) for name, entry in entries.items()}, sort_keys=False, allow_unicode=True)

@@ -145,9 +145,7 @@ def check_names(names: Iterable[str]) -> frozenset[str]:
     """Return repair names as a set; ValueError names an unknown one and the known ones."""
     given = frozenset(names)
     if unknown := given - set(NAMES):
-        raise ValueError(
-            f"--x3_without: no repair {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}"
-        )
+        raise ValueError(f"--x3_without: no repair {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     return given
 
 

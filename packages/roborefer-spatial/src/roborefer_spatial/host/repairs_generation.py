@@ -34,9 +34,7 @@ def repair_attention(host: Host, options: LaunchOptions) -> None:
 
 
 def _without_flash(kwargs: dict[str, Any]) -> dict[str, Any]:
-    return (
-        {**kwargs, "attn_implementation": "sdpa"} if kwargs.get("attn_implementation") == _FLASH else kwargs
-    )
+    return {**kwargs, "attn_implementation": "sdpa"} if kwargs.get("attn_implementation") == _FLASH else kwargs
 
 
 def repair_packing(host: Host, options: LaunchOptions) -> None:

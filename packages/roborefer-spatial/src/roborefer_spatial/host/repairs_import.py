@@ -84,9 +84,7 @@ def repair_mixture(host: Host, options: LaunchOptions) -> None:
     path = str(host.file(MIXTURE))
     _install(
         MIXTURE_MODULE,
-        lambda: importlib.util.spec_from_file_location(
-            MIXTURE_MODULE, path, loader=_Renaming(MIXTURE_MODULE, path)
-        ),
+        lambda: importlib.util.spec_from_file_location(MIXTURE_MODULE, path, loader=_Renaming(MIXTURE_MODULE, path)),
     )
 
 
@@ -95,9 +93,7 @@ def repair_intern_attention(host: Host, options: LaunchOptions) -> None:
 
     class FlashAttention:
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            raise ImportError(
-                "the InternViT tower needs flash-attn: pip install flash-attn --no-build-isolation"
-            )
+            raise ImportError("the InternViT tower needs flash-attn: pip install flash-attn --no-build-isolation")
 
     _install_stand_in(INTERN_MODULE, {"FlashAttention": FlashAttention})
 

@@ -48,9 +48,7 @@ def repair_resume(host: Host, options: LaunchOptions) -> None:
             return load(self, checkpoint, model)
         source = getattr(self.model.config, "resume_path", None)
         if source is None or Path(source).resolve() != folder.resolve():
-            raise ValueError(
-                f"{folder} is to be resumed, but the model was built from {source}: nothing is loaded"
-            )
+            raise ValueError(f"{folder} is to be resumed, but the model was built from {source}: nothing is loaded")
         logger.info("resume: the weights of %s were loaded when the model was built", folder)
         return None
 
@@ -85,9 +83,7 @@ def repair_finished_directory(host: Host, options: LaunchOptions) -> None:
             return path, True
         done, wanted = steps_done(Path(output_dir)), int(options.value("--max_steps") or -1)
         if done is None or wanted <= done:
-            logger.warning(
-                "%s is finished (%s steps): nothing is trained", output_dir, done if done else "unknown"
-            )
+            logger.warning("%s is finished (%s steps): nothing is trained", output_dir, done if done else "unknown")
             return path, False
         checkpoint = latest_checkpoint(Path(output_dir))
         if checkpoint is None:
@@ -96,9 +92,7 @@ def repair_finished_directory(host: Host, options: LaunchOptions) -> None:
                 "checkpoint-N was kept "
                 "to go on from: train into another folder with --model_name_or_path set to this one"
             )
-        logger.warning(
-            "%s: finished at step %d, going on to step %d from %s", output_dir, done, wanted, checkpoint
-        )
+        logger.warning("%s: finished at step %d, going on to step %d from %s", output_dir, done, wanted, checkpoint)
         return str(checkpoint), True
 
     train.get_checkpoint_path = get_checkpoint_path

@@ -65,9 +65,7 @@ def _checked(row: Any, where: str) -> Row:
         raise ValueError(f"{where}: a row must be an object, got {type(row).__name__}")
     turns = row.get("conversations")
     if not isinstance(turns, list) or len(turns) < 2 or len(turns) % 2:
-        raise ValueError(
-            f"{where}, conversations: must be a list of human/gpt turns in pairs, got {_shown(turns)}"
-        )
+        raise ValueError(f"{where}, conversations: must be a list of human/gpt turns in pairs, got {_shown(turns)}")
     for index, turn in enumerate(turns):
         _check_turn(turn, SENDERS[index % 2], f"{where}, conversations[{index}]")
     checked = dict(row)
@@ -78,8 +76,7 @@ def _checked(row: Any, where: str) -> Row:
             checked.pop(key, None)
     if "depth" in checked and len(checked["depth"]) != len(checked.get("image", [])):
         raise ValueError(
-            f"{where}, depth: {len(checked['depth'])} depth file(s) for {len(checked.get('image', []))} "
-            "image(s)"
+            f"{where}, depth: {len(checked['depth'])} depth file(s) for {len(checked.get('image', []))} image(s)"
         )
     return checked
 

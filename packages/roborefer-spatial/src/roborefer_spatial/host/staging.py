@@ -67,9 +67,7 @@ def with_curriculum(options: LaunchOptions, curriculum: Curriculum) -> LaunchOpt
     """
     given = options.value("--max_steps")
     if given is not None and given != str(curriculum.max_steps):
-        raise ValueError(
-            f"--max_steps {given}, but the curriculum ends at step {curriculum.max_steps}; leave it out"
-        )
+        raise ValueError(f"--max_steps {given}, but the curriculum ends at step {curriculum.max_steps}; leave it out")
     for flag in ("--data_path", "--data_mixture"):
         if options.value(flag):
             raise ValueError(f"{flag} {options.value(flag)} and a curriculum: only one of them can be obeyed")
@@ -110,17 +108,13 @@ def install_curriculum(options: LaunchOptions) -> None:
     trainer._get_train_sampler = get_train_sampler
 
 
-def _pool(
-    files: Sequence[Path], names: dict[Path, str], starts: dict[str, int], sizes: dict[str, int]
-) -> np.ndarray:
+def _pool(files: Sequence[Path], names: dict[Path, str], starts: dict[str, int], sizes: dict[str, int]) -> np.ndarray:
     ranges = [np.arange(starts[names[file]], starts[names[file]] + sizes[names[file]]) for file in files]
     return np.concatenate(ranges).astype(np.int64)
 
 
 def _log_stages(curriculum: Curriculum, pools: Sequence[np.ndarray], training_args: Any) -> None:
-    per_step = (
-        training_args.world_size * training_args.train_batch_size * training_args.gradient_accumulation_steps
-    )
+    per_step = training_args.world_size * training_args.train_batch_size * training_args.gradient_accumulation_steps
     for stage, steps, pool in zip(curriculum.stages, curriculum.steps, pools):
         logger.info(
             "stage %s: to step %d, %d rows, %.2f passes",

@@ -50,9 +50,7 @@ def train():
     data_args.image_processor = SimpleNamespace(size={"height": 8, "width": 8})
     data_args.s2_scales = [8, 16]
     training_args.train_batch_size = training_args.per_device_train_batch_size
-    module = make_supervised_data_module(
-        tokenizer=Tokenizer(), data_args=data_args, training_args=training_args
-    )
+    module = make_supervised_data_module(tokenizer=Tokenizer(), data_args=data_args, training_args=training_args)
     trainer = LLaVATrainer(model=SimpleNamespace(config=config), args=training_args, **module)
     Path(training_args.output_dir).mkdir(parents=True, exist_ok=True)
     trainer.train(resume_from_checkpoint=resume_path)
