@@ -60,3 +60,17 @@ def leaves(pred: dict) -> dict[str, torch.Tensor]:
                 if value is not None:
                     found[f"{number}.{key}.{index}"] = value
     return found
+
+
+def moved(batch, device):
+    """Return a batch of `make_batch` on a device, every tensor of the prediction a leaf again."""
+    pred, insts = batch
+
+    def heads(layer: dict) -> dict:
+        return {
+            key: [None if x is None else x.detach().to(device).requires_grad_() for x in layer[key]]
+            for key in ("cls_preds", "masks", "scores")
+        }
+
+    there = {**heads(pred), "aux_outputs": [heads(layer) for layer in pred["aux_outputs"]]}
+    return there, [SimpleNamespace(**{key: x.to(device) for key, x in vars(inst).items()}) for inst in insts]

@@ -155,10 +155,7 @@ def check_values(samples: Sequence[Sample], finite: Sequence[Tensor], num_classe
     for index, (sample, masks_finite) in enumerate(zip(samples, finite)):
         wrong = ((sample.labels < 0) | (sample.labels >= num_classes)).nonzero().flatten().tolist()
         if wrong:
-            raise ValueError(
-                f"insts[{index}].labels_3d: instance {wrong[0]} has label {int(sample.labels[wrong[0]])}, expected "
-                f"0..{num_classes - 1} (num_classes={num_classes}); `influencer-mmdet3d check-data` finds such scenes"
-            )
+            raise label_error(index, wrong[0], int(sample.labels[wrong[0]]), num_classes)
         layers = len(sample.masks)
         for layer in range(layers):
             outputs = {"cls_preds": sample.classes[layer]}
@@ -167,7 +164,20 @@ def check_values(samples: Sequence[Sample], finite: Sequence[Tensor], num_classe
             bad = [key for key, head in outputs.items() if not bool(head.isfinite().all())]
             bad += [] if bool(masks_finite[layer]) else ["masks"]
             if bad:
-                raise FloatingPointError(
-                    f"{layer_name(layer, layers)}, sample {index}: {bad[0]} holds values that are not finite; lower "
-                    "the learning rate, clip gradients, or switch fp16 to bf16 or fp32"
-                )
+                raise finite_error(layer, layers, index, bad[0])
+
+
+def label_error(sample: int, instance: int, label: int, num_classes: int) -> ValueError:
+    """Return the error for a label outside [0, num_classes)."""
+    return ValueError(
+        f"insts[{sample}].labels_3d: instance {instance} has label {label}, expected 0..{num_classes - 1} "
+        f"(num_classes={num_classes}); `influencer-mmdet3d check-data` finds such scenes"
+    )
+
+
+def finite_error(layer: int, layers: int, sample: int, key: str) -> FloatingPointError:
+    """Return the error for outputs that are not finite."""
+    return FloatingPointError(
+        f"{layer_name(layer, layers)}, sample {sample}: {key} holds values that are not finite; lower "
+        "the learning rate, clip gradients, or switch fp16 to bf16 or fp32"
+    )
