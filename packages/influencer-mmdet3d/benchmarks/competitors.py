@@ -17,19 +17,24 @@ from mmdet3d.registry import MODELS, TASK_UTILS
 from mmengine.config import ConfigDict
 
 Criterion = Callable[[dict[str, Any], list[Any]], dict[str, torch.Tensor]]
-NAMES = ("influence", "geomean", "host Hungarian", "literal loops")
+NAMES = (
+    "influence triton", "influence graph", "influence plain", "geomean", "host Hungarian", "literal loops"
+)  # fmt: skip
+NEEDS_GPU = NAMES[:2]
 
 
 def build(name: str, num_classes: int) -> Criterion:
-    """Return a competitor by its name in `NAMES`.
+    """Return a competitor by its name in `NAMES`; "influence graph" is "influence triton", to be captured.
 
     Raises
     ------
     FileNotFoundError
         If the host is asked for and ONEFORMER3D_ROOT does not name its checkout.
     """
-    if name in ("influence", "geomean"):
+    if name == "geomean":
         return InfluencerCriterion(num_classes=num_classes, form=name)
+    if name.startswith("influence"):
+        return InfluencerCriterion(num_classes=num_classes, impl="plain" if name.endswith("plain") else "triton")
     if name == "literal loops":
         return literal_loops
     costs = [

@@ -1,5 +1,10 @@
 """The fused kernels: on a GPU where there is one, else in Triton's interpreter."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,6 +19,8 @@ from influencer_mmdet3d.kernels.upload import upload
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 # Relative to the sum of magnitudes: probabilities are summed to 2^-16, and a GPU's products round their sums down.
 SUMS = 3e-5
+# Relative, of loss and diagnostics; a GPU's sums, above, are divided by the temperature. Gradients get 5 times that.
+STEP = {"cpu": 1e-5, "cuda": 2e-4}
 # Gradients are rounded to the type of the logits.
 ROUNDING = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
 
@@ -60,7 +67,7 @@ def test_equal_logits_do_not_underflow(device):
     """At logit 0 the factors whose logarithm is taken are least: 1/2 each."""
     logits = torch.zeros(1, layout.CHUNK, device=device)
     sums = fused_statistics([logits], torch.ones(1, layout.CHUNK, dtype=torch.bool, device=device))
-    assert sums.softplus.item() == pytest.approx(layout.CHUNK * 0.6931472, rel=1e-6)
+    assert sums.softplus.item() == pytest.approx(layout.CHUNK * 0.6931472, rel=1e-5)
 
 
 def test_extreme_logits_keep_their_gradient(device):
@@ -81,21 +88,24 @@ OPTIONS = [
 
 
 def check_step(batch, options, device):
-    """Compare loss, diagnostics and every gradient of the criterion with the plain path."""
+    """Compare loss, diagnostics and every gradient of the criterion with the plain path on the same device."""
     pred, insts = moved(batch, device)
     ours, theirs = (InfluencerCriterion(num_classes=13, impl=impl, **options) for impl in ("triton", "plain"))
     fused, plain = ours(pred, insts), theirs(pred, insts)
     assert list(fused) == list(plain)
+    precision = STEP[device.type]
     for name, value in plain.items():
-        torch.testing.assert_close(fused[name], value, rtol=1e-5, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            fused[name], value, rtol=precision, atol=precision, msg=lambda m, n=name: f"{n}: {m}"
+        )
         assert fused[name].requires_grad == value.requires_grad
     names, tensors = zip(*leaves(pred).items())
     mine, wanted = (torch.autograd.grad(3 * out["inst_loss"], tensors) for out in (fused, plain))
     for name, a, b in zip(names, mine, wanted):
         assert a.dtype == b.dtype
-        scale = b.abs().max().clamp_min(1e-6).item()
-        tolerance = max(ROUNDING[a.dtype], 2e-5)
-        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance * scale, msg=lambda m, n=name: f"{n}: {m}")
+        error = (a.double() - b.double()).abs().max() / b.double().abs().max().clamp_min(1e-6)
+        print(f"{name}: {error:.1e} of the largest gradient")
+        assert error < max(ROUNDING[a.dtype], 5 * precision), name
     ours.check_values()
 
 
@@ -121,13 +131,18 @@ def test_step_matches_at_every_shape(device, shape):
     check_step(make_batch(**shape), {"temperature": 0.2}, device)
 
 
-def test_equal_costs_give_the_plain_paths_own_queries(device):
-    batch = make_batch(layers=1, queries=(6,), points=(20,), instances=(4,))
-    for value in leaves(batch[0]).values():
+def test_equal_costs_give_the_first_queries(device):
+    """As on the CPU's plain path; where several queries cost the same, torch leaves the choice open on a GPU."""
+    pred, insts = make_batch(layers=1, queries=(6,), points=(20,), instances=(4,))
+    for value in leaves(pred).values():
         value.data.zero_()
-    batch[1][0].labels_3d[:] = 3
-    batch[1][0].sp_masks = torch.eye(4, dtype=torch.bool).repeat_interleave(5, 1)
-    check_step(batch, {}, device)
+    insts[0].labels_3d[:] = 3
+    insts[0].sp_masks = torch.eye(4, dtype=torch.bool).repeat_interleave(5, 1)
+    for impl, where in (("plain", torch.device("cpu")), ("triton", device)):
+        there, targets = moved((pred, insts), where)
+        loss = InfluencerCriterion(num_classes=13, impl=impl)(there, targets)["inst_loss"]
+        gradient = torch.autograd.grad(loss, there["cls_preds"][0])[0]
+        assert (gradient.argmin(1) == 3).tolist() == [True] * 4 + [False] * 2, impl
 
 
 def test_results_repeat_bit_by_bit(device):
@@ -209,6 +224,22 @@ def test_layout_counts_rows_and_columns(device):
     assert found.samples[1, : layout.FIELDS.index("MASKS")].tolist() == [2, layout.CHUNK + 16, 16, 6, 32, 6, 1]
 
 
+def test_kernels_compile_for_a_gpu(tmp_path):
+    """The interpreter is more lenient than the compiler, which needs no GPU."""
+    script = Path(__file__).with_name("compile_kernels.py")
+    env = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    env |= {
+        "PYTHONPATH": os.pathsep.join([str(script.parent), *filter(None, sys.path)]),
+        "TRITON_CACHE_DIR": str(tmp_path),
+    }
+    done = subprocess.run([sys.executable, str(script), "fp32"], env=env, capture_output=True, text=True)
+    assert not done.returncode, done.stderr[-3000:]
+    names = {line.split()[0] for line in done.stdout.splitlines()}
+    assert names == {
+        "_write", "_segments", "_forward", "costs", "assign", "overlaps", "slopes", "finish", "_backward"
+    }  # fmt: skip
+
+
 def test_auto_on_the_cpu_is_plain_and_says_so(caplog):
     choose._say_once.cache_clear()
     with caplog.at_level("INFO"):
@@ -240,6 +271,15 @@ def test_without_triton(monkeypatch):
         choose.use_triton("triton", [[torch.zeros(1)]], 1)
     assert not choose.use_triton("auto", [[torch.zeros(1)]], 1)
     choose._machine_obstacle.cache_clear()
+
+
+def test_the_package_needs_no_triton():
+    code = (
+        "import sys; sys.modules['triton'] = None; import influencer_mmdet3d as i; i.InfluencerCriterion(num_classes=2)"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert not done.returncode, done.stderr
 
 
 def test_wrong_impl():

@@ -6,6 +6,8 @@ import functools
 import importlib.util
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,6 +69,11 @@ def interpreted() -> bool:
     from influencer_mmdet3d.kernels import ops
 
     return not isinstance(ops.reciprocal, triton.JITFunction)
+
+
+def on_device(device: torch.device) -> AbstractContextManager[Any]:
+    """Return the context in which Triton launches on this device; it takes the current one."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 @functools.cache

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from influencer_mmdet3d.kernels.choose import on_device
 from influencer_mmdet3d.kernels.layout import Scene, lay_out
 from influencer_mmdet3d.kernels.sums import find_segments, spread_slopes, sum_points
 from influencer_mmdet3d.statistics import MaskStatistics
@@ -27,7 +28,8 @@ def fused_statistics(logits: Sequence[Tensor], masks: Tensor) -> MaskStatistics:
     masks : Tensor
         (K, N) bool, each point in at most one row.
     """
-    return MaskStatistics(*_Sums.apply(masks.contiguous(), *(x.contiguous() for x in logits)))
+    with on_device(masks.device):
+        return MaskStatistics(*_Sums.apply(masks.contiguous(), *(x.contiguous() for x in logits)))
 
 
 class _Sums(torch.autograd.Function):

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from influencer_mmdet3d.kernels import pairs, slopes
+from influencer_mmdet3d.kernels.choose import on_device
 from influencer_mmdet3d.kernels.layout import CHUNK, COUNT_CHUNK, Layout, Scene, lay_out
 from influencer_mmdet3d.kernels.sums import ELEMENTS, find_segments, spread_slopes, sum_points
 
@@ -60,7 +61,8 @@ def step_loss(scenes: Sequence[Scene], weights: Weights, checks: Tensor) -> tupl
         (6,) float32, in the order of `influencer_mmdet3d.kernels.slopes.DIAGNOSTICS`, without gradient.
     """
     heads = [head for scene in scenes for head in (*scene.masks, *scene.classes, *scene.scores)]
-    return _Step.apply(scenes, weights, checks, *heads)
+    with on_device(heads[0].device):
+        return _Step.apply(scenes, weights, checks, *heads)
 
 
 class _Step(torch.autograd.Function):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -17,7 +18,18 @@ def upload(values: Sequence[int], device: torch.device) -> Tensor:
     if device.type == "cpu":
         return torch.tensor(values, dtype=torch.int64)
     if torch.cuda.is_current_stream_capturing():
-        from influencer_mmdet3d.kernels.words import write_words
-
-        return write_words(values, device)
+        return _as_arguments(values, device)
+    _load(device)
     return torch.tensor(values, dtype=torch.int64, pin_memory=True).to(device, non_blocking=True)
+
+
+def _as_arguments(values: Sequence[int], device: torch.device) -> Tensor:
+    from influencer_mmdet3d.kernels.words import write_words  # needs Triton, and the criterion imports this module
+
+    return write_words(values, device)
+
+
+@functools.cache
+def _load(device: torch.device) -> None:
+    """Compile and load the kernel that `_as_arguments` launches, once: a capture does not allow that."""
+    _as_arguments([0], device)
