@@ -87,12 +87,9 @@ def _sample(layers: Sequence[Mapping[str, Any]], inst: Any, index: int, num_clas
             value = layer[key][index] if layer[key] is not None else None
             if value is None and key == "scores":
                 continue
-            where = f"{layer_name(number, len(layers))}, sample {index}: {key}"
-            if not isinstance(value, Tensor) or not value.is_floating_point():
-                raise ValueError(f"{where} must be a floating-point tensor, got {getattr(value, 'dtype', type(value))}")
-            if tuple(value.shape) != shape:
-                hint = f" (num_classes={num_classes} and one column for no object)" if key == "cls_preds" else ""
-                raise ValueError(f"{where} must have shape {shape}{hint}, got {tuple(value.shape)}")
+            if not isinstance(value, Tensor) or not value.is_floating_point() or value.shape != shape:
+                where = f"{layer_name(number, len(layers))}, sample {index}: {key}"
+                raise _head_error(where, value, shape, num_classes)
             heads[key].append(value)
     if query_masks is not None and query_masks.shape != (masks.shape[0], queries):
         raise ValueError(
@@ -104,6 +101,14 @@ def _sample(layers: Sequence[Mapping[str, Any]], inst: Any, index: int, num_clas
         )
     scores = heads["scores"] or None
     return Sample(heads["cls_preds"], heads["masks"], scores, masks, labels, query_masks)
+
+
+def _head_error(where: str, value: Any, shape: tuple[int, ...], num_classes: int) -> ValueError:
+    """Return the error for an output of the wrong type or shape."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        return ValueError(f"{where} must be a floating-point tensor, got {getattr(value, 'dtype', type(value))}")
+    hint = f" (num_classes={num_classes} and one column for no object)" if where.endswith("cls_preds") else ""
+    return ValueError(f"{where} must have shape {shape}{hint}, got {tuple(value.shape)}")
 
 
 def _targets(inst: Any, index: int) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -72,8 +72,12 @@ class _Step(torch.autograd.Function):
         with torch.autocast(heads[0].device.type, enabled=False):
             segments, (d_sums, d_class, d_score), out = _run(layout, scenes, weights, checks)
         ctx.layout = layout
-        ctx.counts = [(len(scene.masks), len(scene.classes), len(scene.scores)) for scene in scenes]
-        ctx.save_for_backward(segments, *d_sums, d_class, d_score, *heads)
+        ctx.heads = [
+            (scene.masks[0].shape[0], scene.classes[0].dtype, scene.scores[0].dtype if scene.scores else None)
+            for scene in scenes
+        ]
+        masks = [x for scene in scenes for x in scene.masks]
+        ctx.save_for_backward(segments, *d_sums, d_class, d_score, *masks)
         loss, diagnostics = out[0], out[1:]
         ctx.mark_non_differentiable(diagnostics)
         return loss, diagnostics
@@ -81,24 +85,18 @@ class _Step(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        segments, d_softplus, d_logit, d_prob, d_class, d_score, *heads = ctx.saved_tensors
-        layout = ctx.layout
-        gradients: list[Tensor | None] = []
-        masks: list[Tensor] = []
+        segments, d_softplus, d_logit, d_prob, d_class, d_score, *logits = ctx.saved_tensors
+        layout, layers, first = ctx.layout, ctx.layout.layers, 0
+        masks = [torch.empty_like(x) for x in logits]
         d_class, d_score = d_class * d_loss, d_score * d_loss
-        first, position = 0, 0
-        for layers, _, scored in ctx.counts:
-            scene = heads[position : position + 2 * layers + scored]
-            position += len(scene)
-            mine = [torch.empty_like(x) for x in scene[:layers]]
-            masks += mine
-            queries = scene[0].shape[0]
+        gradients: list[Tensor] = []
+        for sample, (queries, class_type, score_type) in enumerate(ctx.heads):
             rows = slice(first, first + layers * queries)
             first = rows.stop
-            shaped = d_class[rows].to(scene[layers].dtype).view(layers, queries, -1).unbind(0)
-            gradients += [*mine, *shaped]
-            if scored:
-                gradients += d_score[rows].to(scene[-1].dtype).view(layers, queries, 1).unbind(0)
+            gradients += masks[sample * layers : (sample + 1) * layers]
+            gradients += d_class[rows].to(class_type).view(layers, queries, -1).unbind(0)
+            if score_type is not None:
+                gradients += d_score[rows].to(score_type).view(layers, queries, 1).unbind(0)
         spread_slopes(layout, segments, (d_softplus, d_logit, d_prob), d_loss.float().view(1), masks)
         return None, None, None, *gradients
 
