@@ -62,6 +62,8 @@ def missing(name: str, device: str) -> str | None:
         return "needs triton"
     if name.startswith("host") and not os.environ.get("ONEFORMER3D_ROOT"):
         return "set ONEFORMER3D_ROOT to the host's checkout"
+    if name.startswith("host") and importlib.util.find_spec("mmdet3d") is None:
+        return "needs mmdet3d"
     return None
 
 

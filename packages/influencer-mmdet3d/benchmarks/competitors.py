@@ -13,7 +13,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from influencer_mmdet3d import InfluencerCriterion
-from mmdet3d.registry import MODELS, TASK_UTILS
 from mmengine.config import ConfigDict
 
 Criterion = Callable[[dict[str, Any], list[Any]], dict[str, torch.Tensor]]
@@ -59,6 +58,8 @@ def host_criteria() -> types.ModuleType:
     if not (folder / "instance_criterion.py").is_file():
         raise FileNotFoundError("the host's criterion needs ONEFORMER3D_ROOT=<checkout of filaPro/oneformer3d>")
     if "oneformer3d" not in sys.modules:
+        from mmdet3d.registry import MODELS, TASK_UTILS  # the host's need alone
+
         for registry in (MODELS, TASK_UTILS):
             registry._imported = True  # a build would import all of mmdet3d, and with it compiled ops
         package = types.ModuleType("oneformer3d")

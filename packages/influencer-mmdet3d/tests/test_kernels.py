@@ -165,6 +165,18 @@ def test_tensors_that_are_not_contiguous(device):
     torch.testing.assert_close(loss(turned, insts)["inst_loss"], loss(pred, insts)["inst_loss"])
 
 
+def test_logits_that_moved_between_the_passes(device):
+    """Hooks on saved tensors hand the backward pass other memory than the forward pass had."""
+    pred, insts = moved(make_batch(layers=2), device)
+    criterion, tensors = InfluencerCriterion(num_classes=13, impl="triton"), list(leaves(pred).values())
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: x.clone(), lambda x: x.clone()):
+        loss = criterion(pred, insts)["inst_loss"]
+    expected = torch.autograd.grad(criterion(pred, insts)["inst_loss"], tensors)
+    for x in tensors:
+        x.data.fill_(float("nan"))  # reading the forward pass's memory would show
+    assert all(torch.equal(a, b) for a, b in zip(torch.autograd.grad(loss, tensors), expected))
+
+
 def test_function_and_module_take_impl(device, generator):
     masks, logits = make_masks(generator, 4, 70).to(device), torch.randn(6, 70, generator=generator).to(device)
     fused, plain = (mask_influencer_loss(logits, masks, impl=impl) for impl in ("triton", "plain"))
@@ -247,6 +259,18 @@ def test_auto_on_the_cpu_is_plain_and_says_so(caplog):
         assert not choose.use_triton("auto", [[torch.zeros(1)]], 1)
     (record,) = caplog.records
     assert record.message == "impl='auto' takes 'plain': the tensors are on cpu, the kernels need an NVIDIA GPU"
+
+
+def test_auto_takes_kernels_only_where_they_are_verified(monkeypatch, caplog):
+    choose._say_once.cache_clear()
+    monkeypatch.setattr(choose, "_machine_obstacle", lambda device, interpreter: None)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (9, 9))
+    with caplog.at_level("INFO"):
+        assert not choose.use_triton("auto", [[torch.zeros(1)]], 1)
+    assert "takes 'plain': the kernels have not been verified on compute capability 9.9; impl='triton'" in caplog.text
+    assert choose.use_triton("triton", [[torch.zeros(1)]], 1)
+    monkeypatch.setattr(choose, "VERIFIED", ((9, 9),))
+    assert choose.use_triton("auto", [[torch.zeros(1)]], 1)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ IMPLEMENTATIONS = ("auto", "plain", "triton")
 # One tile holds all instances of a scene.
 MAX_INSTANCES = 255
 _OLDEST_TRITON = (3, 4)
+# Compute capabilities on which tests/gpu has passed: 'auto' takes the kernels there and nowhere else.
+VERIFIED: tuple[tuple[int, int], ...] = ()
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _log = logging.getLogger(__name__)
 
@@ -34,7 +36,7 @@ def use_triton(impl: str, heads: Sequence[Sequence[Tensor]], instances: int) -> 
     Parameters
     ----------
     impl : {'auto', 'plain', 'triton'}
-        'auto' takes the kernels wherever they can run, and logs its choice and the reason once.
+        'auto' takes the kernels where they can run and have been verified, and logs its choice and the reason once.
     heads : sequence of sequence of Tensor
         The tensors that the kernels would read, one list for each head; those of one head must be of one type.
     instances : int
@@ -49,6 +51,8 @@ def use_triton(impl: str, heads: Sequence[Sequence[Tensor]], instances: int) -> 
         return False
     device = heads[0][0].device
     obstacle = _machine_obstacle(device, impl == "triton") or _input_obstacle(heads, instances)
+    if impl == "auto" and not obstacle:
+        obstacle = _doubt(device)
     if impl == "triton" and obstacle:
         raise ValueError(f"impl='triton' is not possible here: {obstacle}. Use impl='auto' or impl='plain'")
     if impl == "auto":
@@ -93,6 +97,15 @@ def _machine_obstacle(device: torch.device, interpreter: bool) -> str | None:
     if major < 8:
         return f"{torch.cuda.get_device_name(device)} has compute capability {major}.{minor}, the kernels need 8.0"
     return None
+
+
+def _doubt(device: torch.device) -> str | None:
+    """Say why 'auto' leaves kernels alone that could run."""
+    capability = torch.cuda.get_device_capability(device)
+    if capability in VERIFIED:
+        return None
+    name = ".".join(map(str, capability))
+    return f"the kernels have not been verified on compute capability {name}; impl='triton' takes them all the same"
 
 
 def _input_obstacle(heads: Sequence[Sequence[Tensor]], instances: int) -> str | None:

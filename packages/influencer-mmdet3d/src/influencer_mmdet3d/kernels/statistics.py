@@ -53,5 +53,5 @@ class _Sums(torch.autograd.Function):
         width = ctx.layout.columns - d_logit.shape[-1]
         slopes = (d_softplus.float().contiguous(), *(torch.nn.functional.pad(d, (0, width)) for d in (d_logit, d_prob)))
         gradients = [torch.empty_like(x) for x in logits]
-        spread_slopes(ctx.layout, segments, slopes, segments.new_ones(1, dtype=torch.float32), gradients)
+        spread_slopes(ctx.layout, segments, slopes, segments.new_ones(1, dtype=torch.float32), logits, gradients)
         return None, *gradients

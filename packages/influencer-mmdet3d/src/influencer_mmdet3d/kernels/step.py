@@ -97,7 +97,7 @@ class _Step(torch.autograd.Function):
             gradients += d_class[rows].to(class_type).view(layers, queries, -1).unbind(0)
             if score_type is not None:
                 gradients += d_score[rows].to(score_type).view(layers, queries, 1).unbind(0)
-        spread_slopes(layout, segments, (d_softplus, d_logit, d_prob), d_loss.float().view(1), masks)
+        spread_slopes(layout, segments, (d_softplus, d_logit, d_prob), d_loss.float().view(1), logits, masks)
         return None, None, None, *gradients
 
 
@@ -138,8 +138,9 @@ def _run(
     d_softplus, d_logit, d_prob = empty(layout.rows), empty(layout.rows, columns), empty(layout.rows, columns)
     d_class, d_score = empty(layout.rows, w.num_classes + 1), empty(layout.rows)
     pairs.assign[(entries,)](
-        layout.samples, cost, own, cheapest, norm, layers, w.temperature, EVERY_LAYER=w.iter_matcher, **shared
-    )
+        layout.samples, cost, own, cheapest, norm, layers, w.temperature, EVERY_LAYER=w.iter_matcher, COLUMNS=columns,
+        BQ=max(8192 // columns, 16), num_warps=8,
+    )  # fmt: skip
     tiles = columns // block
     pairs.overlaps[(tiles, tiles, entries)](
         layout.samples, cost, cheapest, norm, overlap, layers, w.temperature, COLUMNS=columns, BK=block, BQ=32,

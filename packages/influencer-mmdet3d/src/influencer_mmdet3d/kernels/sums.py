@@ -66,8 +66,8 @@ def _segments(samples, segments, counts, COLUMNS: tl.constexpr, BK: tl.constexpr
 
 
 @triton.jit
-def _rows(samples, entries, LAYERS, ELEMENT: tl.constexpr, BQ: tl.constexpr, VEC: tl.constexpr):
-    """This program's rows: numbers within the sample, which of them exist, and the offset and entry of each."""
+def _rows(samples, table, LINE: tl.constexpr, LAYERS, ELEMENT: tl.constexpr, BQ: tl.constexpr, VEC: tl.constexpr):
+    """This program's rows: numbers within the sample, which exist, offsets, logits, and lines of the table."""
     sample = samples + tl.program_id(2) * SAMPLE
     queries = tl.load(sample + QUERIES).to(tl.int32)
     points = tl.load(sample + POINTS).to(tl.int32)
@@ -77,10 +77,10 @@ def _rows(samples, entries, LAYERS, ELEMENT: tl.constexpr, BQ: tl.constexpr, VEC
     keep = row < queries * LAYERS
     row = tl.minimum(row, queries * LAYERS - 1)  # rows past the end repeat the last one and are not stored
     layer = row // queries
-    entry = tl.program_id(2) * LAYERS + layer
+    line = table + (tl.program_id(2) * LAYERS + layer) * LINE
     offset = (row - layer * queries).to(tl.int64) * points
-    logits = tl.load(entries + entry * ENTRY).to(tl.pointer_type(ELEMENT)) + offset
-    return row, keep, entry, offset, tl.multiple_of(logits, VEC) if VEC > 1 else logits
+    logits = tl.load(line).to(tl.pointer_type(ELEMENT)) + offset
+    return row, keep, line, offset, tl.multiple_of(logits, VEC) if VEC > 1 else logits
 
 
 @triton.jit
@@ -120,7 +120,7 @@ def _forward(
     begin = chunk * CHUNK
     if ((begin > 0) & (begin >= points)) | (tl.program_id(1) * BQ >= rows):
         return
-    row, keep, _, _, logits = _rows(samples, entries, LAYERS, ELEMENT, BQ, VEC)
+    row, keep, _, _, logits = _rows(samples, entries, ENTRY, LAYERS, ELEMENT, BQ, VEC)
     segments += tl.load(sample + SEGMENTS)
     logit = tl.zeros((BQ, BC), tl.float32)
     prob = tl.zeros((BQ, BC), tl.float32)
@@ -152,7 +152,7 @@ def _forward(
 
 @triton.jit(do_not_specialize=["LAYERS"])
 def _backward(
-    samples, entries, gradients, segments, d_softplus, d_logit, d_prob, scale, LAYERS, ELEMENT: tl.constexpr,
+    samples, table, segments, d_softplus, d_logit, d_prob, scale, LAYERS, ELEMENT: tl.constexpr,
     COLUMNS: tl.constexpr, BQ: tl.constexpr, BN: tl.constexpr, VEC: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
     """The gradient of a tile of logits."""
@@ -162,8 +162,8 @@ def _backward(
     begin = tl.program_id(0) * BN
     if (begin >= points) | (tl.program_id(1) * BQ >= rows):
         return
-    row, _keep, entry, offset, logits = _rows(samples, entries, LAYERS, ELEMENT, BQ, VEC)
-    gradient = tl.load(gradients + entry).to(tl.pointer_type(ELEMENT)) + offset
+    row, _keep, line, offset, logits = _rows(samples, table, 2, LAYERS, ELEMENT, BQ, VEC)
+    gradient = tl.load(line + 1).to(tl.pointer_type(ELEMENT)) + offset
     n = begin + tl.arange(0, BN)
     segments += tl.load(sample + SEGMENTS)
     # Past the ends, the last row and the last point are done again: the same values go to the same places.
@@ -233,7 +233,12 @@ def sum_points(layout: Layout, segments: Tensor, dtype: torch.dtype) -> tuple[Te
 
 
 def spread_slopes(
-    layout: Layout, segments: Tensor, slopes: Sequence[Tensor], scale: Tensor, gradients: Sequence[Tensor]
+    layout: Layout,
+    segments: Tensor,
+    slopes: Sequence[Tensor],
+    scale: Tensor,
+    logits: Sequence[Tensor],
+    gradients: Sequence[Tensor],
 ) -> None:
     """Write the gradient of every mask logit.
 
@@ -245,15 +250,18 @@ def spread_slopes(
         Gradients of the sums of softplus (R,), logits (R, columns) and probabilities (R, columns), float32.
     scale : Tensor
         (1,) float32, a factor of all slopes.
-    gradients : sequence of Tensor
-        B x L tensors, contiguous, like the mask logits; written to.
+    logits, gradients : sequence of Tensor
+        B x L mask logits and tensors like them, contiguous; the latter are written to. The logits may lie elsewhere
+        than in the forward pass: hooks on saved tensors (offloading, say) move them.
     """
-    table = upload([value.data_ptr() for value in gradients], segments.device)
+    addresses = [value.data_ptr() for pair in zip(logits, gradients) for value in pair]
+    table = upload(addresses, segments.device)
+    aligned = layout.aligned and not any(address % 16 for address in addresses)
     rows, points = (32, 128)
     grid = (-(-layout.points // points), -(-layout.queries * layout.layers // rows), layout.batch)
     if layout.rows and layout.points:
         _backward[grid](
-            layout.samples, layout.entries, table, segments, *slopes, scale, layout.layers,
+            layout.samples, table, segments, *slopes, scale, layout.layers,
             ELEMENT=ELEMENTS[gradients[0].dtype], COLUMNS=layout.columns, BQ=rows, BN=points,
-            VEC=16 if layout.aligned else 1, FAST=not interpreted(), num_warps=4,
+            VEC=16 if aligned else 1, FAST=not interpreted(), num_warps=4,
         )  # fmt: skip
