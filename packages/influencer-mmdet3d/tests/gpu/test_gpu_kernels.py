@@ -1,6 +1,6 @@
-"""What only a GPU can show of the fused kernels: full sizes, memory, no waiting, capture. One call runs it all:
+"""What only a GPU can show of the fused kernels: full sizes, memory, no waiting, capture. From the repository's root:
 
-pytest -o pythonpath=tests tests/gpu tests/test_kernels.py tests/test_values.py
+T=packages/influencer-mmdet3d/tests; pytest -o pythonpath=$T $T/gpu $T/test_kernels.py $T/test_values.py
 """
 
 import pytest
