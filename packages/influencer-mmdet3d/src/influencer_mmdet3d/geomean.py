@@ -76,9 +76,7 @@ def geomean_labels(logits: Tensor, masks: Tensor) -> Tensor:
     if masks.shape[0] == 0:
         return torch.full(logits.shape[:1], -1, dtype=torch.long, device=logits.device)
     onehot = masks.float()
-    mean = torch.cat(
-        [logits[rows].float() @ onehot.t() for rows in blocks(logits.shape[0], logits.shape[1], logits.device)]
-    )
+    mean = torch.cat([block.float() @ onehot.t() for (block,) in blocks(logits)])
     mean = mean / onehot.sum(1).clamp_min(1)
     best, instance = mean.masked_fill(onehot.sum(1) == 0, float("-inf")).max(1)
     return torch.where(best > 0, instance, torch.full_like(instance, -1))
@@ -92,8 +90,8 @@ class _LogSigmoidSums(torch.autograd.Function):
         ctx.save_for_backward(onehot, x)
         logs, probs = [], []
         with torch.autocast(x.device.type, enabled=False):
-            for rows in blocks(x.shape[0], x.shape[1], x.device):
-                block = x[rows].float()
+            for (rows,) in blocks(x):
+                block = rows.float()
                 logs.append(F.logsigmoid(block) @ onehot[:, :-1])
                 probs.append(block.sigmoid() @ onehot[:, -1])
         return torch.cat(logs), torch.cat(probs)
@@ -104,8 +102,8 @@ class _LogSigmoidSums(torch.autograd.Function):
         onehot, x = ctx.saved_tensors
         grad = torch.empty_like(x)
         with torch.autocast(x.device.type, enabled=False):
-            for rows in blocks(x.shape[0], x.shape[1], x.device):
-                p = x[rows].float().sigmoid()
-                inside = torch.mm(d_log[rows], onehot[:, :-1].t()) * (1 - p)
-                grad[rows] = (inside + torch.outer(d_prob[rows], onehot[:, -1]) * p * (1 - p)).to(x.dtype)
+            for rows, out, by_log, by_prob in blocks(x, grad, d_log, d_prob):
+                p = rows.float().sigmoid()
+                inside = torch.mm(by_log, onehot[:, :-1].t()) * (1 - p)
+                out.copy_(inside + torch.outer(by_prob, onehot[:, -1]) * p * (1 - p))
         return None, grad

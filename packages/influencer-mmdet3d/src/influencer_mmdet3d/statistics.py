@@ -9,8 +9,7 @@ gradient, and nothing of size Q x N is kept between the two.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -19,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 # Columns of a matrix product are padded to whole vectors, which halves its time on a CPU.
 _BLAS_WIDTH = 16
-_PRODUCT = 16
+_HALVINGS = 4
 # Elements per block of rows: temporaries stay in a CPU's cache, and small beside the logits on a GPU.
 _BLOCK_CPU = 1 << 18
 _BLOCK_GPU = 1 << 24
@@ -89,11 +88,15 @@ def mask_statistics(logits: Sequence[Tensor], segments: Tensor, count: int) -> M
     return MaskStatistics(softplus, logit, prob, onehot[:, : count + 1].sum(0))
 
 
-def blocks(rows: int, columns: int, device: torch.device) -> list[slice]:
-    """Cut rows into blocks of a bounded number of elements."""
-    size = _BLOCK_CPU if device.type == "cpu" else _BLOCK_GPU
-    step = max(1, size // max(columns, 1))
-    return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
+def _block_rows(x: Tensor) -> int:
+    """Return how many rows of x (Q, N) make a block, when equal blocks hold about a fixed number of elements."""
+    size = _BLOCK_CPU * torch.get_num_threads() if x.device.type == "cpu" else _BLOCK_GPU
+    return -(-len(x) // max(1, round(x.numel() / size)))
+
+
+def blocks(x: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield x (Q, N), and other tensors with a row for each of its rows, block by block."""
+    return zip(*(value.split(max(_block_rows(x), 1)) for value in (x, *others)))
 
 
 class _Sums(torch.autograd.Function):
@@ -108,16 +111,15 @@ class _Sums(torch.autograd.Function):
         softplus = onehot.new_empty(layers, queries)
         logit = onehot.new_empty(layers, queries, onehot.shape[1])
         prob = torch.empty_like(logit)
-        cut = blocks(queries, onehot.shape[0], onehot.device)
-        scratch = _scratch(cut, logits[0])
+        first, second = _scratch(logits[0])
         with torch.autocast(onehot.device.type, enabled=False):
-            for (layer, x), rows in itertools.product(enumerate(logits), cut):
-                block = x[rows].float()
-                p, positive = scratch[:, : block.shape[0]]
-                torch.sigmoid(block, out=p)
-                torch.mm(block, onehot, out=logit[layer, rows])
-                torch.mm(p, onehot, out=prob[layer, rows])
-                softplus[layer, rows] = _sum_softplus(p, torch.clamp_min(block, 0, out=positive))
+            for layer, heads in enumerate(logits):
+                for head, *sums in blocks(heads, logit[layer], prob[layer], softplus[layer]):
+                    x, p, positive = head.float(), first[: len(head)], second[: len(head)]
+                    torch.sigmoid(x, out=p)
+                    torch.mm(x, onehot, out=sums[0])
+                    torch.mm(p, onehot, out=sums[1])
+                    _sum_softplus(p, torch.clamp_min(x, 0, out=positive), sums[2])
         return softplus, logit[..., :columns], prob[..., :columns]
 
     @staticmethod
@@ -125,30 +127,31 @@ class _Sums(torch.autograd.Function):
     def backward(ctx: Any, d_softplus: Tensor, d_logit: Tensor, d_prob: Tensor) -> tuple[Tensor | None, ...]:
         segments, *logits = ctx.saved_tensors
         grads = [torch.empty_like(x) for x in logits]
-        cut = blocks(logits[0].shape[0], logits[0].shape[1], segments.device)
-        scratch = _scratch(cut, logits[0])
+        first, second = _scratch(logits[0])
         with torch.autocast(segments.device.type, enabled=False):
-            for (layer, x), rows in itertools.product(enumerate(logits), cut):
-                p, slope = scratch[:, : x[rows].shape[0]]
-                torch.sigmoid(x[rows].float(), out=p)
-                # d/dx = (d_softplus + d_prob (1 - p)) p + d_logit, with d_prob and d_logit those of x's segment
-                torch.index_select(d_prob[layer, rows], 1, segments, out=slope)
-                slope.addcmul_(slope, p, value=-1).add_(d_softplus[layer, rows, None]).mul_(p)
-                torch.index_select(d_logit[layer, rows], 1, segments, out=p)
-                torch.add(slope, p, out=grads[layer][rows])
+            for layer in zip(logits, grads, d_softplus.unsqueeze(-1), d_logit, d_prob):
+                for x, grad, by_softplus, by_logit, by_prob in blocks(*layer):
+                    p, slope = first[: len(x)], second[: len(x)]
+                    torch.sigmoid(x.float(), out=p)
+                    # d/dx = (by_softplus + by_prob (1 - p)) p + by_logit, the latter two those of x's segment
+                    torch.index_select(by_prob, 1, segments, out=slope)
+                    slope.addcmul_(slope, p, value=-1).add_(by_softplus).mul_(p)
+                    torch.index_select(by_logit, 1, segments, out=p)
+                    torch.add(slope, p, out=grad)
         return None, None, None, *grads
 
 
-def _scratch(cut: Sequence[slice], x: Tensor) -> Tensor:
+def _scratch(x: Tensor) -> Tensor:
     """Return two float32 buffers (2, rows of a block, N): new memory for each block costs more than what it is for."""
-    rows = max((rows.stop - rows.start for rows in cut), default=0)
-    return x.new_empty(2, rows, x.shape[1], dtype=torch.float32)
+    return x.new_empty(2, _block_rows(x), x.shape[1], dtype=torch.float32)
 
 
-def _sum_softplus(p: Tensor, positive: Tensor) -> Tensor:
-    """Return sum over the last axis of log(1 + exp(x)), given p = sigmoid(x) and max(x, 0); p is overwritten."""
+def _sum_softplus(p: Tensor, positive: Tensor, out: Tensor) -> None:
+    """Write the sum over the last axis of log(1 + exp(x)), given p = sigmoid(x) and max(x, 0); p is overwritten."""
     # log(1 + exp(x)) = max(x, 0) - log(max(p, 1 - p)), and one logarithm serves a product of 16 numbers in [0.5, 1]
-    larger = p.sub_(0.5).abs_().add_(0.5)
-    whole = p.shape[1] // _PRODUCT * _PRODUCT
-    product = larger[:, :whole].view(p.shape[0], _PRODUCT, -1).prod(1) if whole else larger[:, :0]
-    return positive.sum(-1) - product.log_().sum(-1) - larger[:, whole:].log().sum(-1)
+    product = p.sub_(0.5).abs_().add_(0.5)
+    for _ in range(_HALVINGS):
+        half = product.shape[1] // 2
+        product[:, :half].mul_(product[:, product.shape[1] - half :])
+        product = product[:, : product.shape[1] - half]
+    torch.sub(positive.sum(-1), product.log_().sum(-1), out=out)
