@@ -72,9 +72,9 @@ def influence(cost: Tensor, allowed: Tensor, temperature: float) -> Tensor:
     Tensor
         (E, Q, K), softmax over allowed queries of -cost / T. A column with no allowed query is zero.
     """
-    logits = (-cost / temperature).masked_fill(~allowed, float("-inf"))
-    reachable = allowed.any(dim=-2, keepdim=True)
-    return torch.softmax(logits.masked_fill(~reachable, 0.0), dim=-2).masked_fill(~allowed, 0.0)
+    # finite, or the softmax of a column with no allowed query, which the product makes zero, were not a number
+    logits = (-cost / temperature).masked_fill(~allowed, torch.finfo(cost.dtype).min)
+    return torch.softmax(logits, dim=-2) * allowed
 
 
 @torch.no_grad()
@@ -105,8 +105,8 @@ def own_queries(cost: Tensor, allowed: Tensor) -> Tensor:
     column = torch.arange(instances, device=cost.device)
     for _ in range(min(queries, instances)):
         price, query = free.min(dim=1)  # (E, K): cheapest query of each instance
-        choice = free.min(dim=2).indices  # (E, Q): cheapest instance of each query
-        settled = (choice.gather(1, query) == column) & price.isfinite()
+        rows = free.gather(1, query.unsqueeze(-1).expand(-1, -1, instances))  # (E, K, K) of the queries named
+        settled = (rows.min(dim=2).indices == column) & price.isfinite()
         if not settled.any():
             break
         own = torch.where(settled, query, own)

@@ -154,7 +154,8 @@ def check_values(samples: Sequence[Sample], finite: Sequence[Tensor], num_classe
         labels = sample.labels
         flags.append(((labels >= 0) & (labels < num_classes)).all().unsqueeze(0))
         flags.append(masks_finite)
-        flags.extend(head.isfinite().all().unsqueeze(0) for head in [*sample.classes, *(sample.scores or [])])
+        heads = torch.cat([head.detach().flatten() for head in [*sample.classes, *(sample.scores or [])]])
+        flags.append(heads.isfinite().all().unsqueeze(0))
     if bool(torch.cat(flags).all()):  # one device-to-host copy per step
         return
     for index, (sample, masks_finite) in enumerate(zip(samples, finite)):

@@ -270,18 +270,18 @@ def _line_up(samples: Sequence[Sample], num_classes: int) -> _Entries:
         pair = (0, missing, 0, rows)
         columns.append(
             _Entries(
-                F.pad(torch.stack([head.float() for head in sample.classes]), (0, 0, 0, rows)),
+                _pad(torch.stack([head.float() for head in sample.classes]), (0, 0, 0, rows)),
                 None
                 if sample.scores is None
-                else F.pad(torch.stack([head.float().squeeze(1) for head in sample.scores]), (0, rows)),
-                F.pad(sample.labels.clamp(0, num_classes - 1), (0, missing)).expand(layers, -1),
-                F.pad(real, (0, rows)).expand(layers, -1),
-                F.pad(present, (0, missing)).expand(layers, -1),
-                F.pad(allowed, pair).expand(layers, -1, -1),
-                F.pad(costs.bce, pair),
-                F.pad(costs.dice, pair),
-                F.pad(costs.iou, pair),
-                F.pad(statistics.prob[..., -1], (0, rows)),
+                else _pad(torch.stack([head.float().squeeze(1) for head in sample.scores]), (0, rows)),
+                _pad(sample.labels.clamp(0, num_classes - 1), (0, missing)).expand(layers, -1),
+                _pad(real, (0, rows)).expand(layers, -1),
+                _pad(present, (0, missing)).expand(layers, -1),
+                _pad(allowed, pair).expand(layers, -1, -1),
+                _pad(costs.bce, pair),
+                _pad(costs.dice, pair),
+                _pad(costs.iou, pair),
+                _pad(statistics.prob[..., -1], (0, rows)),
                 statistics.size[-1].expand(layers),
             )
         )
@@ -290,6 +290,11 @@ def _line_up(samples: Sequence[Sample], num_classes: int) -> _Entries:
     for parts in zip(*columns):
         joined.append(None if parts[0] is None else torch.stack(parts, 1).flatten(0, 1))
     return _Entries(*joined)  # type: ignore[arg-type]
+
+
+def _pad(x: Tensor, pad: tuple[int, ...]) -> Tensor:
+    """`F.pad`, which copies even where there is nothing to add."""
+    return F.pad(x, pad) if any(pad) else x
 
 
 def _owned_instance(own: Tensor, queries: int) -> Tensor:
