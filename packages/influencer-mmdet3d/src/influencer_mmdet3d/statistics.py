@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 # Columns of a matrix product are padded to whole vectors, which halves its time on a CPU.
 _BLAS_WIDTH = 16
 _HALVINGS = 4
+_GROUP = 16
 # Elements per block of rows: temporaries stay in a CPU's cache, and small beside the logits on a GPU.
 _BLOCK_CPU = 1 << 18
 _BLOCK_GPU = 1 << 24
@@ -83,9 +84,35 @@ def mask_statistics(logits: Sequence[Tensor], segments: Tensor, count: int) -> M
         Differentiable with respect to the logits.
     """
     columns = -(-(count + 1) // _BLAS_WIDTH) * _BLAS_WIDTH
-    onehot = torch.nn.functional.one_hot(segments, columns).float()  # (N, columns)
-    softplus, logit, prob = _Sums.apply(onehot, segments, count + 1, *logits)
-    return MaskStatistics(softplus, logit, prob, onehot[:, : count + 1].sum(0))
+    size = segments.new_zeros(columns).scatter_add_(0, segments, torch.ones_like(segments))
+    softplus, logit, prob = _Sums.apply(_group(segments, size), segments, count + 1, *logits)
+    return MaskStatistics(softplus, logit, prob, size[: count + 1].float())
+
+
+class _Groups(NamedTuple):
+    """An order of the points in which sums over segments are cheap on a CPU.
+
+    First come groups of _GROUP points of one segment, point i of all groups before point i + 1 of any: adding a
+    group up takes whole vectors, and leaves a matrix product a _GROUP-th of its work. The other points follow.
+    """
+
+    order: Tensor | None  # (N,) int64; None for the order that they have
+    number: int
+    onehot: Tensor  # (groups, then the other points; columns) float32, 1 at the segment
+
+
+def _group(segments: Tensor, size: Tensor) -> _Groups:
+    """Group the points of each segment; on a GPU, whose products are fast and whose gathers are not, none."""
+    columns = len(size)
+    if segments.device.type != "cpu":
+        return _Groups(None, 0, torch.nn.functional.one_hot(segments, columns).float())
+    order = segments.argsort(stable=True)
+    of = segments[order]
+    rank = torch.arange(len(order)) - (size.cumsum(0) - size)[of]
+    grouped = rank < (size // _GROUP * _GROUP)[of]
+    points, rest = order[grouped].view(-1, _GROUP), order[~grouped]
+    onehot = torch.nn.functional.one_hot(segments[torch.cat([points[:, 0], rest])], columns).float()
+    return _Groups(torch.cat([points.t().flatten(), rest]), len(points), onehot)
 
 
 def _block_rows(x: Tensor) -> int:
@@ -104,22 +131,25 @@ class _Sums(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, onehot: Tensor, segments: Tensor, columns: int, *logits: Tensor
+        ctx: Any, groups: _Groups, segments: Tensor, columns: int, *logits: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.save_for_backward(segments, *logits)
         layers, queries = len(logits), logits[0].shape[0]
-        softplus = onehot.new_empty(layers, queries)
-        logit = onehot.new_empty(layers, queries, onehot.shape[1])
+        softplus = groups.onehot.new_empty(layers, queries)
+        logit = groups.onehot.new_empty(layers, queries, groups.onehot.shape[1])
         prob = torch.empty_like(logit)
         first, second = _scratch(logits[0])
-        with torch.autocast(onehot.device.type, enabled=False):
+        with torch.autocast(segments.device.type, enabled=False):
             for layer, heads in enumerate(logits):
                 for head, *sums in blocks(heads, logit[layer], prob[layer], softplus[layer]):
-                    x, p, positive = head.float(), first[: len(head)], second[: len(head)]
-                    torch.sigmoid(x, out=p)
-                    torch.mm(x, onehot, out=sums[0])
-                    torch.mm(p, onehot, out=sums[1])
-                    _sum_softplus(p, torch.clamp_min(x, 0, out=positive), sums[2])
+                    x, p = head.float(), first[: len(head)]
+                    positive = torch.clamp_min(x, 0, out=second[: len(head)]).sum(-1)
+                    if groups.order is not None:
+                        x = torch.index_select(x, 1, groups.order, out=second[: len(head)])
+                    torch.sigmoid(x, out=p)  # log(1 + exp(x)) = max(x, 0) - log(max(p, 1 - p))
+                    _sum_segments(x, groups, sums[0])
+                    _sum_segments(p, groups, sums[1])
+                    torch.sub(positive, _log_larger(p), out=sums[2])
         return softplus, logit[..., :columns], prob[..., :columns]
 
     @staticmethod
@@ -146,12 +176,20 @@ def _scratch(x: Tensor) -> Tensor:
     return x.new_empty(2, _block_rows(x), x.shape[1], dtype=torch.float32)
 
 
-def _sum_softplus(p: Tensor, positive: Tensor, out: Tensor) -> None:
-    """Write the sum over the last axis of log(1 + exp(x)), given p = sigmoid(x) and max(x, 0); p is overwritten."""
-    # log(1 + exp(x)) = max(x, 0) - log(max(p, 1 - p)), and one logarithm serves a product of 16 numbers in [0.5, 1]
+def _sum_segments(x: Tensor, groups: _Groups, out: Tensor) -> None:
+    """Write the sums of x (Q, N), its columns ordered as `groups` says, over segments."""
+    end = groups.number * _GROUP
+    torch.mm(x[:, end:], groups.onehot[groups.number :], out=out)
+    if groups.number:
+        out.addmm_(x[:, :end].view(len(x), _GROUP, -1).sum(1), groups.onehot[: groups.number])
+
+
+def _log_larger(p: Tensor) -> Tensor:
+    """Return the sum over the last axis of log(max(p, 1 - p)); p is overwritten."""
+    # one logarithm serves a product of 16 numbers in [0.5, 1]
     product = p.sub_(0.5).abs_().add_(0.5)
     for _ in range(_HALVINGS):
         half = product.shape[1] // 2
         product[:, :half].mul_(product[:, product.shape[1] - half :])
         product = product[:, : product.shape[1] - half]
-    torch.sub(positive.sum(-1), product.log_().sum(-1), out=out)
+    return product.log_().sum(-1)
