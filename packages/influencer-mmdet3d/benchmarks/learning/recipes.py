@@ -1,0 +1,165 @@
+"""The criteria of the comparison by name: a new one is an entry of `CRITERIA`.
+
+On the command line options of an entry are changed as in ``influence:non_object_weight=0.2,temperature=0.05``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+_OWN_QUERIES = {"non_object_weight", "score_others", "score_all", "contrast", "pilots", "pilot_noise"}
+_INFLUENCE = {"temperature", "soft_share", "rep_weight"}
+ACTS = {
+    "package": {"non_object_weight", "query_masks"} | _INFLUENCE,
+    "geomean": {"non_object_weight", "temperature", "rep_weight"},
+    "influence": _OWN_QUERIES | _INFLUENCE | {"query_masks", "temperature_stop", "temperature_last_layer", "rounds"},
+    "hungarian": _OWN_QUERIES,
+    "sparse": _OWN_QUERIES,
+    "sinkhorn": {"non_object_weight", "temperature", "rounds", "pilots", "pilot_noise", "score_others"},
+}
+"""Forms, and the options that act in each; any other option that is changed raises."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One criterion; loss weights are those of the settings, for every recipe.
+
+    Attributes
+    ----------
+    form : str
+        'package' and 'geomean' are `InfluencerCriterion` itself; 'influence' is the same loss on padded tensors, open
+        for additions; 'hungarian' is one query for each instance by linear assignment; 'sparse' is the cheapest query
+        that starts inside the instance; 'sinkhorn' is soft: the transport plan weighs masks, classes and scores.
+    non_object_weight : float
+        Class weight of "no object"; the host's value for S3DIS.
+    temperature, soft_share, rep_weight : float
+        As in `InfluencerCriterion`; for 'sinkhorn' temperature is the weight of the entropy.
+    temperature_stop, temperature_last_layer : float, optional
+        Ramp of the temperature to this value at the last step, or over the layers to the last one; geometric.
+    rounds : int
+        Sinkhorn rounds; for 'influence' 0 means softmax over queries alone.
+    query_masks : bool
+        Only queries that start inside an instance may answer for it, where there are any.
+    score_others : float
+        Weight of the squared scores of queries without an instance: their target is 0.
+    score_all : bool
+        Train the scores of all queries to the largest soft IoU with any instance.
+    contrast : float
+        Weight of softplus(1 + other - own) over queries that repeat an instance (soft IoU over 0.5), in log-odds of
+        its class against "no object".
+    pilots : float
+        Weight of the losses of denoising queries, one for each instance, see `network.draw_pilots`.
+    pilot_noise : float
+        Share of a pilot's mask that is wrong.
+    """
+
+    form: str
+    non_object_weight: float = 0.05
+    temperature: float = 0.03
+    soft_share: float = 0.2
+    rep_weight: float = 0.1
+    temperature_stop: float | None = None
+    temperature_last_layer: float | None = None
+    rounds: int = 0
+    query_masks: bool = False
+    score_others: float = 0.0
+    score_all: bool = False
+    contrast: float = 0.0
+    pilots: float = 0.0
+    pilot_noise: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.form not in ACTS:
+            raise ValueError(f"form must be one of {sorted(ACTS)}, got {self.form!r}")
+        for field in dataclasses.fields(self):
+            changed = getattr(self, field.name) != field.default
+            if field.name != "form" and changed and field.name not in ACTS[self.form]:
+                raise ValueError(
+                    f"{field.name} does nothing in form {self.form!r}; what acts: {sorted(ACTS[self.form])}"
+                )
+        for name in ("temperature", "temperature_stop", "temperature_last_layer"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be > 0, got {value}")
+        if self.temperature_stop is not None and self.temperature_last_layer is not None:
+            raise ValueError("temperature_stop and temperature_last_layer exclude each other")
+        if self.form == "sinkhorn" and self.rounds < 1:
+            raise ValueError(f"sinkhorn needs at least one round, got {self.rounds}")
+        if self.score_all and self.score_others:
+            raise ValueError("score_all and score_others exclude each other")
+        if not 0 <= self.pilot_noise < 1:
+            raise ValueError(f"pilot_noise must be in [0, 1), got {self.pilot_noise}")
+
+
+_BASE = Recipe("influence")
+_HUNGARIAN = Recipe("hungarian")
+
+CRITERIA = {
+    # competitors
+    "hungarian": _HUNGARIAN,
+    "sparse": Recipe("sparse"),
+    "sinkhorn": Recipe("sinkhorn", rounds=10),
+    "geomean": Recipe("geomean", temperature=1.0),
+    "influence": Recipe("package"),
+    # the weight of "no object", for both: duplicates are what AP without NMS loses
+    **{f"influence-no{w}": dataclasses.replace(_BASE, non_object_weight=w) for w in (0.1, 0.2, 0.5)},
+    **{f"hungarian-no{w}": dataclasses.replace(_HUNGARIAN, non_object_weight=w) for w in (0.1, 0.2, 0.5)},
+    # denoising queries, and contrast between the queries of one instance
+    "influence-pilots": dataclasses.replace(_BASE, pilots=1.0),
+    "influence-contrast": dataclasses.replace(_BASE, contrast=0.5),
+    "hungarian-pilots": dataclasses.replace(_HUNGARIAN, pilots=1.0),
+    "hungarian-contrast": dataclasses.replace(_HUNGARIAN, contrast=0.5),
+    # temperature by step and by layer
+    "influence-cooling": dataclasses.replace(_BASE, temperature=0.1, temperature_stop=0.03),
+    "influence-warming": dataclasses.replace(_BASE, temperature=0.02, temperature_stop=0.05),
+    "influence-sharp-last": dataclasses.replace(_BASE, temperature=0.1, temperature_last_layer=0.02),
+    # normalised over queries and instances
+    "influence-rounds": dataclasses.replace(_BASE, rounds=3),
+    # scores of all queries
+    "influence-score-others": dataclasses.replace(_BASE, score_others=1.0),
+    "influence-score-all": dataclasses.replace(_BASE, score_all=True),
+    "hungarian-score-others": dataclasses.replace(_HUNGARIAN, score_others=1.0),
+    # queries know where they start
+    "influence-inside": dataclasses.replace(_BASE, query_masks=True),
+    # together
+    "influence-unique": dataclasses.replace(_BASE, non_object_weight=0.2, score_others=1.0, contrast=0.5),
+    "influence-unique-pilots": dataclasses.replace(
+        _BASE, non_object_weight=0.2, score_others=1.0, contrast=0.5, pilots=1.0
+    ),
+}
+COMPETITORS = ("hungarian", "sparse", "sinkhorn", "geomean", "influence")
+
+
+def find(name: str) -> Recipe:
+    """Return the recipe of ``entry`` or ``entry:option=value,...``.
+
+    Raises
+    ------
+    ValueError
+        If entry, option or value is not known, or an option does nothing in the entry's form.
+    """
+    entry, _, changes = name.partition(":")
+    if entry not in CRITERIA:
+        raise ValueError(f"no criterion {entry!r}; known: {', '.join(CRITERIA)}")
+    options: dict[str, float | int | bool] = {}
+    for change in filter(None, changes.split(",")):
+        option, _, text = change.partition("=")
+        if option not in ACTS[CRITERIA[entry].form]:
+            raise ValueError(f"{name}: {option!r} does nothing in {entry}; known: {sorted(ACTS[CRITERIA[entry].form])}")
+        options[option] = _value(name, option, text)
+    return dataclasses.replace(CRITERIA[entry], **options)
+
+
+def _value(name: str, option: str, text: str) -> float | int | bool:
+    kind = {"rounds": int, "query_masks": _flag, "score_all": _flag}.get(option, float)
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{name}: {option}={text!r} is not a value of this option") from None
+
+
+def _flag(text: str) -> bool:
+    if text not in ("True", "False"):
+        raise ValueError(text)
+    return text == "True"
