@@ -4,11 +4,11 @@ Every cell (criterion, difficulty, seed) is trained by itself and leaves a file 
 and cells run side by side on one device. Seeds come first in the order, so that what is there after a stop is paired.
 
     python benchmarks/learn.py --list
-    python benchmarks/learn.py --small --out runs/trial
-    python benchmarks/learn.py --out runs/learning --device cuda --jobs 12 --minutes 9
-    python benchmarks/learn.py --out runs/learning --device cuda --time
-    python benchmarks/learn.py --out runs/learning --summarise
-    python benchmarks/learn.py --out runs/t --device cuda --jobs 8 --criteria hungarian influence:temperature=0.05
+    python benchmarks/learn.py --small --out bench_out/trial
+    python benchmarks/learn.py --out bench_out/learning --device cuda --jobs 12 --minutes 9
+    python benchmarks/learn.py --out bench_out/learning --device cuda --time
+    python benchmarks/learn.py --out bench_out/learning --summarise
+    python benchmarks/learn.py --out bench_out/t --device cuda --jobs 8 --criteria hungarian influence:temperature=0.05
 
 It is no `bench_*.py`, which `nox -s bench-*` runs without arguments: the comparison takes hours of a CPU, and a part
 of it says nothing, for seeds differ as much as criteria do.

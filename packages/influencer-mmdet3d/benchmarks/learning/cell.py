@@ -141,7 +141,10 @@ def _made_with(cell: Cell, settings: Settings) -> dict[str, dict[str, Any]]:
 
 
 def step_time(cell: Cell, settings: Settings, out: Path, device: torch.device, repeats: int = 5) -> float:
-    """Return the milliseconds of a step, training alone on the device: median of `repeats` tens after a warm-up."""
+    """Return the milliseconds of a step, training alone on the device: median of `repeats` tens after a warm-up.
+
+    Batches are made in the warm-up, for they are the same for every criterion.
+    """
     settings = dataclasses.replace(settings, steps=10 * (repeats + 1), evaluations=1)
     training = Training(cell, settings, load_pool(out / "rooms", cell.difficulty, "training", settings).to(device))
     times = []

@@ -6,7 +6,9 @@ On the command line options of an entry are changed as in ``influence:non_object
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 _OWN_QUERIES = {"non_object_weight", "score_others", "score_all", "contrast", "pilots", "pilot_noise"}
 _INFLUENCE = {"temperature", "soft_share", "rep_weight"}
@@ -142,7 +144,7 @@ def find(name: str) -> Recipe:
     entry, _, changes = name.partition(":")
     if entry not in CRITERIA:
         raise ValueError(f"no criterion {entry!r}; known: {', '.join(CRITERIA)}")
-    options: dict[str, float | int | bool] = {}
+    options: dict[str, Any] = {}
     for change in filter(None, changes.split(",")):
         option, _, text = change.partition("=")
         if option not in ACTS[CRITERIA[entry].form]:
@@ -152,9 +154,9 @@ def find(name: str) -> Recipe:
 
 
 def _value(name: str, option: str, text: str) -> float | int | bool:
-    kind = {"rounds": int, "query_masks": _flag, "score_all": _flag}.get(option, float)
+    kinds: dict[str, Callable[[str], float | int | bool]] = {"rounds": int, "query_masks": _flag, "score_all": _flag}
     try:
-        return kind(text)
+        return kinds.get(option, float)(text)
     except ValueError:
         raise ValueError(f"{name}: {option}={text!r} is not a value of this option") from None
 
