@@ -134,8 +134,7 @@ def main() -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes: one core each
     if args.list:
         for name, recipe in CRITERIA.items():
-            changed = {f.name: v for f in dataclasses.fields(recipe) if (v := getattr(recipe, f.name)) != f.default}
-            print(f"{name:<26}" + " ".join(f"{key}={value}" for key, value in changed.items()))
+            print(f"{name:<26}" + " ".join(f"{key}={value}" for key, value in recipe.changed().items()))
         return 0
     try:
         if args.summarise:

@@ -175,6 +175,25 @@ def test_class_score_and_contrast_by_hand():
     assert one._contrast(entries, torch.tensor([[-1]])) == 0
 
 
+@pytest.mark.parametrize("form", ["influence", "hungarian"])
+def test_queries_answer_for_the_instance_that_they_start_in(form):
+    batch = made_batch()
+    layers = made_layers(batch)
+
+    def outside(**options):
+        one = criterion.Criterion(recipes.Recipe(form, **options), 4, WEIGHTS)
+        entries = one._entries(layers, batch)
+        own = one._assign(entries, batch, 3, 0.0)[0].own
+        inside = batch.inside.repeat(3, 1, 1).gather(1, own.clamp_min(0).unsqueeze(1)).squeeze(1)
+        reachable = batch.inside.any(1).repeat(3, 1) & (own >= 0)
+        return int((~inside & reachable).sum())
+
+    assert outside() > 10
+    assert outside(outside_cost=100.0) == 0
+    if form == "influence":
+        assert outside(query_masks=True) == 0
+
+
 def test_temperature_by_step_and_by_layer():
     def of(progress, **options):
         return criterion.Criterion(recipes.Recipe("influence", **options), 4, WEIGHTS).temperature(3, progress)
@@ -428,7 +447,7 @@ def test_a_lost_process_ends_the_run(tmp_path, monkeypatch):
     assert [line.split("] ")[1] for line in lines] == ["easy influence seed 0: BrokenProcessPool: killed"]
 
 
-def test_the_command_trains_and_resumes(tmp_path, capsys):
+def test_the_command_trains_and_resumes(tmp_path, capsys, monkeypatch):
     options = ["--out", str(tmp_path), "--small", "--steps", "2", "--evaluations", "1", "--points", "256"]
     options += ["--rooms", "2", "--held-out", "1", "--difficulty", "easy", "--seeds", "0"]
     options += ["--criteria", "hungarian", "influence"]
@@ -448,11 +467,25 @@ def test_the_command_trains_and_resumes(tmp_path, capsys):
         ValueError, match=r"was made with lr=0.002 \(now 0.1\); give the same settings or another --out"
     ):
         learn.train(learn.parse([*options, "--lr", "0.1", "--criteria", "influence"]))
+    monkeypatch.setitem(recipes.CRITERIA, "influence", recipes.Recipe("package", temperature=0.05))
+    with pytest.raises(ValueError, match=r"was made with temperature=None \(now 0.05\); give"):
+        learn.train(learn.parse(options))
     assert learn.time_steps(learn.parse([*options, "--time", "--criteria", "influence"])) == 0
     assert json.loads((tmp_path / "step-times.json").read_text())["easy"]["influence"] > 0
 
 
-def test_misuse(capsys):
+def test_list_names_every_criterion(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["learn.py", "--list"])
+    assert learn.main() == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in printed] == list(recipes.CRITERIA)
+    assert "influence-rounds          form=influence rounds=3" in printed
+
+
+def test_misuse(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["learn.py", "--out", "nowhere", "--criteria", "hungry"])
+    assert learn.main() == 2
+    assert "learn.py: no criterion 'hungry'" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         learn.parse([])
     assert "--out is needed" in capsys.readouterr().err

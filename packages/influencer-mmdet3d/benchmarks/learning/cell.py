@@ -130,14 +130,15 @@ def is_done(cell: Cell, settings: Settings, out: Path) -> bool:
     other = []
     for part, wanted in _made_with(cell, settings).items():
         was = there[part]
-        other += [f"{name}={was.get(name)} (now {value})" for name, value in wanted.items() if was.get(name) != value]
+        names = [name for name in {**was, **wanted} if was.get(name) != wanted.get(name)]
+        other += [f"{name}={was.get(name)} (now {wanted.get(name)})" for name in names]
     if other:
         raise ValueError(f"{path} was made with {', '.join(other)}; give the same settings or another --out")
     return True
 
 
 def _made_with(cell: Cell, settings: Settings) -> dict[str, dict[str, Any]]:
-    return {"settings": dataclasses.asdict(settings), "recipe": dataclasses.asdict(find(cell.criterion))}
+    return {"settings": dataclasses.asdict(settings), "recipe": find(cell.criterion).changed()}
 
 
 def step_time(cell: Cell, settings: Settings, out: Path, device: torch.device, repeats: int = 5) -> float:

@@ -134,24 +134,27 @@ class Criterion:
         form, queries = self.recipe.form, entries.cost.shape[1]
         allowed = entries.present.unsqueeze(1).expand_as(entries.cost)
         none = torch.zeros_like(entries.cost)
+        cost = entries.cost
+        if self.recipe.outside_cost:
+            cost = cost + self.recipe.outside_cost * (~batch.inside).repeat(layers, 1, 1)
         if form == "hungarian":
-            own = hungarian(entries.cost.detach(), allowed)
+            own = hungarian(cost.detach(), allowed)
             return Assignment(none, own), 0.0, one_hot(own, queries)
         if form == "sparse":
-            own = sparse(entries.cost.detach(), allowed & batch.inside.repeat(layers, 1, 1))
+            own = sparse(cost.detach(), allowed & batch.inside.repeat(layers, 1, 1))
             return Assignment(none, own), 0.0, one_hot(own, queries)
         if form == "sinkhorn":
-            plan = sinkhorn(entries.cost.detach(), allowed, self.recipe.temperature, self.recipe.rounds)
+            plan = sinkhorn(cost.detach(), allowed, self.recipe.temperature, self.recipe.rounds)
             own = torch.where(entries.present, plan.argmax(1), -1)
             return Assignment(plan, own), 1.0, plan
         if self.recipe.query_masks:
             allowed = allowed & inside_or_all(batch).repeat(layers, 1, 1)
-        heat = self.temperature(layers, progress).to(entries.cost).repeat_interleave(len(batch.points)).view(-1, 1, 1)
+        heat = self.temperature(layers, progress).to(cost).repeat_interleave(len(batch.points)).view(-1, 1, 1)
         if self.recipe.rounds:
-            share = sinkhorn(entries.cost / heat, allowed, 1.0, self.recipe.rounds)
+            share = sinkhorn(cost / heat, allowed, 1.0, self.recipe.rounds)
         else:
-            share = influence(entries.cost / heat, allowed, 1.0)
-        own = own_queries(entries.cost.detach(), allowed)
+            share = influence(cost / heat, allowed, 1.0)
+        own = own_queries(cost.detach(), allowed)
         return Assignment(share, own), self.recipe.soft_share, one_hot(own, queries)
 
     def temperature(self, layers: int, progress: float) -> Tensor:

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-_OWN_QUERIES = {"non_object_weight", "score_others", "score_all", "contrast", "pilots", "pilot_noise"}
+_OWN_QUERIES = {"non_object_weight", "score_others", "score_all", "contrast", "pilots", "pilot_noise", "outside_cost"}
 _INFLUENCE = {"temperature", "soft_share", "rep_weight"}
 ACTS = {
     "package": {"non_object_weight", "query_masks"} | _INFLUENCE,
     "geomean": {"non_object_weight", "temperature", "rep_weight"},
     "influence": _OWN_QUERIES | _INFLUENCE | {"query_masks", "temperature_stop", "temperature_last_layer", "rounds"},
     "hungarian": _OWN_QUERIES,
-    "sparse": _OWN_QUERIES,
+    "sparse": _OWN_QUERIES - {"outside_cost"},
     "sinkhorn": {"non_object_weight", "temperature", "rounds", "pilots", "pilot_noise", "score_others"},
 }
 """Forms, and the options that act in each; any other option that is changed raises."""
@@ -43,6 +43,8 @@ class Recipe:
         Sinkhorn rounds; for 'influence' 0 means softmax over queries alone.
     query_masks : bool
         Only queries that start inside an instance may answer for it, where there are any.
+    outside_cost : float
+        Added to the cost of queries that start outside the instance: `query_masks` as a preference.
     score_others : float
         Weight of the squared scores of queries without an instance: their target is 0.
     score_all : bool
@@ -65,6 +67,7 @@ class Recipe:
     temperature_last_layer: float | None = None
     rounds: int = 0
     query_masks: bool = False
+    outside_cost: float = 0.0
     score_others: float = 0.0
     score_all: bool = False
     contrast: float = 0.0
@@ -92,6 +95,11 @@ class Recipe:
             raise ValueError("score_all and score_others exclude each other")
         if not 0 <= self.pilot_noise < 1:
             raise ValueError(f"pilot_noise must be in [0, 1), got {self.pilot_noise}")
+
+    def changed(self) -> dict[str, str | float | bool]:
+        """Return the form and every option that is not at its default: cells stay valid when an option is added."""
+        default = {field.name: field.default for field in dataclasses.fields(self)}
+        return {name: value for name, value in dataclasses.asdict(self).items() if value != default[name]}
 
 
 _BASE = Recipe("influence")
@@ -124,11 +132,17 @@ CRITERIA = {
     "hungarian-score-others": dataclasses.replace(_HUNGARIAN, score_others=1.0),
     # queries know where they start
     "influence-inside": dataclasses.replace(_BASE, query_masks=True),
+    "influence-near": dataclasses.replace(_BASE, outside_cost=1.0),
+    "hungarian-near": dataclasses.replace(_HUNGARIAN, outside_cost=1.0),
     # together
     "influence-unique": dataclasses.replace(_BASE, non_object_weight=0.2, score_others=1.0, contrast=0.5),
     "influence-unique-pilots": dataclasses.replace(
         _BASE, non_object_weight=0.2, score_others=1.0, contrast=0.5, pilots=1.0
     ),
+    "influence-inside-unique": dataclasses.replace(
+        _BASE, query_masks=True, non_object_weight=0.2, score_others=1.0, contrast=0.5
+    ),
+    "influence-inside-pilots": dataclasses.replace(_BASE, query_masks=True, pilots=1.0),
 }
 COMPETITORS = ("hungarian", "sparse", "sinkhorn", "geomean", "influence")
 
