@@ -134,7 +134,7 @@ def main() -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes: one core each
     if args.list:
         for name, recipe in CRITERIA.items():
-            print(f"{name:<26}" + " ".join(f"{key}={value}" for key, value in recipe.changed().items()))
+            print(f"{name:<30}" + " ".join(f"{key}={value}" for key, value in recipe.changed().items()))
         return 0
     try:
         if args.summarise:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from influencer_mmdet3d import InfluencerCriterion
+from influencer_mmdet3d.assignment import own_queries
 from influencer_mmdet3d.demo.hungarian import DemoHungarianCriterion
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -148,9 +149,58 @@ def test_sinkhorn_against_a_float64_oracle(generator):
         matching.sinkhorn(cost[:, :4], allowed[:, :4], epsilon, 3)
 
 
+def test_greedy_equals_the_package(generator):
+    cost = torch.randn(6, 20, 15, generator=generator)
+    allowed = torch.rand(6, 20, 15, generator=generator) < 0.7
+    allowed[0, :, 3] = False
+    assert torch.equal(matching.greedy(cost, allowed), own_queries(cost, allowed))
+    ladder = torch.arange(12.0).view(1, -1, 1) + torch.arange(12.0)  # every instance wants query 0: twelve rounds
+    every = torch.ones_like(ladder, dtype=torch.bool)
+    assert torch.equal(matching.greedy(ladder, every), torch.arange(12).unsqueeze(0))
+
+
+def test_competition_by_hand():
+    logits = torch.tensor([[[1.0, 2.0, 0.0], [0.0, 3.0, 0.0], [5.0, 5.0, 5.0]]])
+    segments = torch.tensor([[0, 1, 2]])
+    # queries 0 and 1 stand for instances 0 and 1, nobody for instance 2
+    wanted = (math.log(1 + math.exp(-1.0)) + math.log(1 + math.exp(-1.0))) / 2
+    torch.testing.assert_close(criterion.compete(logits, segments, torch.tensor([[0, 1, -1]])), torch.tensor([wanted]))
+    assert criterion.compete(logits, segments, torch.tensor([[-1, -1, -1]])) == 0
+
+
+def test_distance_from_the_middle_by_hand():
+    xyz = torch.tensor([[[0.0, 0, 0], [2.0, 0, 0], [10.0, 0, 0]]])
+    points = torch.cat([xyz, torch.zeros_like(xyz)], -1)
+    labels = torch.zeros(1, 2, dtype=torch.long)
+    seeds = torch.tensor([[0, 2]])
+    batch = data.Batch(points, torch.tensor([[0, 0, 1]]), labels, torch.ones_like(labels, dtype=torch.bool), seeds)
+    # instance 0: middle 1, radius 1; instance 1 is one point
+    torch.testing.assert_close(criterion.from_centre(batch), torch.tensor([[[1.0, 2.0], [2.0, 0.0]]]))
+
+
+def test_masks_of_all_and_crowding_by_hand():
+    batch = made_batch()
+    layers = made_layers(batch)
+    one = criterion.Criterion(recipes.Recipe("influence"), 4, WEIGHTS)
+    entries = one._entries(layers, batch)
+    everyone, crowding = one._everyone(entries, batch), one._crowding(entries)
+    for layer, sample in itertools.product(range(3), range(2)):
+        head, costs = layers[layer], []
+        for q in range(9):
+            true = (batch.segments[sample] == batch.segments[sample, batch.seeds[sample, q]]).float()
+            p = head.masks[sample, q].sigmoid()
+            bce = torch.nn.functional.binary_cross_entropy(p, true)
+            costs.append(bce + 1 - (2 * (p * true).sum() + 1) / (p.sum() + true.sum() + 1))
+        torch.testing.assert_close(everyone[2 * layer + sample], torch.stack(costs).mean(), atol=1e-5, rtol=1e-4)
+        is_object = 1 - head.classes[sample].softmax(-1)[:, -1]
+        excess = (is_object @ entries.iou[2 * layer + sample])[:4] - 1  # instance 4 is absent
+        torch.testing.assert_close(crowding[2 * layer + sample], excess.clamp_min(0).mean())
+    assert crowding.max() > 0
+
+
 def entries_of(classes, scores, labels, iou, present):
     cost = torch.zeros_like(iou)
-    return criterion._Entries(classes, scores, labels, cost, cost, iou, present)
+    return criterion._Entries(classes, scores, labels, cost, cost, iou, present, [])
 
 
 def test_class_score_and_contrast_by_hand():
@@ -190,6 +240,7 @@ def test_queries_answer_for_the_instance_that_they_start_in(form):
 
     assert outside() > 10
     assert outside(outside_cost=100.0) == 0
+    assert outside(outside_cost=100.0, central=10.0) == 0
     if form == "influence":
         assert outside(query_masks=True) == 0
 
@@ -467,7 +518,7 @@ def test_the_command_trains_and_resumes(tmp_path, capsys, monkeypatch):
         ValueError, match=r"was made with lr=0.002 \(now 0.1\); give the same settings or another --out"
     ):
         learn.train(learn.parse([*options, "--lr", "0.1", "--criteria", "influence"]))
-    monkeypatch.setitem(recipes.CRITERIA, "influence", recipes.Recipe("package", temperature=0.05))
+    monkeypatch.setitem(recipes.CRITERIA, "influence", recipes.Recipe("influence", temperature=0.05))
     with pytest.raises(ValueError, match=r"was made with temperature=None \(now 0.05\); give"):
         learn.train(learn.parse(options))
     assert learn.time_steps(learn.parse([*options, "--time", "--criteria", "influence"])) == 0
@@ -479,7 +530,7 @@ def test_list_names_every_criterion(capsys, monkeypatch):
     assert learn.main() == 0
     printed = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in printed] == list(recipes.CRITERIA)
-    assert "influence-rounds          form=influence rounds=3" in printed
+    assert "influence-rounds              form=influence rounds=3" in printed
 
 
 def test_misuse(capsys, monkeypatch):

@@ -13,12 +13,12 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from influencer_mmdet3d import InfluencerCriterion
-from influencer_mmdet3d.assignment import MaskCosts, influence, own_queries
+from influencer_mmdet3d.assignment import MaskCosts, influence
 from influencer_mmdet3d.losses import Assignment, attraction, masked_mean, repulsion
 from torch import Tensor
 
 from learning.data import Batch
-from learning.matching import hungarian, one_hot, sinkhorn, sparse
+from learning.matching import greedy, hungarian, one_hot, sinkhorn, sparse
 from learning.network import Heads
 from learning.recipes import Recipe
 
@@ -50,6 +50,7 @@ class _Entries(NamedTuple):
     cost: Tensor  # (E, Q, K), with the class, detached from the class head
     iou: Tensor  # (E, Q, K)
     present: Tensor  # (E, K) bool
+    masks: list[Tensor]  # L x (B, Q, N) logits
 
 
 class Criterion:
@@ -98,7 +99,7 @@ class Criterion:
             if self.package is not None:
                 return self._package(regular, batch)
             entries = self._entries(regular, batch)
-            loss = self._losses(entries, *self._assign(entries, batch, len(layers), progress)).sum()
+            loss = self._losses(entries, batch, *self._assign(entries, batch, len(layers), progress)).sum()
             if self.recipe.pilots:
                 pilots = self._entries([layer.rows(slice(queries, None)) for layer in layers], batch)
                 loss = loss + self.recipe.pilots * self._pilots(pilots).sum()
@@ -118,14 +119,15 @@ class Criterion:
 
     def _entries(self, layers: Sequence[Heads], batch: Batch) -> _Entries:
         by_class, by_bce, by_dice, _ = self.loss_weight
-        costs = pair_costs([layer.masks for layer in layers], batch.segments, batch.labels.shape[1])
+        masks = [layer.masks for layer in layers]
+        costs = pair_costs(masks, batch.segments, batch.labels.shape[1])
         classes = torch.cat([layer.classes.float() for layer in layers])
         labels = batch.labels.repeat(len(layers), 1)
         mask_cost = by_bce * costs.bce + by_dice * costs.dice
         prob = classes.detach().softmax(-1).gather(2, labels.unsqueeze(1).expand_as(mask_cost))
         scores = torch.cat([layer.scores.float().squeeze(-1) for layer in layers])
         present = batch.present.repeat(len(layers), 1)
-        return _Entries(classes, scores, labels, mask_cost, mask_cost - by_class * prob, costs.iou, present)
+        return _Entries(classes, scores, labels, mask_cost, mask_cost - by_class * prob, costs.iou, present, masks)
 
     def _assign(
         self, entries: _Entries, batch: Batch, layers: int, progress: float
@@ -137,6 +139,8 @@ class Criterion:
         cost = entries.cost
         if self.recipe.outside_cost:
             cost = cost + self.recipe.outside_cost * (~batch.inside).repeat(layers, 1, 1)
+        if self.recipe.central:
+            cost = cost + self.recipe.central * from_centre(batch).repeat(layers, 1, 1)
         if form == "hungarian":
             own = hungarian(cost.detach(), allowed)
             return Assignment(none, own), 0.0, one_hot(own, queries)
@@ -154,7 +158,7 @@ class Criterion:
             share = sinkhorn(cost / heat, allowed, 1.0, self.recipe.rounds)
         else:
             share = influence(cost / heat, allowed, 1.0)
-        own = own_queries(cost.detach(), allowed)
+        own = greedy(cost.detach(), allowed)
         return Assignment(share, own), self.recipe.soft_share, one_hot(own, queries)
 
     def temperature(self, layers: int, progress: float) -> Tensor:
@@ -168,7 +172,9 @@ class Criterion:
             stop = recipe.temperature if recipe.temperature_stop is None else recipe.temperature_stop
         return recipe.temperature * (stop / recipe.temperature) ** way
 
-    def _losses(self, entries: _Entries, assignment: Assignment, soft_share: float, claim: Tensor) -> Tensor:
+    def _losses(
+        self, entries: _Entries, batch: Batch, assignment: Assignment, soft_share: float, claim: Tensor
+    ) -> Tensor:
         """Return the loss (E,) of all queries."""
         by_class, _, _, by_score = self.loss_weight
         loss = attraction(entries.mask_cost, assignment, soft_share)
@@ -178,6 +184,14 @@ class Criterion:
             loss = loss + self.recipe.rep_weight * repulsion(assignment.influence, 1.0)
         if self.recipe.contrast:
             loss = loss + self.recipe.contrast * self._contrast(entries, assignment.own)
+        if self.recipe.everyone:
+            loss = loss + self.recipe.everyone * self._everyone(entries, batch)
+        if self.recipe.crowding:
+            loss = loss + self.recipe.crowding * self._crowding(entries)
+        if self.recipe.compete:
+            own = assignment.own.view(len(entries.masks), len(batch.points), -1)
+            competition = [compete(masks, batch.segments, one) for masks, one in zip(entries.masks, own)]
+            loss = loss + self.recipe.compete * torch.cat(competition)
         return loss
 
     def _classification(self, entries: _Entries, claim: Tensor) -> Tensor:
@@ -209,6 +223,16 @@ class Criterion:
         repeats = (entries.iou > 0.5) & (is_own == 0) & (own >= 0).unsqueeze(1)
         return masked_mean(F.softplus(1 + odds - mine).flatten(1), repeats.flatten(1))
 
+    def _everyone(self, entries: _Entries, batch: Batch) -> Tensor:
+        """Return the mask cost (E,) of every query for the instance that it starts in, mean over queries."""
+        home = batch.segments.gather(1, batch.seeds).repeat(len(entries.masks), 1)
+        return entries.mask_cost.gather(2, home.unsqueeze(2)).mean((1, 2))
+
+    def _crowding(self, entries: _Entries) -> Tensor:
+        """Return by how much object queries on an instance, each counted by its IoU, exceed one: mean (E,)."""
+        is_object = 1 - entries.classes.softmax(-1)[..., -1:]
+        return masked_mean(((is_object * entries.iou).sum(1) - 1).clamp_min(0), entries.present)
+
     def _pilots(self, entries: _Entries) -> Tensor:
         """Return the loss (E,) of pilots: number k is for instance k."""
         count = entries.present.shape[1]
@@ -219,6 +243,32 @@ class Criterion:
         mask = masked_mean(entries.mask_cost.diagonal(dim1=1, dim2=2), entries.present)
         score = masked_mean((claim * (entries.scores.unsqueeze(2) - entries.iou).square()).sum(1), entries.present)
         return mask + by_class * masked_mean(entropy, entries.present) + by_score * score
+
+
+def compete(logits: Tensor, segments: Tensor, own: Tensor) -> Tensor:
+    """Return the cross-entropy (B,) between own queries over the points of their instances.
+
+    Own queries (B, K) compete for each point by a softmax over their logits, of (B, Q, N); mean over the points of an
+    instance in segments (B, N), then over instances with an own query.
+    """
+    has = own >= 0
+    rows = own.clamp_min(0).unsqueeze(2).expand(-1, -1, logits.shape[2])
+    x = logits.float().gather(1, rows).masked_fill(~has.unsqueeze(2), -1e9)
+    entropy = F.cross_entropy(x, segments, reduction="none").unsqueeze(1)
+    members = F.one_hot(segments, own.shape[1]).float()
+    return masked_mean(torch.bmm(entropy, members).squeeze(1) / members.sum(1).clamp_min(1), has)
+
+
+def from_centre(batch: Batch) -> Tensor:
+    """Return how far queries start from the middle of instances (B, Q, K), in units of their mean radius, at most 2."""
+    xyz = batch.points[..., :3]
+    members = F.one_hot(batch.segments, batch.labels.shape[1]).float()
+    size = members.sum(1).clamp_min(1)  # (B, K)
+    centre = torch.bmm(members.transpose(1, 2), xyz) / size.unsqueeze(2)
+    own_centre = centre.gather(1, batch.segments.unsqueeze(2).expand(-1, -1, 3))
+    radius = torch.bmm((xyz - own_centre).norm(dim=2).unsqueeze(1), members).squeeze(1) / size
+    starts = xyz.gather(1, batch.seeds.unsqueeze(2).expand(-1, -1, 3))
+    return (torch.cdist(starts, centre) / radius.clamp_min(1e-3).unsqueeze(1)).clamp_max(2)
 
 
 def inside_or_all(batch: Batch) -> Tensor:

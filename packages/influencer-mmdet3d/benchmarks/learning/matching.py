@@ -79,6 +79,28 @@ def sinkhorn(cost: Tensor, allowed: Tensor, epsilon: float, rounds: int) -> Tens
     return (kernel + row.unsqueeze(2) + column.unsqueeze(1))[..., :-1].exp()
 
 
+@torch.no_grad()
+def greedy(cost: Tensor, allowed: Tensor) -> Tensor:
+    """Return `influencer_mmdet3d.assignment.own_queries` (E, K), waiting for the device once in eight rounds.
+
+    Many trainings share a device here, and each wait costs its turn.
+    """
+    entries, queries, instances = cost.shape
+    own = torch.full((entries, instances), -1, dtype=torch.long, device=cost.device)
+    free = cost.masked_fill(~allowed, torch.inf)
+    column = torch.arange(instances, device=cost.device)
+    for done in range(1, min(queries, instances) + 1):
+        price, query = free.min(1)
+        settled = (free.argmin(2).gather(1, query) == column) & (price < torch.inf)
+        own = torch.where(settled, query, own)
+        taken = torch.zeros(entries, queries + 1, dtype=torch.bool, device=cost.device)
+        taken.scatter_(1, torch.where(settled, query, queries), True)  # the last place takes what is not settled
+        free = free.masked_fill(settled.unsqueeze(1) | taken[:, :-1].unsqueeze(2), torch.inf)
+        if done % 8 == 0 and not settled.any():
+            break
+    return own
+
+
 def one_hot(own: Tensor, queries: int) -> Tensor:
     """Turn own queries (E, K) into claims (E, Q, K) of 0 and 1; -1 claims nothing."""
     claim = torch.zeros(own.shape[0], queries + 1, own.shape[1], device=own.device)

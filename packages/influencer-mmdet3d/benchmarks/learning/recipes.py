@@ -10,7 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-_OWN_QUERIES = {"non_object_weight", "score_others", "score_all", "contrast", "pilots", "pilot_noise", "outside_cost"}
+_OWN_QUERIES = {
+    "non_object_weight", "score_others", "score_all", "contrast", "pilots", "pilot_noise", "outside_cost", "central",
+    "everyone", "crowding", "compete",
+}  # fmt: skip
 _INFLUENCE = {"temperature", "soft_share", "rep_weight"}
 ACTS = {
     "package": {"non_object_weight", "query_masks"} | _INFLUENCE,
@@ -56,6 +59,17 @@ class Recipe:
         Weight of the losses of denoising queries, one for each instance, see `network.draw_pilots`.
     pilot_noise : float
         Share of a pilot's mask that is wrong.
+    central : float
+        Added to the cost, times the distance of a query's start from the instance's middle in mean radii (at most 2):
+        which of the queries inside is the own one, the network can then tell from where they start.
+    everyone : float
+        Weight of the mask cost of every query for the instance that it starts in, mean over queries: all masks learn
+        from the first step, whoever is matched; class and score alone say which query stands for the instance.
+    crowding : float
+        Weight of the number of object queries on an instance beyond one, each counted by its soft IoU.
+    compete : float
+        Weight of the cross-entropy between own queries over points: a point belongs to one instance, which the sum of
+        separate binary losses says only weakly where instances of one class touch.
     """
 
     form: str
@@ -73,6 +87,10 @@ class Recipe:
     contrast: float = 0.0
     pilots: float = 0.0
     pilot_noise: float = 0.2
+    central: float = 0.0
+    everyone: float = 0.0
+    crowding: float = 0.0
+    compete: float = 0.0
 
     def __post_init__(self) -> None:
         if self.form not in ACTS:
@@ -104,6 +122,9 @@ class Recipe:
 
 _BASE = Recipe("influence")
 _HUNGARIAN = Recipe("hungarian")
+_EVERYONE = Recipe("influence", query_masks=True, everyone=1.0)
+_UNIQUE: dict[str, Any] = {"non_object_weight": 0.2, "score_others": 1.0, "contrast": 0.5}
+"""What tells the one query of an instance from its duplicates."""
 
 CRITERIA = {
     # competitors
@@ -111,10 +132,11 @@ CRITERIA = {
     "sparse": Recipe("sparse"),
     "sinkhorn": Recipe("sinkhorn", rounds=10),
     "geomean": Recipe("geomean", temperature=1.0),
-    "influence": Recipe("package"),
+    "influence": _BASE,
+    "influence-package": Recipe("package"),  # the same loss by the package itself, for its time
     # the weight of "no object", for both: duplicates are what AP without NMS loses
-    **{f"influence-no{w}": dataclasses.replace(_BASE, non_object_weight=w) for w in (0.1, 0.2, 0.5)},
-    **{f"hungarian-no{w}": dataclasses.replace(_HUNGARIAN, non_object_weight=w) for w in (0.1, 0.2, 0.5)},
+    **{f"influence-no{w}": dataclasses.replace(_BASE, non_object_weight=w) for w in (0.1, 0.2, 0.5, 1.0)},
+    **{f"hungarian-no{w}": dataclasses.replace(_HUNGARIAN, non_object_weight=w) for w in (0.1, 0.2, 0.5, 1.0)},
     # denoising queries, and contrast between the queries of one instance
     "influence-pilots": dataclasses.replace(_BASE, pilots=1.0),
     "influence-contrast": dataclasses.replace(_BASE, contrast=0.5),
@@ -130,19 +152,36 @@ CRITERIA = {
     "influence-score-others": dataclasses.replace(_BASE, score_others=1.0),
     "influence-score-all": dataclasses.replace(_BASE, score_all=True),
     "hungarian-score-others": dataclasses.replace(_HUNGARIAN, score_others=1.0),
-    # queries know where they start
+    # one query for each instance, nothing soft
+    "influence-hard": dataclasses.replace(_BASE, soft_share=0.0),
+    # queries know where they start: the assignment is right before the masks are
     "influence-inside": dataclasses.replace(_BASE, query_masks=True),
     "influence-near": dataclasses.replace(_BASE, outside_cost=1.0),
     "hungarian-near": dataclasses.replace(_HUNGARIAN, outside_cost=1.0),
+    "influence-central": dataclasses.replace(_BASE, query_masks=True, central=0.5),
+    "hungarian-central": dataclasses.replace(_HUNGARIAN, outside_cost=1.0, central=0.5),
+    # masks for all queries, class and score for one
+    "influence-everyone": dataclasses.replace(_BASE, query_masks=True, everyone=1.0),
+    "hungarian-everyone": dataclasses.replace(_HUNGARIAN, outside_cost=1.0, everyone=1.0),
+    # instances compete for points; the same for Hungarian matching
+    "influence-compete": dataclasses.replace(_BASE, compete=1.0),
+    "hungarian-compete": dataclasses.replace(_HUNGARIAN, compete=1.0),
+    # one object for each instance, without naming it
+    "influence-crowding": dataclasses.replace(_BASE, crowding=0.5),
     # together
-    "influence-unique": dataclasses.replace(_BASE, non_object_weight=0.2, score_others=1.0, contrast=0.5),
-    "influence-unique-pilots": dataclasses.replace(
-        _BASE, non_object_weight=0.2, score_others=1.0, contrast=0.5, pilots=1.0
-    ),
-    "influence-inside-unique": dataclasses.replace(
-        _BASE, query_masks=True, non_object_weight=0.2, score_others=1.0, contrast=0.5
-    ),
+    "influence-unique": dataclasses.replace(_BASE, **_UNIQUE),
+    "influence-unique-pilots": dataclasses.replace(_BASE, pilots=1.0, **_UNIQUE),
+    "influence-inside-unique": dataclasses.replace(_BASE, query_masks=True, **_UNIQUE),
+    "hungarian-unique": dataclasses.replace(_HUNGARIAN, **_UNIQUE),
     "influence-inside-pilots": dataclasses.replace(_BASE, query_masks=True, pilots=1.0),
+    "influence-inside-compete": dataclasses.replace(_BASE, query_masks=True, compete=1.0),
+    "influence-everyone-unique": dataclasses.replace(_EVERYONE, **_UNIQUE),
+    "influence-everyone-compete": dataclasses.replace(_EVERYONE, compete=1.0),
+    "influence-central-unique": dataclasses.replace(_BASE, query_masks=True, central=0.5, **_UNIQUE),
+    "influence-full": dataclasses.replace(_EVERYONE, compete=1.0, **_UNIQUE),
+    "influence-full-central": dataclasses.replace(_EVERYONE, compete=1.0, central=0.5, **_UNIQUE),
+    "influence-full-pilots": dataclasses.replace(_EVERYONE, compete=1.0, pilots=1.0, **_UNIQUE),
+    "hungarian-full": dataclasses.replace(_HUNGARIAN, outside_cost=1.0, everyone=1.0, compete=1.0, **_UNIQUE),
 }
 COMPETITORS = ("hungarian", "sparse", "sinkhorn", "geomean", "influence")
 
