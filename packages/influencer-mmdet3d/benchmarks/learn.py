@@ -28,8 +28,7 @@ import torch
 from influencer_mmdet3d.files import write_whole
 from learning import plots, summary
 from learning.cell import Cell, is_done, step_time
-from learning.data import ROLES, load_pool
-from learning.jobs import run_cells
+from learning.jobs import make_rooms, run_cells
 from learning.recipes import COMPETITORS, CRITERIA, find
 from learning.settings import AMP, DIFFICULTIES, SMALL, Settings
 
@@ -89,9 +88,7 @@ def train(args: argparse.Namespace) -> int:
     print(
         f"{len(cells)} cells, {len(cells) - len(missing)} there already; {args.jobs} processes on {devices}", flush=True
     )
-    for kind in args.difficulty:
-        for role in ROLES:
-            load_pool(args.out / "rooms", kind, role, settings)
+    make_rooms(args.difficulty, settings, args.out / "rooms", args.jobs)
     failed, left = run_cells(
         missing, settings, args.out, devices, args.jobs, 60 * args.minutes, lambda line: print(line, flush=True)
     )

@@ -502,10 +502,14 @@ def test_the_command_trains_and_resumes(tmp_path, capsys, monkeypatch):
     options = ["--out", str(tmp_path), "--small", "--steps", "2", "--evaluations", "1", "--points", "256"]
     options += ["--rooms", "2", "--held-out", "1", "--difficulty", "easy", "--seeds", "0"]
     options += ["--criteria", "hungarian", "influence"]
-    command = [sys.executable, str(FOLDER / "learn.py"), *options]
+    command = [sys.executable, str(FOLDER / "learn.py"), *options, "--jobs", "2"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("easy hungarian seed 0: AP 0.") == done.stdout.count("easy influence seed 0: AP 0.") == 1
+    small = learn.settings_of(learn.parse(options))
+    rooms = data.load_pool(tmp_path / "rooms", "easy", "training", small)
+    made = data.make_pool("easy", "training", 2, small.room_points)
+    assert all(torch.equal(one, other) for one, other in zip(rooms, made))
     written = cell.Cell("influence", "easy", 0).path(tmp_path)
     before = written.stat().st_mtime_ns
     assert learn.train(learn.parse(options)) == 0

@@ -93,15 +93,28 @@ def make_pool(difficulty: str, role: str, rooms: int, points: int) -> Pool:
     )
 
 
+def _rooms(role: str, settings: Settings) -> int:
+    return settings.rooms if role == "training" else settings.held_out
+
+
+def pool_file(folder: Path, difficulty: str, role: str, settings: Settings) -> Path:
+    """Return where the rooms of a difficulty and role are kept."""
+    return folder / f"{difficulty}-{role}-{_rooms(role, settings)}x{settings.room_points}.npz"
+
+
+def write_pool(folder: Path, difficulty: str, role: str, settings: Settings) -> None:
+    """Make the rooms of a difficulty and role."""
+    made = make_pool(difficulty, role, _rooms(role, settings), settings.room_points)
+    buffer = io.BytesIO()
+    np.savez(buffer, **{name: part.numpy() for name, part in made._asdict().items()})
+    write_whole(pool_file(folder, difficulty, role, settings), buffer.getvalue())
+
+
 def load_pool(folder: Path, difficulty: str, role: str, settings: Settings) -> Pool:
     """Return the rooms of a difficulty and role; they are made once and kept in `folder`."""
-    rooms = settings.rooms if role == "training" else settings.held_out
-    path = folder / f"{difficulty}-{role}-{rooms}x{settings.room_points}.npz"
+    path = pool_file(folder, difficulty, role, settings)
     if not path.exists():
-        made = make_pool(difficulty, role, rooms, settings.room_points)
-        buffer = io.BytesIO()
-        np.savez(buffer, **{name: part.numpy() for name, part in made._asdict().items()})
-        write_whole(path, buffer.getvalue())
+        write_pool(folder, difficulty, role, settings)
     with np.load(path) as file:
         return Pool(*(torch.from_numpy(file[name]) for name in Pool._fields))
 

@@ -13,9 +13,20 @@ from typing import Any
 import torch
 
 from learning.cell import Cell, train_cell
+from learning.data import ROLES, pool_file, write_pool
 from learning.settings import Settings
 
 _device = torch.device("cpu")
+
+
+def make_rooms(kinds: Sequence[str], settings: Settings, folder: Path, jobs: int) -> None:
+    """Make the rooms that are missing, a process for each difficulty and role."""
+    wanted = [(folder, kind, role, settings) for kind in kinds for role in ROLES]
+    missing = [one for one in wanted if not pool_file(*one).exists()]
+    if missing:
+        with ProcessPoolExecutor(min(jobs, len(missing)), multiprocessing.get_context("spawn")) as pool:
+            for made in [pool.submit(write_pool, *one) for one in missing]:
+                made.result()
 
 
 def _begin(devices: Sequence[str], counter: Any) -> None:
