@@ -183,11 +183,15 @@ def test_masks_of_all_and_crowding_by_hand():
     layers = made_layers(batch)
     one = criterion.Criterion(recipes.Recipe("influence"), 4, WEIGHTS)
     entries = one._entries(layers, batch)
-    everyone, crowding = one._everyone(entries, batch), one._crowding(entries)
+    start = batch.segments.gather(1, batch.seeds)
+    own = torch.tensor([3, -1, 5, 0, -1]).expand(6, -1)
+    home = start.index_copy(1, torch.tensor([3, 5, 0]), torch.tensor([0, 2, 3]).expand(2, -1))
+    assert not torch.equal(home, start)
+    everyone, crowding = one._everyone(entries, batch, matching.one_hot(own, 9)), one._crowding(entries)
     for layer, sample in itertools.product(range(3), range(2)):
         head, costs = layers[layer], []
         for q in range(9):
-            true = (batch.segments[sample] == batch.segments[sample, batch.seeds[sample, q]]).float()
+            true = (batch.segments[sample] == home[sample, q]).float()
             p = head.masks[sample, q].sigmoid()
             bce = torch.nn.functional.binary_cross_entropy(p, true)
             costs.append(bce + 1 - (2 * (p * true).sum() + 1) / (p.sum() + true.sum() + 1))

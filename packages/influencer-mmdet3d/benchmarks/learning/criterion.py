@@ -185,7 +185,7 @@ class Criterion:
         if self.recipe.contrast:
             loss = loss + self.recipe.contrast * self._contrast(entries, assignment.own)
         if self.recipe.everyone:
-            loss = loss + self.recipe.everyone * self._everyone(entries, batch)
+            loss = loss + self.recipe.everyone * self._everyone(entries, batch, claim)
         if self.recipe.crowding:
             loss = loss + self.recipe.crowding * self._crowding(entries)
         if self.recipe.compete:
@@ -223,9 +223,10 @@ class Criterion:
         repeats = (entries.iou > 0.5) & (is_own == 0) & (own >= 0).unsqueeze(1)
         return masked_mean(F.softplus(1 + odds - mine).flatten(1), repeats.flatten(1))
 
-    def _everyone(self, entries: _Entries, batch: Batch) -> Tensor:
-        """Return the mask cost (E,) of every query for the instance that it starts in, mean over queries."""
-        home = batch.segments.gather(1, batch.seeds).repeat(len(entries.masks), 1)
+    def _everyone(self, entries: _Entries, batch: Batch, claim: Tensor) -> Tensor:
+        """Return the mask cost (E,) of every query for the instance that it owns or starts in, mean over queries."""
+        start = batch.segments.gather(1, batch.seeds).repeat(len(entries.masks), 1)
+        home = torch.where(claim.sum(2) > 0, claim.argmax(2), start)
         return entries.mask_cost.gather(2, home.unsqueeze(2)).mean((1, 2))
 
     def _crowding(self, entries: _Entries) -> Tensor:

@@ -63,8 +63,8 @@ class Recipe:
         Added to the cost, times the distance of a query's start from the instance's middle in mean radii (at most 2):
         which of the queries inside is the own one, the network can then tell from where they start.
     everyone : float
-        Weight of the mask cost of every query for the instance that it starts in, mean over queries: all masks learn
-        from the first step, whoever is matched; class and score alone say which query stands for the instance.
+        Weight of the mask cost of every query for the instance that it owns or else starts in, mean over queries: all
+        masks learn from the first step, whoever is matched; class and score alone say which query stands for it.
     crowding : float
         Weight of the number of object queries on an instance beyond one, each counted by its soft IoU.
     compete : float
