@@ -32,7 +32,10 @@ from learning.jobs import make_rooms, run_cells
 from learning.recipes import COMPETITORS, CRITERIA, find
 from learning.settings import AMP, DIFFICULTIES, SMALL, Settings
 
-TUNABLE = ("steps", "batch", "points", "rooms", "held_out", "evaluations", "width", "lr", "mask_weight")
+TUNABLE = (
+    "steps", "batch", "points", "rooms", "held_out", "queries_per_instance", "evaluations", "width", "lr",
+    "mask_weight",
+)  # fmt: skip
 """Fields of `Settings` with an option of their own."""
 
 

@@ -34,8 +34,8 @@ learn = load("learn", FOLDER / "learn.py")
 from learning import cell, criterion, data, evaluation, jobs, matching, network, recipes, settings, summary  # noqa: E402
 
 TINY = settings.Settings(
-    steps=8, batch=2, points=256, room_points=1024, rooms=3, held_out=2, evaluations=2, width=16, encoder_width=8,
-    heads=2, layers=1, voxel=0.4, min_points=10,
+    steps=8, batch=2, points=256, room_points=1024, rooms=3, held_out=2, queries_per_instance=2, evaluations=2,
+    width=16, encoder_width=8, heads=2, layers=1, voxel=0.4, min_points=10,
 )  # fmt: skip
 WEIGHTS = (0.5, 1.0, 1.0, 0.5)
 
@@ -449,6 +449,7 @@ def test_recipes_refuse_what_does_nothing():
 
 def test_settings_by_hand():
     assert TINY.milestones == [4, 8]
+    assert [settings.Settings(queries_per_instance=n).queries("easy") for n in (1, 4)] == [64, 120]
     assert [settings.Settings(steps=130).rate(step) for step in (0, 15, 30, 130)] == pytest.approx([0.1, 0.55, 1, 0])
     for change, message in {
         ("points", 2000): "points=2000 of a sample exceed room_points=1024",

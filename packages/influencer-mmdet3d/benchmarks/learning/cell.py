@@ -20,7 +20,7 @@ from learning.data import Batch, Pool, batches, load_pool, make_plan, whole_room
 from learning.evaluation import evaluate
 from learning.network import Segmentor, draw_pilots
 from learning.recipes import find
-from learning.settings import DIFFICULTIES, Settings
+from learning.settings import Settings
 
 _DTYPES = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -45,7 +45,7 @@ class Training:
 
     def __init__(self, cell: Cell, settings: Settings, pool: Pool) -> None:
         self.settings, self.recipe, self.pool = settings, find(cell.criterion), pool
-        self.device, self.queries = pool.points.device, DIFFICULTIES[cell.difficulty].queries
+        self.device, self.queries = pool.points.device, settings.queries(cell.difficulty)
         torch.manual_seed(cell.seed)  # initial weights, drawn on the CPU: the same for every criterion and device
         self.model = Segmentor(settings, self.queries, len(CLASSES)).to(self.device)
         self.criterion = Criterion(self.recipe, len(CLASSES), settings.loss_weight)
