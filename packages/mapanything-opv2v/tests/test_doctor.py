@@ -58,7 +58,7 @@ def test_all_is_well(checkout, tmp_path):
     status, text = run(env, commit=head)
     assert status == 0, text
     assert f"{root} at the pin {head}" in text
-    assert "20 names in mapanything.datasets: OPV2VDataset, OPV2VCoopDataset" in text
+    assert "21 names in mapanything.datasets: OPV2VDataset, OPV2VCoopDataset" in text
     assert "appends pkg://mapanything_opv2v.configs" in text
     assert f"OPV2V_ROOT         ok       {tmp_path}" in text
     assert "OPV2V_DEPTH_ROOT            not set" in text

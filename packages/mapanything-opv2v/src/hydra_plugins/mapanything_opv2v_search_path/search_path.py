@@ -26,6 +26,14 @@ def python_literal(value: object) -> str:
     return repr(value)
 
 
+def activate() -> None:
+    """Register this package's names with MapAnything, and the resolver that its configs use."""
+    from mapanything_opv2v.host.register import register
+
+    register()
+    OmegaConf.register_new_resolver("opv2v_repr", python_literal, replace=True)
+
+
 class MapAnythingOPV2VSearchPath(SearchPathPlugin):
     """In applications that use MapAnything: register the datasets, append `pkg://mapanything_opv2v.configs`."""
 
@@ -33,8 +41,5 @@ class MapAnythingOPV2VSearchPath(SearchPathPlugin):
         """Do so once `mapanything` has been imported."""
         if "mapanything" not in sys.modules:
             return
-        from mapanything_opv2v.host.register import register
-
-        register()
-        OmegaConf.register_new_resolver("opv2v_repr", python_literal, replace=True)
+        activate()
         search_path.append(provider="mapanything-opv2v", path="pkg://mapanything_opv2v.configs")

@@ -26,10 +26,12 @@ def register() -> dict[str, type]:
     """
     namespace = _host_module(DATASETS_NAMESPACE)
     from mapanything_opv2v.host.datasets import DATASETS
+    from mapanything_opv2v.host.steps import FixedSteps
 
-    for name, cls in DATASETS.items():
+    classes: dict[str, type] = {**DATASETS, FixedSteps.__name__: FixedSteps}
+    for name, cls in classes.items():
         _set(namespace, name, cls)
-    return dict(DATASETS)
+    return classes
 
 
 def _host_module(name: str) -> ModuleType:
