@@ -63,7 +63,10 @@ def _add_tree_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--workers", type=int, default=1, help="processes of this machine")
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="run on this Dask cluster instead, such as tcp://node1:8786"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mapanything_opv2v import checks, depth, panorama, pictures, rawdata, synthetic
+from mapanything_opv2v import checks, cluster, depth, panorama, pictures, rawdata, synthetic
 from mapanything_opv2v.files import whole_file, write_bytes, write_json
 from mapanything_opv2v.geometry import Cylinder
 from mapanything_opv2v.rawdata.tree import summarise
@@ -48,13 +48,15 @@ def run_tree(args: argparse.Namespace) -> int:
 def run_check(args: argparse.Namespace) -> int:
     """Check a tree; 1 if anything is wrong."""
     options = checks.CheckOptions(need_depth=args.need_depth, need_lidar=not args.no_lidar, cameras=args.cameras)
-    report = checks.check_tree(
-        _index(args),
-        options,
-        max_scenes=_positive(args.max_scenes, "--max_scenes"),
-        workers=args.workers,
-        progress=not args.quiet,
-    )
+    with cluster.place(args.workers, args.scheduler) as place:
+        report = checks.check_tree(
+            _index(args),
+            options,
+            max_scenes=_positive(args.max_scenes, "--max_scenes"),
+            workers=place.workers,
+            executor=place.executor,
+            progress=not args.quiet,
+        )
     for problem in report.problems[: args.show]:
         print(f"{problem} ({problem.file})")
     if len(report.problems) > args.show:
@@ -85,14 +87,16 @@ def run_check(args: argparse.Namespace) -> int:
 def run_depth(args: argparse.Namespace) -> int:
     """Write depth maps from LiDAR; 1 if some could not be made."""
     options = depth.DepthOptions(sweeps=args.sweeps, hide_px=args.hide_px, suffix=f".{args.format}")
-    summary = depth.write_depths(
-        _index(args),
-        args.out,
-        options,
-        overwrite=args.overwrite,
-        workers=args.workers,
-        progress=not args.quiet,
-    )
+    with cluster.place(args.workers, args.scheduler) as place:
+        summary = depth.write_depths(
+            _index(args),
+            args.out,
+            options,
+            overwrite=args.overwrite,
+            workers=place.workers,
+            executor=place.executor,
+            progress=not args.quiet,
+        )
     _print_failed(summary.failed)
     print(
         f"{summary.written} depth maps written ({summary.coverage:.2%} of their pixels known), "
@@ -110,7 +114,10 @@ def run_prebuild(args: argparse.Namespace) -> int:
         None if args.camera_ids is None else tuple(args.camera_ids),
         not args.no_depth,
     )
-    done = panorama.prebuild(_index(args), cache, workers=args.workers, progress=not args.quiet)
+    with cluster.place(args.workers, args.scheduler) as place:
+        done = panorama.prebuild(
+            _index(args), cache, workers=place.workers, executor=place.executor, progress=not args.quiet
+        )
     _print_failed(done.failed)
     print(f"{done.built} panoramas built, {done.skipped} were there, {len(done.failed)} failed: {done.home}")
     return 1 if done.failed else 0
