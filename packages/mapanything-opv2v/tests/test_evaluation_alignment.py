@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from evaluation_cases import pose, random_poses
-from mapanything_opv2v.evaluation.alignment import ALIGNMENTS, align
+from mapanything_opv2v.evaluation.alignment import align
+from mapanything_opv2v.evaluation.options import ALIGNMENTS
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 

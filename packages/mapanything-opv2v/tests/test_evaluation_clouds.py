@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from mapanything_opv2v.evaluation.clouds import (
     Cloud,
-    CloudOptions,
     chamfer,
     cloud_figures,
     ground_y,
@@ -12,6 +11,7 @@ from mapanything_opv2v.evaluation.clouds import (
     occupied,
     voxel_means,
 )
+from mapanything_opv2v.evaluation.options import CloudOptions
 from scipy.spatial.distance import cdist
 
 

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 from evaluation_cases import perfect, pose
-from mapanything_opv2v.evaluation.alignment import ALIGNMENTS
-from mapanything_opv2v.evaluation.frame import EvaluationOptions, evaluate_frame
+from mapanything_opv2v.evaluation.frame import evaluate_frame
+from mapanything_opv2v.evaluation.options import ALIGNMENTS, EvaluationOptions
 from mapanything_opv2v.evaluation.results import scale_warning, summarise
 
 ERRORS = (

@@ -47,8 +47,9 @@ def test_a_warning_needs_a_majority():
 
 
 def test_tables(tmp_path):
-    summary = write_tables(tmp_path, FRAMES, {"checkpoint": "abc"})
+    summary = write_tables(tmp_path, FRAMES, {"checkpoint": "abc"}, {"test/c/1_agent5": "no file"})
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
+    assert summary["failed"] == {"test/c/1_agent5": "no file"}
     assert summary["provenance"] == {"checkpoint": "abc"} and summary["frames"] == 3
     rows = list(csv.DictReader((tmp_path / "frames.csv").open()))
     assert [row["frame"] for row in rows] == sorted(FRAMES)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mapanything_opv2v import __version__
+from mapanything_opv2v import __version__, cli_eval
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -26,6 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_prebuild(commands)
     _add_town(commands)
     _add_demo(commands)
+    cli_eval.add(commands)
     return parser
 
 

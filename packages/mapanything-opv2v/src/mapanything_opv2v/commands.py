@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mapanything_opv2v import checks, cluster, depth, panorama, pictures, rawdata, synthetic
+from mapanything_opv2v import checks, cli_eval, cluster, depth, panorama, pictures, rawdata, synthetic
 from mapanything_opv2v.files import whole_file, write_bytes, write_json
 from mapanything_opv2v.geometry import Cylinder
 from mapanything_opv2v.rawdata.tree import summarise
@@ -26,6 +26,8 @@ def run(args: argparse.Namespace) -> int:
         "panorama": run_panorama,
         "prebuild": run_prebuild,
         "synthetic": run_synthetic,
+        "evaluate": cli_eval.run,
+        "infer": cli_eval.run,
     }
     return handlers[args.command](args)
 

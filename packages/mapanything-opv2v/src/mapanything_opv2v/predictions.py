@@ -29,6 +29,8 @@ FORMAT = 1
 LAYOUTS = ("pinhole", "panorama")
 INPUTS = ("calibration", "pose", "depth")
 """Geometry that a model may be given beside the images."""
+EXPORTS = ("depth", "mask", "pcd", "ply", "npy")
+"""What `exports` writes of a frame."""
 
 _NAME = re.compile(r"[^/\\\0]+")
 

@@ -9,21 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mapanything_opv2v.evaluation.options import ALIGNMENTS
 from mapanything_opv2v.geometry import FloatArray, invert, transform_points
-
-ALIGNMENTS = ("view0", "cameras", "similarity")
-"""How poses are brought together.
-
-view0
-    Rigid: view 0's predicted pose is put onto its true one. The other views carry all the error. This is what
-    a main vehicle that knows itself can do, and what the model's losses do.
-cameras
-    Rigid, from all views: the rotation that fits the orientations best, then the translation that brings the
-    mean camera centres together.
-similarity
-    As `cameras`, and one scale factor from the camera centres. Hides a wrong metric scale: compare with the
-    others.
-"""
 
 
 @dataclass(frozen=True)

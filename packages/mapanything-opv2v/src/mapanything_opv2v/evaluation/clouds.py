@@ -13,35 +13,8 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from mapanything_opv2v.evaluation.images import Figures
+from mapanything_opv2v.evaluation.options import CloudOptions
 from mapanything_opv2v.geometry import FloatArray
-
-
-@dataclass(frozen=True, kw_only=True)
-class CloudOptions:
-    """How clouds are compared; recorded with the results."""
-
-    voxel_m: float = 0.2
-    """Points of one cube of this side become their mean, so that near surfaces do not outweigh far ones."""
-    cell_m: float = 0.4
-    """Side of a cell of the view from above."""
-    extent_m: float = 70.0
-    """The view from above reaches so far from view 0, in x and z."""
-    max_range_m: float = 70.0
-    """Filtered clouds: farther points (from their own camera) are left out."""
-    min_height_m: float = 0.5
-    """Filtered view from above: lower points (over the ground) are left out."""
-    max_height_m: float = 4.0
-    """Filtered view from above: higher points (over the ground) are left out."""
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that make no grid."""
-        for name in ("voxel_m", "cell_m", "extent_m", "max_range_m"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise ValueError(f"{name}={getattr(self, name)!r}: expected a positive number of metres")
-        if self.cell_m > self.extent_m:
-            raise ValueError(f"cell_m={self.cell_m} exceeds extent_m={self.extent_m}")
-        if not self.min_height_m < self.max_height_m:
-            raise ValueError(f"min_height_m={self.min_height_m} is not below max_height_m={self.max_height_m}")
 
 
 def voxel_means(points: npt.NDArray[Any], voxel_m: float) -> FloatArray:

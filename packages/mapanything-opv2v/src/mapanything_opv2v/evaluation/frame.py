@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
-
 import numpy as np
 
 from mapanything_opv2v.evaluation import images
-from mapanything_opv2v.evaluation.alignment import ALIGNMENTS, Alignment, align
-from mapanything_opv2v.evaluation.clouds import Cloud, CloudOptions, cloud_figures
+from mapanything_opv2v.evaluation.alignment import Alignment, align
+from mapanything_opv2v.evaluation.clouds import Cloud, cloud_figures
 from mapanything_opv2v.evaluation.images import Figures
+from mapanything_opv2v.evaluation.options import EvaluationOptions
 from mapanything_opv2v.predictions import FramePredictions
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationOptions:
-    """What `evaluate_frame` does; part of a run's provenance."""
-
-    alignment: str = "view0"
-    """See `alignment.ALIGNMENTS`."""
-    clouds: CloudOptions = field(default_factory=CloudOptions)
-
-    def __post_init__(self) -> None:
-        """Refuse an unknown alignment."""
-        if self.alignment not in ALIGNMENTS:
-            raise ValueError(f"alignment={self.alignment!r}: expected one of {', '.join(ALIGNMENTS)}")
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the options as plain values."""
-        return asdict(self)
 
 
 def evaluate_frame(frame: FramePredictions, options: EvaluationOptions | None = None) -> Figures:

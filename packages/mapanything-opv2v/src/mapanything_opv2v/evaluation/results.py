@@ -15,52 +15,68 @@ import numpy as np
 from mapanything_opv2v.evaluation.images import Figures, scale_applied
 from mapanything_opv2v.files import write_bytes, write_json
 
-FRAMES, PROVENANCE = "frames", "provenance.json"
+FRAMES, FAILED, PROVENANCE = "frames", "failed", "provenance.json"
 
 
-class ResultsFolder:
-    """A folder of one JSON per frame, bound to what made them.
-
-    Parameters
-    ----------
-    folder : Path
-        Made if it is not there.
-    provenance : mapping
-        Whatever changes a figure (checkpoint, options, data). A folder that was begun with another one is
-        refused.
+def claim(folder: Path, provenance: Mapping[str, Any]) -> None:
+    """Bind a folder to what makes its contents (checkpoint, data, options), or check that it is bound to that.
 
     Raises
     ------
     ValueError
         If the folder was begun with another provenance; names the differences.
     """
-
-    def __init__(self, folder: Path, provenance: Mapping[str, Any]) -> None:
-        self.folder = folder
-        path = folder / PROVENANCE
-        wanted = json.loads(json.dumps(provenance))
-        if path.is_file():
-            there = json.loads(path.read_text(encoding="utf-8"))
-            differ = sorted(key for key in {*there, *wanted} if there.get(key) != wanted.get(key))
-            if differ:
-                listed = "; ".join(f"{key}: {there.get(key)!r} there, {wanted.get(key)!r} now" for key in differ)
-                raise ValueError(f"{folder} holds results of another run ({listed}); give another folder")
+    path = folder / PROVENANCE
+    wanted = json.loads(json.dumps(provenance))
+    if path.is_file():
+        there = read_json(path)
+        differ = sorted(key for key in {*there, *wanted} if there.get(key) != wanted.get(key))
+        if differ:
+            listed = "; ".join(f"{key}: {there.get(key)!r} there, {wanted.get(key)!r} now" for key in differ)
+            raise ValueError(f"{folder} holds results of another run ({listed}); give another folder")
+    else:
         write_json(path, wanted)
 
-    def _path(self, name: str) -> Path:
-        return self.folder / FRAMES / f"{name}.json"
+
+class ResultsFolder:
+    """A folder of one JSON per frame, bound to its provenance; several processes may fill it.
+
+    A frame (`split/sequence/frame_agentID`) is done, failed or neither. What failed is tried again by the next run.
+    """
+
+    def __init__(self, folder: Path, provenance: Mapping[str, Any]) -> None:
+        claim(folder, provenance)
+        self.folder = folder
+
+    def _path(self, name: str, kind: str = FRAMES) -> Path:
+        return self.folder / kind / f"{name}.json"
 
     def has(self, name: str) -> bool:
-        """Say whether a frame (`split/sequence/frame_agentID`) is done."""
+        """Say whether a frame is done."""
         return self._path(name).is_file()
 
     def add(self, name: str, figures: Figures) -> None:
         """Keep a frame's figures, whole or not at all."""
         write_json(self._path(name), figures)
+        self._path(name, FAILED).unlink(missing_ok=True)
+
+    def fail(self, name: str, message: str) -> None:
+        """Note why a frame has no figures."""
+        write_json(self._path(name, FAILED), message)
 
     def load(self, names: Iterable[str]) -> dict[str, Figures]:
-        """Return the figures of these frames; of those that are done."""
-        return {name: json.loads(self._path(name).read_text(encoding="utf-8")) for name in names if self.has(name)}
+        """Return the figures of those of these frames that are done."""
+        return {name: read_json(self._path(name)) for name in names if self.has(name)}
+
+    def failures(self, names: Iterable[str]) -> dict[str, str]:
+        """Return why those of these frames that failed did."""
+        paths = {name: self._path(name, FAILED) for name in names}
+        return {name: read_json(path) for name, path in paths.items() if path.is_file()}
+
+
+def read_json(path: Path) -> Any:
+    """Return a JSON file's value."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def summarise(frames: Mapping[str, Figures]) -> dict[str, Any]:
@@ -99,7 +115,9 @@ def scale_warning(summary: Mapping[str, Any]) -> str | None:
     return None
 
 
-def write_tables(folder: Path, frames: Mapping[str, Figures], provenance: Mapping[str, Any]) -> dict[str, Any]:
+def write_tables(
+    folder: Path, frames: Mapping[str, Figures], provenance: Mapping[str, Any], failed: Mapping[str, str]
+) -> dict[str, Any]:
     """Write `frames.csv` (a row per frame, sorted by name) and `summary.json`; return the summary."""
     names = list(dict.fromkeys(name for figures in frames.values() for name in figures))
     text = io.StringIO()
@@ -109,6 +127,6 @@ def write_tables(folder: Path, frames: Mapping[str, Figures], provenance: Mappin
         values = (frames[frame].get(name) for name in names)
         table.writerow([frame, *("" if value is None else repr(value) for value in values)])
     write_bytes(folder / "frames.csv", text.getvalue().encode())
-    summary = {**summarise(frames), "provenance": dict(provenance)}
+    summary = {**summarise(frames), "failed": dict(failed), "provenance": dict(provenance)}
     write_json(folder / "summary.json", summary)
     return summary
