@@ -87,3 +87,30 @@ def train(host_root, small_town, tmp_path_factory):
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(host_root, tmp_path_factory):
+    """A checkpoint of an untrained tiny model, as the host's own script saves one: with its config, unresolved."""
+    import torch
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from mapanything.models import init_model
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(host_root / "configs"), version_base=None):
+        config = compose("train", overrides=["machine=opv2v", "dataset=opv2v_coop_ft", *TINY_MODEL])
+    torch.manual_seed(3)
+    model = init_model(config.model.model_str, config.model.model_config)
+    path = tmp_path_factory.mktemp("runs") / "tiny" / "checkpoint-best.pth"
+    path.parent.mkdir()
+    torch.save({"args": config, "model": model.state_dict(), "epoch": 0}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_checkpoint):
+    """The tiny model, loaded as `evaluate` does."""
+    from mapanything_opv2v.host.models import load_model
+
+    return load_model(tiny_checkpoint)
