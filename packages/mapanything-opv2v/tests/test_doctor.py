@@ -17,6 +17,13 @@ class EasyDataset: ...
 class MulDataset(EasyDataset): ...
 class ResizedDataset(EasyDataset): ...
 """,
+    "mapanything/train/__init__.py": "",
+    "mapanything/train/training.py": "",
+    "mapanything/train/losses.py": """
+class MultiLoss: ...
+class FactoredGeometryScaleRegr3DPlusNormalGMLoss: ...
+""",
+    "mapanything/models/__init__.py": "MODEL_CONFIGS = {}\nclass MapAnything: ...\n",
 }
 
 
@@ -59,6 +66,8 @@ def test_all_is_well(checkout, tmp_path):
     assert status == 0, text
     assert f"{root} at the pin {head}" in text
     assert "21 names in mapanything.datasets: OPV2VDataset, OPV2VCoopDataset" in text
+    assert "6 names in mapanything.train.training: OPV2VNonAmbiguousMaskLoss, " in text
+    assert "1 names in mapanything.models.MODEL_CONFIGS: opv2v_mapanything" in text
     assert "appends pkg://mapanything_opv2v.configs" in text
     assert f"OPV2V_ROOT         ok       {tmp_path}" in text
     assert "OPV2V_DEPTH_ROOT            not set" in text

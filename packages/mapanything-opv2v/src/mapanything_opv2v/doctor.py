@@ -80,7 +80,7 @@ def findings() -> Iterator[Finding]:
     yield from _import(host)
     yield from _plugin()
     yield from _data()
-    yield Finding("scripts/train.py", "no deviation: datasets and configs are added, nothing of the host is replaced")
+    yield Finding("scripts/train.py", "no deviation: names and configs are added, nothing of the host is replaced")
     for deviation in DEVIATIONS:
         text = f"{deviation.name} ({deviation.where}). Host: {deviation.host}. Here: {deviation.ours}"
         yield Finding("launcher deviates", text)
@@ -112,7 +112,7 @@ def _checkout(host: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _import(host: dict[str, Any]) -> Iterator[Finding]:
-    """Find the `mapanything` that Python would import, and register the datasets in it."""
+    """Find the `mapanything` that Python would import, and register our names in it."""
     spec = importlib.util.find_spec("mapanything")
     if spec is None:
         hint = f"install it, or export PYTHONPATH=${host['root-env']}"
@@ -124,14 +124,15 @@ def _import(host: dict[str, Any]) -> Iterator[Finding]:
         yield Finding("host import", f"mapanything comes from {where}, not from {host['root-env']}={root}", False)
     else:
         yield Finding("host import", f"mapanything comes from {where}", True)
-    from mapanything_opv2v.host.register import DATASETS_NAMESPACE, register
+    from mapanything_opv2v.host.register import register
 
     try:
-        names = register()
+        registered = register()
     except (ImportError, ValueError, RuntimeError) as error:  # RuntimeError: torchvision beside another torch
         yield Finding("registration", f"{type(error).__name__}: {error}", False)
         return
-    yield Finding("registration", f"{len(names)} names in {DATASETS_NAMESPACE}: {', '.join(names)}", True)
+    for place, names in registered.items():
+        yield Finding("registration", f"{len(names)} names in {place}: {', '.join(names)}", True)
 
 
 def _plugin() -> Iterator[Finding]:

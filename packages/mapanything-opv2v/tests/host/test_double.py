@@ -83,3 +83,19 @@ def test_same_constructor_and_wrappers(datasets, small_town):
         assert parameter.default == mine[name].default, name
     for cls in ("EasyDataset", "MulDataset", "ResizedDataset", "CatDataset"):
         assert hasattr(easy_dataset, cls) and hasattr(double, cls)
+
+
+def test_same_signatures_of_what_the_launcher_replaces(datasets):
+    import inspect
+
+    path = Path(__file__).parents[1] / "training_double.py"
+    spec = importlib.util.spec_from_file_location("opv2v_training_double", path)
+    double = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(double)
+    for functions, module in (
+        (double.TOOLS, "mapanything.utils.train_tools"),
+        (double.TRAINING, "mapanything.train.training"),
+    ):
+        for function in functions:
+            real = inspect.signature(getattr(importlib.import_module(module), function.__name__))
+            assert list(real.parameters) == list(inspect.signature(function).parameters), function.__name__

@@ -19,6 +19,12 @@ def python_literal(value: object) -> str:
 
     The host cuts its test strings at every `+`, so a `+` inside a string (a path, a transform) is escaped.
     """
+    if OmegaConf.is_config(value):
+        value = OmegaConf.to_container(value, resolve=True)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{python_literal(key)}: {python_literal(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(python_literal, value)) + "]"
     if isinstance(value, str):
         return repr(value).replace("+", r"\x2b")
     if isinstance(value, float) and not math.isfinite(value):

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from mapanything_opv2v import checkpoint_files
 from mapanything_opv2v.host.deviations import TOOLS, Patches
-from mapanything_opv2v.host.run_state import RunState
+from mapanything_opv2v.host.run_state import RunState, plain_values
 from mapanything_opv2v.run_record import RunRecord, notices, refusals
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def plain_checkpoints(state: RunState, patches: Patches) -> None:
 
 def _plain(value: Any) -> Any:
     if OmegaConf.is_config(value):
-        return OmegaConf.to_container(value, resolve=True, throw_on_missing=False)
+        return plain_values(value)
     return value.item() if isinstance(value, np.generic) else value
 
 

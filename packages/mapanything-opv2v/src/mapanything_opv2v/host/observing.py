@@ -6,6 +6,7 @@ import functools
 import importlib.metadata
 import inspect
 import logging
+import math
 import os
 import platform
 import sys
@@ -128,14 +129,24 @@ def describe_run(state: RunState, now: datetime) -> dict[str, Any]:
         "plugin": {"version": record.pop("plugin_version"), "commit": checkout.describe(Path(__file__).parent)},
         "deviations": {"in_force": list(state.deviations), "left_out": list(state.left_out)},
         "resumed_from": state.resumed_from,
-        "pretrained": state.plain_config["model"].get("pretrained"),
+        "pretrained": state.config.model.pretrained,
         "python": platform.python_version(),
         "machine": platform.node(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "gpus": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())],
         "environment": {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
         **record,
+        "config": _finite(record["config"]),
     }
+
+
+def _finite(value: Any) -> Any:
+    """Return a plain value with infinite numbers as text, which JSON can hold."""
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _version(package: str) -> str | None:

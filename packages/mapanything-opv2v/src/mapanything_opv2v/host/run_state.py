@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from mapanything_opv2v import __version__
 from mapanything_opv2v.run_record import RunRecord
+
+
+def plain_values(config: Any) -> Any:
+    """Return a config as plain Python values, resolved.
+
+    MapAnything's dataset configs refer to keys that not every run has; such a value stays the text that it is.
+    """
+    if isinstance(config, ListConfig):
+        return [_plain_item(config, number) for number in range(len(config))]
+    return {str(key): _plain_item(config, key) for key in config}
+
+
+def _plain_item(config: Any, key: Any) -> Any:
+    try:
+        value = config[key]
+    except OmegaConfBaseException:
+        return OmegaConf.to_container(config, resolve=False)[key]  # type: ignore[index]
+    return plain_values(value) if OmegaConf.is_config(value) else value
 
 
 @dataclass
@@ -47,18 +67,16 @@ class RunState:
     steps_fixed: bool | None = None
     dataset_length: int | None = None
     resumed_from: str | None = None
-    plain_config: dict[str, Any] = field(init=False)
 
-    def __post_init__(self) -> None:
-        """Resolve the config once, while Hydra's own resolvers work."""
-        plain = OmegaConf.to_container(self.config, resolve=True, throw_on_missing=False)
-        assert isinstance(plain, dict)
-        self.plain_config = {str(key): value for key, value in plain.items()}
+    @cached_property
+    def plain_config(self) -> dict[str, Any]:
+        """The config, resolved; the host must have built its model before, which makes a resolver that it needs."""
+        return plain_values(self.config)
 
     @property
     def output_dir(self) -> Path:
         """Folder of the run."""
-        return Path(self.plain_config["output_dir"])
+        return Path(self.config.output_dir)
 
     @property
     def is_first(self) -> bool:
@@ -79,7 +97,7 @@ class RunState:
             steps_fixed=self.steps_fixed,
             dataset_length=self.dataset_length,
             world_size=self.world_size,
-            epochs=self.plain_config["train_params"]["epochs"],
+            epochs=self.config.train_params.epochs,
             host_commit=self.host_commit,
             plugin_version=__version__,
             config=self.plain_config,
