@@ -34,6 +34,15 @@ def test_a_checkpoint_comes_back(tmp_path):
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
+def test_a_config_that_has_asked_a_resolver_comes_back(tmp_path):
+    """As `${hydra:run.dir}` in every checkpoint of MapAnything's own script: its value is remembered in the config."""
+    OmegaConf.register_new_resolver("folder_of_a_test", lambda: "runs/1", use_cache=True, replace=True)
+    config = OmegaConf.create({"output_dir": "${folder_of_a_test:}"})
+    assert config.output_dir == "runs/1" and config._metadata.resolver_cache["folder_of_a_test"]
+    torch.save({"args": config}, tmp_path / "checkpoint-last.pth")
+    assert checkpoint_files.load(tmp_path / "checkpoint-last.pth")["args"].output_dir == "runs/1"
+
+
 def test_a_hostile_checkpoint_runs_nothing_and_is_named(tmp_path):
     torch.save({"model": {}, "args": Hostile(tmp_path / "ran")}, tmp_path / "evil.pth")
     with pytest.raises(ValueError, match=r"evil\.pth: not loaded.*--without safe_loading"):

@@ -7,7 +7,6 @@ import os
 import pickle
 import typing
 from argparse import Namespace
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,10 +81,16 @@ def load_with(torch_load: Callable[..., Any], path: Any, *arguments: Any, **opti
             raise ValueError(f"{path}: cannot be read, it may be damaged: {reason}") from error
 
 
+def _no_default(factory: object = None) -> dict[Any, Any]:
+    """Stand in for the defaultdict in which omegaconf remembers what resolvers gave: torch fills plain dicts only."""
+    return {}
+
+
 @contextmanager
 def _allowed() -> Iterator[None]:
     """Allow numpy's float scalars (MapAnything's `best_so_far`), omegaconf's containers and Namespace (`args`)."""
-    names: list[Any] = [Namespace, dict, list, int, float, str, bool, defaultdict, typing.Any, np.dtype]
+    names: list[Any] = [Namespace, dict, list, int, float, str, bool, typing.Any, np.dtype]
+    names.append((_no_default, "collections.defaultdict"))
     names += [type(np.dtype(kind)) for kind in (np.float32, np.float64)]
     scalar = np.float64(0).__reduce__()[0]
     names += [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]

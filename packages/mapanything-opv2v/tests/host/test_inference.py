@@ -74,9 +74,7 @@ def test_truth_cannot_reach_the_model(inference, tiny, batch):
         {k: torch.full_like(v, torch.nan) if k in hidden and torch.is_floating_point(v) else v for k, v in view.items()}
         if all(torch.is_tensor(v) or k not in hidden for k, v in view.items())
         else {
-            k: torch.full_like(v, torch.nan)
-            if k in hidden and torch.is_tensor(v) and torch.is_floating_point(v)
-            else v
+            k: torch.full_like(v, torch.nan) if k in hidden and torch.is_tensor(v) and torch.is_floating_point(v) else v
             for k, v in view.items()
         }
         for view in batch
