@@ -36,7 +36,6 @@ MORE = {
         pred_head: {gradient_checkpointing: false}
     """,
     "loss/default.yaml": "train_criterion: ''",
-    "loss/overall_loss.yaml": "train_criterion: A()",
 }
 
 
