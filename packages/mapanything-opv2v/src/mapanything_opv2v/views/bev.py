@@ -20,8 +20,8 @@ from mapanything_opv2v.views.panels import layer
 from mapanything_opv2v.views.pointcloud import frame_points, page_facts, page_title
 from mapanything_opv2v.views.stage import Stage, ViewPoints
 
-NEVER = 4_000_000
-"""More points than this are not looked at: they add nothing to a picture."""
+MAX_POINTS = 2_000_000
+"""More are not looked at: they would add nothing to a picture."""
 
 BOX_RGB = (255, 196, 60)
 _EMPTY_RGB = (28, 30, 36)
@@ -117,7 +117,7 @@ def write_bev(
     options = options or BevOptions()
     source = frame.pose_source(pose_source)
     stage = Stage.around(frame.views[0].estimate(source).T_world_cam)
-    parts = frame_points(frame, points, source, NEVER)
+    parts = frame_points(frame, points, source, MAX_POINTS)
     boxes = stages.boxes_data(stage, frame)
     ground = stages.ground_m(stage, [part.cloud for part in parts], boxes)
     bev = make_bev(stage, parts, ground, options)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mapanything_opv2v import pictures
+from mapanything_opv2v.evaluation.images import range_figures
 from mapanything_opv2v.files import whole_file, write_bytes, write_json
 from mapanything_opv2v.geometry import rotation_angle_deg
 from mapanything_opv2v.views.frame import Estimate, Frame, View
@@ -16,9 +17,8 @@ from mapanything_opv2v.views.frame import Estimate, Frame, View
 def view_figures(view: View, pose_source: str) -> dict[str, Any]:
     """Return a view's pose, scale and errors as JSON values.
 
-    ``depth_rmse_m`` is of the distance along the ray, over the pixels that have one in prediction (inside its
-    mask) and truth. ``depth_scale_ratio`` is the median of predicted over true distance there: 1 where the
-    metric scale is right. Poses are compared in the frame's world.
+    ``depth_rmse_m`` and ``depth_scale_ratio`` are `evaluation.images.range_figures` of the distance along the
+    ray, over all pixels whose true distance is known. Poses are compared in the frame's world.
     """
     figures: dict[str, Any] = {
         "agent": view.agent_id,
@@ -41,11 +41,8 @@ def view_figures(view: View, pose_source: str) -> dict[str, Any]:
     figures["translation_error_m"] = float(np.linalg.norm(found[:3, 3] - expected[:3, 3]))
     figures["rotation_error_deg"] = rotation_angle_deg(found[:3, :3] @ expected[:3, :3].T)
     if pred.range_m is not None and true.range_m is not None:
-        both = pred.has_range() & true.has_range()
-        if both.any():
-            distances, truth = pred.range_m[both].astype(np.float64), true.range_m[both].astype(np.float64)
-            figures["depth_rmse_m"] = float(np.sqrt(np.mean((distances - truth) ** 2)))
-            figures["depth_scale_ratio"] = float(np.median(distances / truth))
+        measured = range_figures(pred.range_m, true.range_m)
+        figures |= {"depth_rmse_m": measured["depth_rmse_m"], "depth_scale_ratio": measured["scale_ratio"]}
     return figures
 
 
@@ -67,7 +64,7 @@ def range_error(view: View) -> tuple[np.ndarray, np.ndarray] | None:
     """Return the absolute error of the range (H, W) in metres, and where it is known; None without both ranges."""
     if view.pred is None or view.true is None or view.pred.range_m is None or view.true.range_m is None:
         return None
-    return np.abs(view.pred.range_m - view.true.range_m), view.pred.has_range() & view.true.has_range()
+    return np.abs(view.pred.range_m - view.true.range_m), view.true.has_range()
 
 
 def write_figures(folder: Path, frame: Frame, pose_source: str) -> Path:

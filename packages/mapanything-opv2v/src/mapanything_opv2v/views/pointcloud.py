@@ -15,6 +15,7 @@ from mapanything_opv2v.views.page import write_page
 from mapanything_opv2v.views.stage import Stage, ViewPoints
 
 POINTS = ("depth", "lidar", "none")
+POINTS_TEXT = {"depth": "Point cloud", "lidar": "LiDAR sweeps", "none": "Cameras"}
 POSES_TEXT = {"pred": "predicted poses", "gt": "true poses"}
 MAX_POINTS = 200_000
 """What a page holds unless told; it stays smooth with them."""
@@ -96,10 +97,9 @@ def write_pointcloud(
     parts = frame_points(frame, points, source, max_points)
     data = scene_data(frame, parts, source)
     data["tables"] = [_pose_table(frame, source)] if data["hasTruth"] else []
-    what = {"depth": "Point cloud", "lidar": "LiDAR sweeps", "none": "Cameras"}[points]
     write_page(
         path,
-        title=page_title(what, frame, source),
+        title=page_title(POINTS_TEXT[points], frame, source),
         facts={**page_facts(frame, source, points), "points": f"{data['count']:,}"},
         body="scene.html",
         scripts=("scene.js", "controls.js", "pointcloud.js"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mapanything_opv2v import __version__, boxes, geometry, panorama, predictions, rawdata
+from mapanything_opv2v.evaluation.alignment import align
 from mapanything_opv2v.rawdata.tree import is_agent_name
 from mapanything_opv2v.views.frame import Cloud, Estimate, Frame, Pinhole, View
 
@@ -164,7 +165,7 @@ def load_predicted_frame(path: str | Path) -> Frame:
     made = predictions.load_predictions(path)
     meta, T_model_map = made.meta, None
     if made.pose_world_cam_true is not None:
-        T_model_map = made.pose_world_cam_pred[0] @ geometry.invert(made.pose_world_cam_true[0])
+        T_model_map = geometry.invert(align(made.pose_world_cam_pred, made.pose_world_cam_true, "view0").T)
     views = tuple(_predicted_view(made, number, T_model_map) for number in range(made.views))
     shown = {}
     if made.boxes_world_true is not None and made.box_ids is not None and T_model_map is not None:

@@ -98,8 +98,11 @@ def points_data(stage: Stage, cloud: Cloud) -> dict[str, Any]:
 
 
 def boxes_data(stage: Stage, frame: Frame) -> list[dict[str, Any]]:
-    """Return the annotated vehicles for the page."""
-    return [{"name": str(number), "corners": listed(stage.points(corners))} for number, corners in frame.boxes.items()]
+    """Return the annotated vehicles for the page; agents have no name here, their cameras bear it."""
+    return [
+        {"name": "" if number in frame.agents else str(number), "corners": listed(stage.points(corners))}
+        for number, corners in frame.boxes.items()
+    ]
 
 
 def ground_m(stage: Stage, clouds: Sequence[Cloud], boxes: Sequence[dict[str, Any]]) -> float:

@@ -25,12 +25,12 @@ function swatch(rgb) {
   return element;
 }
 
-/** Draw the colour ramp with what its ends mean. */
-function ramp(low, high, reverse = false) {
+/** Draw the colour ramp, or its part from `start` on, with what its ends mean. */
+function ramp(low, high, reverse = false, start = 0) {
   const turbo = decode(data.turbo, Uint8Array), canvas = make("canvas", { className: "ramp", width: 256, height: 1 });
   const context = canvas.getContext("2d"), image = context.createImageData(256, 1);
   for (let i = 0; i < 256; i++) {
-    const from = 3 * (reverse ? 255 - i : i);
+    const from = 3 * (reverse ? 255 - i : Math.round(255 * start + i * (1 - start)));
     image.data.set([turbo[from], turbo[from + 1], turbo[from + 2], 255], 4 * i);
   }
   context.putImageData(image, 0, 0);
@@ -41,4 +41,11 @@ function checkbox(text, checked, change, ...before) {
   const input = make("input", { type: "checkbox", checked });
   input.addEventListener("change", () => change(input.checked));
   return make("label", {}, input, ...before, text);
+}
+
+/** Return heading and table of {title, head, rows}. */
+function table({ title, head, rows }) {
+  const line = (row, tag) => make("tr", {}, ...row.map(cell => make(tag, {}, cell)));
+  return [make("h2", {}, title), make("table", {}, make("thead", {}, line(head, "th")),
+    make("tbody", {}, ...rows.map(row => line(row, "td"))))];
 }

@@ -47,6 +47,7 @@ function buildGroupControls(groups, state, apply, look) {
     for (const { view } of views) {
       const key = `${group.name} ${view.name}`;
       state.views[key] = true;
+      if (group.views.length === 1 && !view.camera) continue;
       const line = checkbox(view.name, true, on => { state.views[key] = on; apply(); });
       line.className = "nested";
       line.dataset.view = key;
@@ -106,9 +107,9 @@ const metres = value => `${value.toFixed(Math.abs(value) < 10 ? 1 : 0)} m`;
 
 /** Return the legend of a way of colouring points. */
 function pointLegend(mode) {
-  if (mode === "height") return [ramp(metres(data.heightEnds[0]), metres(data.heightEnds[1]))];
+  if (mode === "height") return [ramp(metres(data.heightEnds[0]), metres(data.heightEnds[1]), false, DARKEST)];
   if (mode === "value") {
-    return [make("p", { className: "soft" }, `${data.valueName}; grey: unknown`), ramp("0 m", `${metres(data.valueLimit)} and more`)];
+    return [make("p", { className: "soft" }, `${data.valueName}; grey: unknown`), ramp("0 m", `${metres(data.valueLimit)} and more`, false, DARKEST)];
   }
   return [];
 }

@@ -3,7 +3,7 @@ const scene = new Scene($("stage"), data.start), state = { groups: {}, views: {}
 const groups = data.groups.map(group => addGroup(scene, group));
 const grid = scene.addLines(gridSegments(data.ground), [128, 140, 155], 0.25);
 const boxes = scene.addLines(boxSegments(data.boxes), [236, 168, 30]);
-const boxLabels = data.boxes.map(box => scene.addLabel(box.name, box.corners[0].map((c, k) => (c + box.corners[6][k]) / 2)));
+const boxLabels = data.boxes.filter(box => box.name).map(box => scene.addLabel(box.name, box.corners[0].map((c, k) => (c + box.corners[6][k]) / 2)));
 scene.ends = { height: data.heightEnds, value: [0, data.valueLimit] };
 
 function apply() {
@@ -26,10 +26,6 @@ if (data.count) {
   if (data.valueName) modes.push(["value", data.valueName]);
   buildPointControls([scene], modes, pointLegend);
 }
-for (const { title, head, rows } of data.tables) {
-  const cells = (row, tag) => make("tr", {}, ...row.map(cell => make(tag, {}, cell)));
-  $("more").append(make("h2", {}, title), make("table", {}, make("thead", {}, cells(head, "th")),
-    make("tbody", {}, ...rows.map(row => cells(row, "td")))));
-}
+for (const shown of data.tables) $("more").append(...table(shown));
 apply();
 window.viewer = { scenes: [scene], state };

@@ -1,11 +1,12 @@
 // A WebGL view of points and lines: x forward, y left, z up, metres. Left drag turns, right or shift drag moves.
+const DARKEST = 0.1;   // the ramp below it would not show on dark ground
 const SHADERS = {
   points: [`#version 300 es
     uniform mat4 matrix; uniform int mode; uniform vec3 colour; uniform float size, reference; uniform vec2 ends;
     uniform sampler2D turbo;
     layout(location = 0) in vec3 place; layout(location = 1) in vec3 rgb; layout(location = 2) in float value;
     out vec3 shade;
-    vec3 lookup(float share) { return texture(turbo, vec2(clamp(share, 0.0, 1.0) * 0.996 + 0.002, 0.5)).rgb; }
+    vec3 lookup(float share) { return texture(turbo, vec2(clamp(share, 0.0, 1.0) * (0.998 - ${DARKEST}) + ${DARKEST}, 0.5)).rgb; }
     void main() {
       gl_Position = matrix * vec4(place, 1.0);
       gl_PointSize = size * clamp(reference / gl_Position.w, 0.5, 4.0);
