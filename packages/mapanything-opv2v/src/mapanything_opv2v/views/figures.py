@@ -79,7 +79,7 @@ def write_figures(folder: Path, frame: Frame, pose_source: str) -> Path:
         "views": [],
     }
     for view in frame.views:
-        stem = folder / "views" / f"{view.agent_id}_{view.name}"
+        stem = folder / "views" / f"agent{view.agent_id}_{view.name}"
         write_bytes(stem.with_suffix(".png"), pictures.encode_png(view_picture(view)))
         figures = {**view_figures(view, pose_source), "picture": f"views/{stem.name}.png"}
         range_m = view.estimate(frame.range_source).range_m

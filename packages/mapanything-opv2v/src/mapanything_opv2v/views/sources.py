@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mapanything_opv2v import __version__, boxes, geometry, panorama, predictions, rawdata
 from mapanything_opv2v.evaluation.alignment import align
@@ -65,13 +67,14 @@ def load_raw_frame(yaml_path: str | Path, options: RawOptions | None = None) -> 
             views.append(_panorama_view(record, meta, options))
         if options.with_sweeps:
             sweeps[record.agent_id] = _sweep(record, meta)
-    return Frame(
-        name=_name(path),
-        views=tuple(views),
-        boxes={number: boxes.box_corners(vehicle) for number, vehicle in sorted(vehicles.items())},
-        provenance={"raw data": "no model", "made by": f"mapanything-opv2v {__version__}"},
-        sweeps=sweeps,
-    )
+    corners = {number: boxes.box_corners(vehicle) for number, vehicle in sorted(vehicles.items())}
+    return raw_frame(path, views, boxes=corners, sweeps=sweeps)
+
+
+def raw_frame(yaml_path: Path, views: Sequence[View], **parts: Any) -> Frame:
+    """Return views of the raw tree as a frame; `parts` are further fields of `Frame`."""
+    provenance = {"raw data": "no model", "made by": f"mapanything-opv2v {__version__}"}
+    return Frame(_name(yaml_path.absolute()), tuple(views), provenance=provenance, **parts)
 
 
 def _name(path: Path) -> str:
@@ -131,12 +134,24 @@ def _panorama_view(record: rawdata.AgentRecord, meta: rawdata.AgentMeta, options
         with_depth=with_depth,
         meta=meta,
     )
-    true = Estimate(geometry.T_world_cam_opencv(meta.lidar_pose), masks={"covered": made.covered})
+    return panorama_view(made, record.agent_id, options.cylinder, meta.lidar_pose, with_depth=with_depth)
+
+
+def panorama_view(
+    made: panorama.Panorama,
+    agent_id: int,
+    cylinder: geometry.Cylinder,
+    lidar_pose: npt.ArrayLike,
+    *,
+    with_depth: bool,
+) -> View:
+    """Return a panorama as a view; without depth it has colour and coverage only."""
+    true = Estimate(geometry.T_world_cam_opencv(lidar_pose), masks={"covered": made.covered})
     if with_depth:
         ranges = np.where(made.sky, np.float32(rawdata.SKY), made.range_m)
         masks = {name: getattr(made, name) for name in ("covered", "has_range", "sky", "filled")}
-        true = replace(true, range_m=ranges, rays=options.cylinder.rays(), masks=masks)
-    return View("panorama", record.agent_id, made.color, options.cylinder, true=true)
+        true = replace(true, range_m=ranges, rays=cylinder.rays(), masks=masks)
+    return View("panorama", agent_id, made.color, cylinder, true=true)
 
 
 def _sweep(record: rawdata.AgentRecord, meta: rawdata.AgentMeta) -> Cloud:
