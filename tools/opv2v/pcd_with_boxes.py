@@ -1,4 +1,4 @@
-"""Show LiDAR sweeps with vehicle boxes: `mapanything-opv2v pointcloud --points lidar` under the name that the research notes use."""
+"""Show LiDAR sweeps with vehicle boxes: `pointcloud --points lidar` under the name that the research notes use."""
 
 import sys
 

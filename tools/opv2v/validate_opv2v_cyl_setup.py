@@ -1,4 +1,4 @@
-"""Check that panoramas can be made of the first frame: `mapanything-opv2v check --max_scenes 1 --need_depth` under the name that the research notes use."""
+"""Check what panoramas need, of one frame unless told: `check` under the name that the research notes use."""
 
 import sys
 
