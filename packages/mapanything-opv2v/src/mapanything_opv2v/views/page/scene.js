@@ -32,7 +32,7 @@ class Scene {
     this.labelBox = make("div", { className: "labels" });
     this.output = make("output");
     box.append(this.canvas, this.labelBox, this.output);
-    const gl = this.gl = this.canvas.getContext("webgl2", { antialias: true, alpha: false });
+    const gl = this.gl = this.canvas.getContext("webgl2", { antialias: false, alpha: false });
     if (!gl) { this.output.textContent = "This browser offers no WebGL 2; nothing can be drawn."; return; }
     this.start = start;
     this.camera = { ...start, target: [...start.target] };
