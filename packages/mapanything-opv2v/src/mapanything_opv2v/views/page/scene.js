@@ -39,6 +39,7 @@ class Scene {
     this.points = []; this.lines = []; this.labels = [];
     this.size = 2.5; this.mode = "image"; this.ends = { height: [0, 1], value: [0, 1] }; this.background = DARK;
     this.followers = [];
+    this.moving = false; this.share = 1; this.lastDrawn = null;
     this.programs = Object.fromEntries(Object.entries(SHADERS).map(([name, pair]) => [name, program(gl, ...pair)]));
     this.turbo = turboTexture(gl);
     gl.enable(gl.DEPTH_TEST);
@@ -92,8 +93,27 @@ class Scene {
   }
 
   moved() {
+    this.keepPace();
     this.redraw();
-    for (const other of this.followers) { other.camera = { ...this.camera, target: [...this.camera.target] }; other.redraw(); }
+    for (const other of this.followers) { other.follow(this); }
+  }
+  follow({ camera }) {
+    this.camera = { ...camera, target: [...camera.target] };
+    this.keepPace();
+    this.redraw();
+  }
+
+  /** While the camera moves, draw as many points as the machine keeps up with; all of them when it rests. */
+  keepPace() {
+    clearTimeout(this.rest);
+    this.moving = true;
+    this.rest = setTimeout(() => { this.moving = false; this.lastDrawn = null; this.redraw(); }, 200);
+  }
+  measurePace() {
+    const now = performance.now(), passed = now - this.lastDrawn;
+    if (this.lastDrawn && passed > 45) this.share = Math.max(0.1, this.share * 0.75);
+    else if (this.lastDrawn && passed < 25) this.share = Math.min(1, this.share * 1.1);
+    this.lastDrawn = now;
   }
   redraw() { this.waiting ??= requestAnimationFrame(() => { this.waiting = null; this.draw(); }); }
 
@@ -101,6 +121,7 @@ class Scene {
     const { gl, canvas } = this, ratio = Math.min(2, window.devicePixelRatio || 1);
     const width = Math.round(canvas.clientWidth * ratio), height = Math.round(canvas.clientHeight * ratio);
     if (!width || !height) return;
+    if (this.moving) this.measurePace();
     if (canvas.width !== width || canvas.height !== height) { canvas.width = width; canvas.height = height; }
     gl.viewport(0, 0, width, height);
     gl.clearColor(...this.background, 1);
@@ -134,7 +155,7 @@ class Scene {
       if (!part.visible) continue;
       gl.uniform3fv(at.colour, part.colour);
       gl.bindVertexArray(part.array);
-      gl.drawArrays(gl.POINTS, 0, part.count);
+      gl.drawArrays(gl.POINTS, 0, Math.ceil(part.count * (this.moving ? this.share : 1)));
     }
   }
 
