@@ -64,7 +64,7 @@ def view_panels(view: View, *, several: bool) -> dict[str, Any]:
                     "picture": encode_picture(pictures.color_ranges(estimate.range_m)),
                 }
                 | {"ends": [f"{pictures.NEAR_M:g} m", f"{pictures.FAR_M:g} m", True]}
-                | {"legend": [["none", pictures.NOTHING_RGB], ["sky", pictures.SKY_RGB]]}
+                | {"legend": _range_legend(estimate.range_m)}
             )
             layers.append(layer(f"{text}range", estimate.range_m, "m", zero="none", negative="sky"))
         if estimate is not None and estimate.masks:
@@ -110,6 +110,12 @@ def flag(name: str, masks: Any) -> dict[str, Any]:
         raise ValueError(f"{len(masks)} masks, expected at most 8")
     bits = sum((mask.astype(np.uint8) << number for number, mask in enumerate(masks.values())), np.uint8(0))
     return {"name": name, "names": list(masks), "bits": encode(np.asarray(bits, np.uint8))}
+
+
+def _range_legend(range_m: npt.NDArray[np.float32]) -> list[tuple[str, tuple[int, int, int]]]:
+    """Return what the colours beside the scale mean, as far as they occur."""
+    meanings = (("none", pictures.NOTHING_RGB, range_m == 0), ("sky", pictures.SKY_RGB, range_m < 0))
+    return [(name, colour) for name, colour, where in meanings if where.any()]
 
 
 def _mask_panel(title: str, estimate: Estimate) -> dict[str, Any]:

@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 _EDGES = ((0, 1), (2, 3), (4, 5), (6, 7), (0, 2), (1, 3), (4, 6), (5, 7), (0, 4), (1, 5), (2, 6), (3, 7))
 
 
-def write_rig(folder: Path, frame: Frame, *, pose_source: str | None = None) -> None:
-    """Write ``rig.html`` and ``rig.png`` into a folder.
+def write_rig(folder: Path, frame: Frame, *, pose_source: str | None = None, picture: bool = True) -> None:
+    """Write ``rig.html`` and, unless told otherwise, ``rig.png`` into a folder.
 
     Raises
     ------
     ValueError
-        If matplotlib is missing, or poses are asked for that are not there.
+        If the picture's matplotlib is missing, or poses are asked for that are not there.
     """
     source = frame.pose_source(pose_source)
     title = page_title("Rig", frame, source)
     data = scene_data(frame, [], source)
-    picture = _picture(title, data)
+    if picture:
+        write_bytes(folder / "rig.png", _picture(title, data))
     data["tables"] = [_table(frame, source)]
-    write_bytes(folder / "rig.png", picture)
     write_page(
         folder / "rig.html",
         title=title,
