@@ -36,6 +36,9 @@ def test_the_demo_keeps_its_contract(quick, tmp_path, monkeypatch):
     assert page.count("data:image/png;base64,") == 2
     assert all(html.escape(label) in page for label in figures)
     assert (tmp_path / "out" / result["picture"]).read_bytes().startswith(b"\x89PNG")
+    links = re.findall(r'href="([^"]*)"', page)
+    assert links == [f"look/{name}.html" for name in ("panorama", "pointcloud", "rig", "bev")]
+    assert all((tmp_path / "out" / link).is_file() for link in links)
 
 
 def test_a_real_frame_is_shown_if_named(quick, tmp_path, small_town):

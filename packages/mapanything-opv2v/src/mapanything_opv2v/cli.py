@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mapanything_opv2v import __version__, cli_eval
+from mapanything_opv2v import __version__, cli_eval, cli_views
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -27,6 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_town(commands)
     _add_demo(commands)
     cli_eval.add(commands)
+    cli_views.add(commands, _command)
     return parser
 
 
@@ -154,10 +155,10 @@ def _add_panorama(commands: argparse._SubParsersAction) -> None:
     parser = _command(
         commands,
         "panorama",
-        "build one agent's panorama and write picture, arrays and figures",
+        "build one agent's panorama and write page, picture, arrays and figures; or the page of a predictions file",
         "panorama ~/OPV2V/train/SEQUENCE/641/000069.yaml --out panorama_out",
     )
-    parser.add_argument("yaml", type=Path, help="the agent's YAML; images lie beside it")
+    parser.add_argument("yaml", type=Path, help="the agent's YAML, images beside it; or a file of predictions (.npz)")
     parser.add_argument("--depth_dir", type=Path, help="folder of its depth maps, if not beside it")
     parser.add_argument("--out", type=Path, required=True, help="folder to write into")
     _add_panorama_options(parser)

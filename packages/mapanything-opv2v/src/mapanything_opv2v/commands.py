@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from mapanything_opv2v import checks, cli_eval, cluster, depth, panorama, pictures, rawdata, synthetic
+from mapanything_opv2v import checks, cli_eval, cli_views, cluster, depth, panorama, pictures, rawdata, synthetic
 from mapanything_opv2v.files import whole_file, write_bytes, write_json
 from mapanything_opv2v.geometry import Cylinder
 from mapanything_opv2v.rawdata.tree import summarise
+from mapanything_opv2v.views import panels, sources
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand that `cli` has parsed."""
+    if args.command in cli_views.COMMANDS:
+        return cli_views.run(args)
     if args.command == "demo":
         from mapanything_opv2v import demo
 
@@ -126,10 +129,20 @@ def run_prebuild(args: argparse.Namespace) -> int:
 
 
 def run_panorama(args: argparse.Namespace) -> int:
-    """Build one panorama and write pictures, arrays and figures."""
+    """Build one panorama and write page, pictures, arrays and figures; or the page of a predictions file."""
+    page = args.out / "panorama.html"
+    if args.yaml.suffix == ".npz":
+        panels.write_panels(page, sources.load_predicted_frame(args.yaml), what="Panorama")
+        print(page)
+        return 0
     agent = rawdata.agent_beside(args.yaml, args.depth_dir)
     cylinder, with_depth = _cylinder(args), not args.no_depth and bool(agent.depth_paths)
-    made = panorama.load_panorama(agent, cylinder, _options(args), camera_ids=args.camera_ids, with_depth=with_depth)
+    meta = rawdata.load_agent_yaml(agent.yaml_path)
+    made = panorama.load_panorama(
+        agent, cylinder, _options(args), camera_ids=args.camera_ids, with_depth=with_depth, meta=meta
+    )
+    view = sources.panorama_view(made, agent.agent_id, cylinder, meta.lidar_pose, with_depth=with_depth)
+    panels.write_panels(page, sources.raw_frame(args.yaml, [view]), what="Panorama")
     figures: dict[str, Any] = {
         "covered": float(made.covered.mean()),
         "overlap_agreement": agreement(agent, args.camera_ids),
@@ -150,7 +163,7 @@ def run_panorama(args: argparse.Namespace) -> int:
         np.savez_compressed(stream, **{name: getattr(made, name) for name in made.__dataclass_fields__})
     write_json(args.out / "panorama.json", figures)
     shares = f"{made.covered.mean():.1%} covered, {made.has_range.mean():.1%} with range"
-    print(f"{args.out / 'panorama.png'}: {shares}")
+    print(f"{page}, panorama.png: {shares}")
     for pair, value in figures["overlap_agreement"].items():
         print(f"cameras {pair}: correlation {value:.2f} where they overlap")
     return 0

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import html
+import importlib.util
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import Template
 
@@ -16,6 +17,8 @@ import numpy as np
 from mapanything_opv2v import checks, compare, depth, panorama, pictures, rawdata, synthetic
 from mapanything_opv2v.files import write_bytes, write_json
 from mapanything_opv2v.geometry import Cylinder
+from mapanything_opv2v.views import bev, panels, pointcloud, rig
+from mapanything_opv2v.views.sources import RawOptions, load_raw_frame
 
 CYLINDER = Cylinder(1008, 252)
 REAL_FRAME = Path("../shared/data/opv2v_frame/000759.yaml")
@@ -30,6 +33,7 @@ class _Story:
 
     figures: list[tuple[str, str]] = field(default_factory=list)
     sections: list[tuple[str, str, pictures.Picture | None]] = field(default_factory=list)
+    links: list[tuple[str, str]] = field(default_factory=list)  # page beside this one, and what it shows
 
     def figure(self, label: str, value: str) -> None:
         self.figures.append((label, value))
@@ -52,6 +56,7 @@ def run(out: Path, seed: int, real_frame: Path | None) -> int:
     sparse_record = rawdata.index_tree(truth.root, depth_root=out / "lidar_depth").splits[split][0]
     overview = _against_truth(truth, (split, sequence, frame), record, sparse_record, story)
     _masks_and_speed(out, dense_index, record, story)
+    _look(out, truth, record, story)
     real = real_frame or (REAL_FRAME if REAL_FRAME.is_file() else None)
     if real is not None:
         _real(real, story)
@@ -134,6 +139,25 @@ def _rows(dense: panorama.Panorama, sparse: panorama.Panorama, true: synthetic.T
     )
 
 
+def _look(out: Path, truth: synthetic.TownTruth, record: rawdata.FrameRecord, story: _Story) -> None:
+    """Write the pages to look at the frame with."""
+    yaml, folder = record.agents[0].yaml_path, out / "look"
+    options = RawOptions(depth_root=truth.depth_root)
+    frame = load_raw_frame(yaml, options)
+    round_about = load_raw_frame(yaml, replace(options, layout="panorama", cylinder=CYLINDER))
+    panels.write_panels(folder / "panorama.html", round_about, what="Panorama")
+    pointcloud.write_pointcloud(folder / "pointcloud.html", frame)
+    # the picture beside the page needs the extra [viz]
+    rig.write_rig(folder, frame, picture=importlib.util.find_spec("matplotlib") is not None)
+    bev.write_bev(folder, frame)
+    story.links += [
+        ("look/panorama.html", "Panoramas: colour, range and masks; point at a pixel to read it"),
+        ("look/pointcloud.html", "Point cloud of all vehicles, with cameras and boxes; drag to turn"),
+        ("look/rig.html", "Camera poses and vehicle boxes"),
+        ("look/bev.html", "From above"),
+    ]
+
+
 def _masks_and_speed(out: Path, index: rawdata.TreeIndex, record: rawdata.FrameRecord, story: _Story) -> None:
     """Report coverage and milliseconds."""
     first, second = record.agents[:2]
@@ -186,7 +210,10 @@ def _page(story: _Story, seconds: float) -> str:
             data = base64.b64encode(pictures.encode_png(picture)).decode()
             image = f'<img alt="{html.escape(title)}" src="data:image/png;base64,{data}">'
         parts.append(f"<h2>{html.escape(title)}</h2><p>{html.escape(text)}</p>{image}")
-    return _PAGE.substitute(rows=rows, sections="".join(parts), synthetic=SYNTHETIC, seconds=f"{seconds:.0f}")
+    links = "".join(f'<li><a href="{html.escape(to)}">{html.escape(text)}</a></li>' for to, text in story.links)
+    return _PAGE.substitute(
+        rows=rows, links=links, sections="".join(parts), synthetic=SYNTHETIC, seconds=f"{seconds:.0f}"
+    )
 
 
 _PAGE = Template(
@@ -202,6 +229,8 @@ img { width: 100%; border: 1px solid #ccc; } p { white-space: pre-line; } .note 
 <h1>Panoramas of a synthetic town against ray-cast truth</h1>
 <p class="note">$synthetic Made in $seconds s.</p>
 <table>$rows</table>
+<h2>Look around</h2>
+<ul>$links</ul>
 $sections
 </body></html>
 """
