@@ -14,11 +14,11 @@ from string import Template
 
 import numpy as np
 
-from mapanything_opv2v import checks, compare, depth, panorama, pictures, rawdata, synthetic
+from mapanything_opv2v import checks, compare, demo_model, depth, panorama, pictures, rawdata, synthetic
 from mapanything_opv2v.files import write_bytes, write_json
 from mapanything_opv2v.geometry import Cylinder
 from mapanything_opv2v.views import bev, panels, pointcloud, rig
-from mapanything_opv2v.views.sources import RawOptions, load_raw_frame
+from mapanything_opv2v.views.sources import RawOptions, load_frame, load_raw_frame
 
 CYLINDER = Cylinder(1008, 252)
 REAL_FRAME = Path("../shared/data/opv2v_frame/000759.yaml")
@@ -57,6 +57,7 @@ def run(out: Path, seed: int, real_frame: Path | None) -> int:
     overview = _against_truth(truth, (split, sequence, frame), record, sparse_record, story)
     _masks_and_speed(out, dense_index, record, story)
     _look(out, truth, record, story)
+    _model(out, seed, story)
     real = real_frame or (REAL_FRAME if REAL_FRAME.is_file() else None)
     if real is not None:
         _real(real, story)
@@ -155,6 +156,37 @@ def _look(out: Path, truth: synthetic.TownTruth, record: rawdata.FrameRecord, st
         ("look/pointcloud.html", "Point cloud of all vehicles, with cameras and boxes; drag to turn"),
         ("look/rig.html", "Camera poses and vehicle boxes"),
         ("look/bev.html", "From above"),
+    ]
+
+
+def _model(out: Path, seed: int, story: _Story) -> None:
+    """Train a tiny MapAnything and tell how it does; without a checkout, say so."""
+    trained = demo_model.train_and_evaluate(out, seed)
+    title = "A tiny MapAnything, trained and evaluated"
+    if trained is None:
+        print(demo_model.MISSING)
+        story.sections.append((title, demo_model.MISSING, None))
+        return
+    figures = trained.summary["figures"]
+    losses = ", ".join(f"{loss:.1f}" for loss in trained.losses)
+    story.figure("Model: training loss by epoch", losses)
+    story.figure("Model: frames evaluated, from images only", str(trained.summary["frames"]))
+    for name, label, unit in (
+        ("depth_relative", "mean relative range error", ""),
+        ("scale_ratio", "predicted over true range", ""),
+        ("ray_angle_deg", "error of viewing rays", " degrees"),
+        ("vehicle_translation_m", "position error between vehicles", " m"),
+        ("chamfer_filtered_m", "Chamfer distance, filtered", " m"),
+    ):
+        if figures[name]["frames"]:
+            story.figure(f"Model: {label}", f"{figures[name]['mean']:.3f}{unit}")
+    story.sections.append((title, demo_model.told(trained), None))
+    folder, frame = out / "model", load_frame(trained.predictions)
+    pointcloud.write_pointcloud(folder / "pointcloud.html", frame, pose_source="pred")
+    panels.write_panels(folder / "views.html", frame, what="Predictions")
+    story.links += [
+        ("model/pointcloud.html", "The tiny model's cloud, by its own poses, and where cameras truly stand"),
+        ("model/views.html", "The tiny model's range and mask, view by view"),
     ]
 
 
