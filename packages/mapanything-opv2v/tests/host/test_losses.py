@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 from mapanything_opv2v import losses as core
+from omegaconf import OmegaConf
 
 LOSSES = (
     "opv2v_loss",
@@ -263,7 +264,7 @@ def test_the_scale_follows_the_teacher(make, tiny, batches, model, teacher):
     model.train()
 
 
-def test_a_real_run_logs_the_masks_and_keeps_the_teacher_out(train, tmp_path, model, teacher):
+def test_a_real_run_logs_the_masks_and_keeps_the_teacher_out(train, tmp_path, make, tiny, model, teacher):
     """The host's own script: shares in console, log.txt and TensorBoard; no teacher in optimizer or checkpoint."""
     run_dir = tmp_path / "run"
     done = train(
@@ -293,6 +294,11 @@ def test_a_real_run_logs_the_masks_and_keeps_the_teacher_out(train, tmp_path, mo
     assert set(checkpoint["model"]) == set(model.state_dict())
     trained = sum(len(group["params"]) for group in checkpoint["optimizer"]["param_groups"])
     assert trained == len(list(model.parameters()))
+    config = OmegaConf.to_container(tiny().model.model_config, resolve=True)
+    again = make("OPV2VTeacher")(
+        checkpoint=run_dir / "checkpoint-last.pth", model_str="mapanything", model_config=config
+    )  # what a run wrote can be the next run's teacher
+    assert torch.equal(again.model.scale_token, checkpoint["model"]["scale_token"])
 
 
 def tensorboard(run_dir):
