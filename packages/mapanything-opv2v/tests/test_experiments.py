@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from mapanything_opv2v.run_checks import run_problems
+from mapanything_opv2v.train import build_parser
 from test_configs import HOST
 
 EXPERIMENTS = ("opv2v_stage1", "opv2v_stage2", "opv2v_stage3", "opv2v_cylindrical")
@@ -36,7 +38,6 @@ MORE = {
         pred_head: {gradient_checkpointing: false}
     """,
     "loss/default.yaml": "train_criterion: ''",
-    "loss/overall_loss.yaml": "train_criterion: A()",
 }
 
 
@@ -155,6 +156,31 @@ def test_a_slurm_job_has_a_task_for_each_gpu_and_one_folder(composed, name):
     assert (hydra.sweep.dir, hydra.sweep.subdir) == (hydra.run.dir, ".")
     assert hydra.launcher.max_num_timeout > 0 and hydra.launcher.name == name.removeprefix("opv2v_")
     assert composed(name, "+cluster=opv2v_local").hydra.launcher._target_.endswith("LocalLauncher")
+
+
+def launches():
+    """Words after `-m mapanything_opv2v.train` of every command in the READMEs."""
+    for readme in sorted(Path(__file__).parents[1].glob("README*.md")):
+        for block in re.findall(r"^```bash\n(.*?)^```", readme.read_text(), re.M | re.S):
+            for line in block.replace("\\\n", " ").splitlines():
+                _, found, words = line.partition("-m mapanything_opv2v.train ")
+                if found:
+                    yield pytest.param(shlex.split(words), id=f"{readme.name} {words[:60]}")
+
+
+@pytest.mark.parametrize("words", list(launches()))
+def test_commands_of_the_readmes_compose(composed, words):
+    _, overrides = build_parser().parse_known_args(words)
+    (name,) = [word.partition("=")[2] for word in overrides if word.startswith("+experiment=")]
+    config = composed(name, *(word for word in overrides if not word.startswith("+experiment=")))
+    assert config.experiment_name == name.removeprefix("opv2v_")
+
+
+def test_both_readmes_show_every_experiment():
+    shown = [param.values[0] for param in launches()]
+    for name in EXPERIMENTS:
+        assert sum(f"+experiment={name}" in words for words in shown) >= 2
+    assert sum("+cluster=opv2v_slurm" in words for words in shown) == 2
 
 
 def test_the_output_is_the_folder_of_the_job(composed):
