@@ -139,3 +139,24 @@ def launch(start):
         return start("-m", "mapanything_opv2v.train", *options, *arguments, **variables)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tiny(host_root, small_town):
+    """Return a function that composes train.yaml with the tiny model and overrides, as the entry points do it."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from mapanything.models import resolve_special_float
+    from mapanything_opv2v.host.register import register
+    from omegaconf import OmegaConf
+
+    register()
+    if not OmegaConf.has_resolver("special_float"):  # the host registers it with its first model
+        OmegaConf.register_new_resolver("special_float", resolve_special_float)
+
+    def run(*overrides):
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(host_root / "configs"), version_base=None):
+            return compose("train", overrides=["machine=opv2v", "dataset=opv2v_coop_ft", *TINY_MODEL, *overrides])
+
+    return run
