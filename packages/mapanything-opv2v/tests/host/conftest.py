@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 SHIMS = Path(__file__).with_name("shims")
+GLOO = Path(__file__).with_name("gloo")
 _KEPT = pytest.StashKey[dict]()  # the operators exist as long as what defined them
 
 # A mapanything model of about a million parameters that needs no download.
@@ -122,10 +123,10 @@ def train(host_root, start):
 
 
 @pytest.fixture(scope="session")
-def launch(start):
+def launch(host_root, start):
     """Return a function that runs this package's launcher on a tiny experiment in a process of its own."""
 
-    def run(experiment, folder, *overrides, options=(), **variables):
+    def run(experiment, folder, *overrides, options=(), processes=1, **variables):
         arguments = [
             f"+experiment=opv2v_{experiment}",
             *(override for override in TINY_MODEL if not override.startswith(("model=", "loss="))),
@@ -136,7 +137,11 @@ def launch(start):
             *TINY_EXPERIMENTS[experiment],
             *overrides,
         ]
-        return start("-m", "mapanything_opv2v.train", *options, *arguments, **variables)
+        torchrun = []
+        if processes > 1:
+            torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+            variables["PYTHONPATH"] = os.pathsep.join([str(host_root), str(GLOO)])
+        return start(*torchrun, "-m", "mapanything_opv2v.train", *options, *arguments, **variables)
 
     return run
 
