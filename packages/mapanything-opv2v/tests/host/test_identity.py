@@ -130,9 +130,8 @@ def test_a_real_run_trains_the_vectors_only(train, tmp_path, checkpoint, plain):
         "dataset.opv2v.train.samples_per_epoch=4",
         "dataset.opv2v.val.max_scenes=2",
         "train_params.max_num_of_imgs_per_gpu=4",
-        "train_params.warmup_epochs=0",
+        "train_params.warmup_epochs=0.25",
         "train_params.epochs=1",
-        "train_params.submodule_configs=null",
         "loss=opv2v_rel_pose_loss",
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
