@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -108,6 +110,20 @@ def test_the_optimizer_gets_what_is_not_frozen(ours):
     assert trained("everything_else") == {"agent_embedding"}
     assert {name for name in everything if not name.startswith("encoder.")} == no_encoder
     assert any(name.startswith("encoder.") for name in everything)
+
+
+def test_published_weights_load(tiny, plain, tmp_path):
+    """The form of the Hugging Face hub: safetensors and the arguments as JSON."""
+    from mapanything_opv2v.host.identity import OPV2VMapAnything
+    from safetensors.torch import save_model
+
+    save_model(plain, str(tmp_path / "model.safetensors"))
+    (tmp_path / "config.json").write_text(json.dumps(settings(tiny)))
+    for strict in (False, True):
+        model = OPV2VMapAnything.from_pretrained(tmp_path, strict=strict, max_agents=4)
+        state = model.state_dict()
+        assert all(torch.equal(state[name], value) for name, value in plain.state_dict().items())
+        assert model.agent_embedding.shape == (3, 64) and not model.agent_embedding.any()
 
 
 def test_it_is_described_by_what_built_it(ours):
