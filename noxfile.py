@@ -13,7 +13,6 @@ import nox
 ROOT = Path(__file__).parent
 PACKAGES = {path.parent.name: nox.project.load_toml(path) for path in sorted(ROOT.glob("packages/*/pyproject.toml"))}
 HOSTS = {name: meta["tool"][name]["host"] for name, meta in PACKAGES.items()}
-DEMOS = [name for name, meta in PACKAGES.items() if meta["tool"][name].get("demo", True)]
 KINDS = {"pins": (), "pins-no-deps": ("--no-deps",), "pins-no-build-isolation": ("--no-build-isolation",)}
 
 nox.needs_version = ">=2024.4.15"
@@ -103,7 +102,7 @@ def build(session: nox.Session) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """Run every package's main job and write demo_out/index.html."""
-    for name in DEMOS:
+    for name in PACKAGES:
         run_demo(session, name)
     run(session, sys.executable, "tools/demo_index.py", ROOT / "demo_out")
 

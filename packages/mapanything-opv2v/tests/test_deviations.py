@@ -88,13 +88,20 @@ def test_names_are_checked(deviations):
         deviations.check_names(["atomic"])
 
 
-def test_every_deviation_says_what_it_replaces(host, deviations):
+def test_every_deviation_replaces_what_it_says_and_no_more(host, only, state, deviations, monkeypatch):
+    monkeypatch.setenv("TORCH_DIST_TIMEOUT", "60")
+    modules = [HOST_TOOLS, HOST_TRAINING, "torch"]
+    before = {name: dict(vars(importlib.import_module(name))) for name in modules}
     for deviation in deviations.DEVIATIONS:
+        with only(state(), deviation.name):
+            changed = {
+                f"{name}:{attribute}"
+                for name in modules
+                for attribute, value in vars(importlib.import_module(name)).items()
+                if before[name].get(attribute) is not value
+            }
+        assert changed == set(deviation.where.split(", ")) - {"environment"}, deviation.name
         assert deviation.host and deviation.ours
-        for place in deviation.where.split(", "):
-            if place != "environment":
-                module, _, attribute = place.partition(":")
-                assert hasattr(importlib.import_module(module), attribute)
 
 
 def test_atomic_checkpoints(host, only, state, tmp_path, monkeypatch, caplog):
