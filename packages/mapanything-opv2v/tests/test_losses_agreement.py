@@ -128,3 +128,30 @@ def test_rotations_agree_with_scipy():
     quaternions = np.random.default_rng(0).normal(size=(5, 4))
     expected = Rotation.from_quat(quaternions).as_matrix()
     assert np.allclose(rotations(torch.from_numpy(quaternions)), expected)
+
+
+def test_descent_brings_a_misplaced_view_back():
+    """Two panoramas of one room; the second believes to stand 0.6 m beside its place."""
+    rays = Cylinder(96, 40, 70.0, 0.0).rays()
+    half_size = np.array([12.0, 4.0, 9.0])
+
+    def ranges(origin):
+        with np.errstate(divide="ignore"):
+            return ((np.sign(rays) * half_size - origin) / rays).min(axis=-1)
+
+    places = np.array([[0.0, 0, 0], [3.0, 0.5, -2.0]])
+    local = [torch.from_numpy(rays * ranges(place)[..., None]).float().flatten(0, 1)[None] for place in places]
+    range_ = [torch.from_numpy(ranges(place)).float()[None, ..., None] for place in places]
+    view = torch.from_numpy(rays).float()[None]
+    everywhere = torch.ones(view.shape[:3], dtype=torch.bool)
+    true = torch.from_numpy(places[1:]).float()
+    t = (true + torch.tensor([[0.4, -0.2, 0.4]])).requires_grad_()
+    optimizer = torch.optim.Adam([t], lr=0.05)
+    for _ in range(60):
+        first = compare(local[0], range_b=range_[1], rays=view, t=t, surface=everywhere)
+        second = compare(local[1] + t[:, None], range_b=range_[0], rays=view, surface=everywhere)
+        loss = sum(bounded(gap, 0.1)[known].mean() for gap, known in (first, second))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert (t - true).abs().max() < 0.03 and loss < 0.01

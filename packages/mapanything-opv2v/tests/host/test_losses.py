@@ -264,6 +264,15 @@ def test_the_scale_follows_the_teacher(make, tiny, batches, model, teacher):
     model.train()
 
 
+def test_the_teacher_goes_where_the_criterion_goes(make, tiny, teacher):
+    """`eval(criterion).to(device)`, as the host does it; a precision stands in for a device here."""
+    config = tiny("loss=opv2v_scale_distillation_loss", f"loss.opv2v.teacher.checkpoint={teacher}").loss
+    criterion = make(config.train_criterion).to(torch.float64)
+    parameters = list(criterion._loss2._loss2.teacher.parameters())
+    assert parameters and all(item.dtype == torch.float64 and not item.requires_grad for item in parameters)
+    assert all(any(item is other for other in criterion.parameters()) for item in parameters[:3])
+
+
 def test_a_real_run_logs_the_masks_and_keeps_the_teacher_out(train, tmp_path, make, tiny, model, teacher):
     """The host's own script: shares in console, log.txt and TensorBoard; no teacher in optimizer or checkpoint."""
     run_dir = tmp_path / "run"
