@@ -217,3 +217,18 @@ def test_a_submitit_job_trains(launch, tmp_path):
     run_dir = tmp_path / "opv2v" / "stage1"
     assert done.returncode == 0, text_of(done, run_dir)[-4000:] + str(list(run_dir.rglob("*")))
     assert (run_dir / "checkpoint-final.pth").exists() and (run_dir / ".hydra" / "config.yaml").exists()
+
+
+def test_a_slurm_job_asks_for_a_task_on_each_gpu(launch, tmp_path):
+    """With an `sbatch` that keeps the script and refuses the job."""
+    (tmp_path / "bin").mkdir()
+    for name, text in {"sbatch": f"cp $1 {tmp_path}/job.sh; exit 1", "srun": "exit 1"}.items():
+        path = tmp_path / "bin" / name
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+    overrides = ("+cluster=opv2v_slurm", "hydra.launcher.gpus_per_node=8", "hydra.launcher.partition=gpu")
+    launch("stage1", tmp_path, *overrides, PATH=f"{tmp_path}/bin:/usr/bin:/bin")
+    script = (tmp_path / "job.sh").read_text()
+    for line in ("--nodes=1", "--ntasks-per-node=8", "--gpus-per-node=8", "--partition=gpu", "--job-name=stage1"):
+        assert f"#SBATCH {line}\n" in script, script
+    assert "srun " in script and "submitit.core._submit" in script
