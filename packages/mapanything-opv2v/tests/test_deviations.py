@@ -140,6 +140,13 @@ def test_safe_loading(host, only, state, tmp_path):
     with only(state()):
         host[0].load_model(**arguments(path))
     assert (tmp_path / "ran").exists()  # what the host does
+    with only(state(), "run_record", "resume_check"):  # who trusts it can go on from it
+        run(host, state(), path=path)
+    with (
+        only(state(), "safe_loading", "resume_check"),
+        pytest.raises(ValueError, match=r"--without safe_loading"),
+    ):
+        run(host, state(), path=path)
 
 
 class _Evil:
