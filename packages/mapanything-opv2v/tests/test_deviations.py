@@ -222,6 +222,20 @@ def test_another_world_size_is_told(host, only, state, tmp_path, monkeypatch, ca
     assert "trained by 1 processes, this run has 2: a step draws 2 times as many sets" in caplog.text
 
 
+def test_one_process_validates_as_the_host_does(host, only, state):
+    with only(state(), "whole_validation"):
+        assert host[1].test_one_epoch(None, None, [3.0, 1.0], "cpu", 1, None) == {"loss_avg": 2.0, "loss_med": 1.0}
+
+
+def test_batches_are_pooled_as_the_host_takes_mean_and_median(host):
+    pooled = importlib.import_module("mapanything_opv2v.host.validation").pooled
+    rng = np.random.default_rng(4)
+    parts = [{"loss": rng.random(4).tolist(), "only_here": [2.0]}, {"loss": rng.random(6).tolist()}]
+    together = torch.tensor(parts[0]["loss"] + parts[1]["loss"], dtype=torch.float64)
+    expected = {"loss_avg": together.mean().item(), "loss_med": together.median().item()}
+    assert pooled(parts) == pytest.approx({**expected, "only_here_avg": 2.0, "only_here_med": 2.0})
+
+
 def test_lr_log(host, only, state, caplog):
     caplog.set_level(logging.INFO)
     with only(state(), "lr_log"):

@@ -132,9 +132,12 @@ def test_two_processes_train_and_one_goes_on(launch, tmp_path):
     assert (record["world_size"], record["global_step"], record["steps_per_epoch"]) == (2, 4, 2)
     assert len(list(run_dir.glob("provenance-*.json"))) == 1  # the first process's
     assert [line["epoch"] for line in log_of(run_dir)] == [0, 1, 2]
+    both = log_of(run_dir)[-1]["OPV2VDataset_validate_loss_avg"]
     done = launch("stage1", tmp_path, "train_params.epochs=3")
     text = text_of(done, run_dir)
     assert done.returncode == 0, text[-4000:]
+    # the same weights on the same two scenes: one process sees a batch of both, two see one each
+    assert log_of(run_dir)[3]["OPV2VDataset_validate_loss_avg"] == pytest.approx(both, rel=0.2)
     assert "trained by 2 processes, this run has 1: a step draws 0.5 times as many sets" in text
     record = checkpoint_files.load(run_dir / "checkpoint-last.pth")[KEY]
     assert (record["world_size"], record["global_step"], record["steps_per_epoch"]) == (1, 6, 2)
