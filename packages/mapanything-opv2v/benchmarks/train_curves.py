@@ -88,6 +88,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.width % 56 or args.steps % args.epochs or args.agents < 2:
         parser.error("--width must be a multiple of 56, --steps one of --epochs, --agents at least 2")
+    if args.gpus > 1 and torch.cuda.device_count() < args.gpus:
+        parser.error(f"--gpus {args.gpus}: torch sees {torch.cuda.device_count()}, and MapAnything's DDP needs NCCL")
     args.out = args.out.resolve()
     return args
 

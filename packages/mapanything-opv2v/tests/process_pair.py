@@ -60,6 +60,13 @@ with deviations.applied(state()):
     sampler = FixedStepsSampler(steps=5, samples=12, batch_sizes=(2, 1), world_size=world, rank=rank)
     sampler.set_epoch(0)
     seen["batches"] = list(sampler)
+    wrote = []
+    writer = SimpleNamespace(add_scalar=lambda *scalar: wrote.append(scalar))
+    losses = [[1.0, 2.0, 30.0], [3.0, 10.0]][rank]
+    seen["validation"] = training.test_one_epoch(
+        None, None, losses, "cpu", 2, args=None, log_writer=writer if rank == 0 else None, prefix="val"
+    )
+    seen["wrote"] = wrote
     said = [None] * world
     torch.distributed.all_gather_object(said, seen["refusal"])
     seen["agree"] = len(set(said)) == 1

@@ -88,13 +88,20 @@ def test_names_are_checked(deviations):
         deviations.check_names(["atomic"])
 
 
-def test_every_deviation_says_what_it_replaces(host, deviations):
+def test_every_deviation_replaces_what_it_says_and_no_more(host, only, state, deviations, monkeypatch):
+    monkeypatch.setenv("TORCH_DIST_TIMEOUT", "60")
+    modules = [HOST_TOOLS, HOST_TRAINING, "torch"]
+    before = {name: dict(vars(importlib.import_module(name))) for name in modules}
     for deviation in deviations.DEVIATIONS:
+        with only(state(), deviation.name):
+            changed = {
+                f"{name}:{attribute}"
+                for name in modules
+                for attribute, value in vars(importlib.import_module(name)).items()
+                if before[name].get(attribute) is not value
+            }
+        assert changed == set(deviation.where.split(", ")) - {"environment"}, deviation.name
         assert deviation.host and deviation.ours
-        for place in deviation.where.split(", "):
-            if place != "environment":
-                module, _, attribute = place.partition(":")
-                assert hasattr(importlib.import_module(module), attribute)
 
 
 def test_atomic_checkpoints(host, only, state, tmp_path, monkeypatch, caplog):
@@ -133,6 +140,13 @@ def test_safe_loading(host, only, state, tmp_path):
     with only(state()):
         host[0].load_model(**arguments(path))
     assert (tmp_path / "ran").exists()  # what the host does
+    with only(state(), "run_record", "resume_check"):  # who trusts it can go on from it
+        run(host, state(), path=path)
+    with (
+        only(state(), "safe_loading", "resume_check"),
+        pytest.raises(ValueError, match=r"--without safe_loading"),
+    ):
+        run(host, state(), path=path)
 
 
 class _Evil:
@@ -206,6 +220,20 @@ def test_another_world_size_is_told(host, only, state, tmp_path, monkeypatch, ca
     with only(state(), "run_record", "resume_check"):
         run(host, state(), path=path)
     assert "trained by 1 processes, this run has 2: a step draws 2 times as many sets" in caplog.text
+
+
+def test_one_process_validates_as_the_host_does(host, only, state):
+    with only(state(), "whole_validation"):
+        assert host[1].test_one_epoch(None, None, [3.0, 1.0], "cpu", 1, None) == {"loss_avg": 2.0, "loss_med": 1.0}
+
+
+def test_batches_are_pooled_as_the_host_takes_mean_and_median(host):
+    pooled = importlib.import_module("mapanything_opv2v.host.validation").pooled
+    rng = np.random.default_rng(4)
+    parts = [{"loss": rng.random(4).tolist(), "only_here": [2.0]}, {"loss": rng.random(6).tolist()}]
+    together = torch.tensor(parts[0]["loss"] + parts[1]["loss"], dtype=torch.float64)
+    expected = {"loss_avg": together.mean().item(), "loss_med": together.median().item()}
+    assert pooled(parts) == pytest.approx({**expected, "only_here_avg": 2.0, "only_here_med": 2.0})
 
 
 def test_lr_log(host, only, state, caplog):

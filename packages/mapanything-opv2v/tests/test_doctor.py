@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from mapanything_opv2v import cli, doctor
+from mapanything_opv2v.host.deviations import DEVIATIONS
 
 HOST_FILES = {
     "mapanything/__init__.py": "",
@@ -69,6 +70,9 @@ def test_all_is_well(checkout, tmp_path):
     assert "6 names in mapanything.train.training: OPV2VNonAmbiguousMaskLoss, " in text
     assert "1 names in mapanything.models.MODEL_CONFIGS: opv2v_mapanything" in text
     assert "appends pkg://mapanything_opv2v.configs" in text
+    assert "no deviation: names and configs are added" in text
+    for deviation in DEVIATIONS:
+        assert f"{deviation.name} ({deviation.where}). Host: {deviation.host}. Here: {deviation.ours}" in text
     assert f"OPV2V_ROOT         ok       {tmp_path}" in text
     assert "OPV2V_DEPTH_ROOT            not set" in text
 

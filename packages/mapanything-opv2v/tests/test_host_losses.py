@@ -31,6 +31,7 @@ def view(**changes):
     made = {
         "ray_directions_cam": RAYS,
         "depth_along_ray": torch.full((1, 4, 8, 1), 10.0) * surface[..., None],
+        "pts3d": 10.0 * RAYS * surface[..., None],
         "pts3d_cam": 10.0 * RAYS * surface[..., None],
         "valid_mask": surface,
         "non_ambiguous_mask": surface,
@@ -163,11 +164,12 @@ class TestAgreement:
         return [view(), view(agent_index=torch.tensor([index]))], [pred(), pred(**changes)]
 
     def test_two_views_of_one_sphere_by_hand(self, make):
-        # Both stand in the centre; the second believes the surface 10 % nearer.
+        # Both stand in the centre; the second believes the surface 10 % nearer. Columns beside the sky's are not
+        # surrounded by surface; rounding decides about column 1, whose points fall onto pixel centres.
         batch, preds = self.two(range_m=10 * math.exp(-0.1))
-        loss, details = make("OPV2VAgentAgreementLoss(softness=0.1, hidden_beyond=0.25)")(batch, preds)
+        loss, details = make("OPV2VAgentAgreementLoss(softness=0.1, tolerance=0.25)")(batch, preds)
         assert math.isclose(loss.item(), 0.5 + 0.5, rel_tol=1e-4)  # both orders
-        assert details["agreement_shared_ratio"] == 1
+        assert 5 / 7 <= details["agreement_shared_ratio"] <= 1
         assert math.isclose(details["OPV2VAgentAgreementLoss_avg"], 0.5, rel_tol=1e-4)
 
     def test_it_is_symmetric(self, make):
@@ -176,10 +178,22 @@ class TestAgreement:
         assert torch.isclose(loss(batch, preds)[0], loss(batch[::-1], preds[::-1])[0])
 
     def test_hidden_points_say_nothing(self, make):
-        batch, preds = self.two(range_m=2.0)  # the second sees a wall; the first's points lie behind it
+        batch, preds = self.two(range_m=2.0)  # the second sees a wall, the first what lies behind it
         loss, details = make("OPV2VAgentAgreementLoss()")(batch, preds)
-        assert details["agreement_shared_ratio"] == 0.5  # the wall stands in front of what the first sees
-        assert 0.99 < loss.item() < 1
+        assert loss == 0 and details["agreement_shared_ratio"] == 0
+
+    def test_where_the_true_depths_differ_nothing_is_compared(self, make):
+        batch, preds = self.two(range_m=10 * math.exp(-0.1))
+        lower = torch.zeros(1, 4, 8, 1)
+        lower[:, 2:] = 1
+        batch[1]["depth_along_ray"] = batch[1]["depth_along_ray"] * (1 - 0.1 * lower)  # 9 m instead of 10
+        batch[1]["pts3d"] = batch[1]["pts3d"] * (1 - 0.1 * lower)
+        loss = make("OPV2VAgentAgreementLoss()")
+        full = loss(*self.two(range_m=10 * math.exp(-0.1)))[1]["agreement_shared_ratio"]
+        half = loss(batch, preds)[1]["agreement_shared_ratio"]
+        assert 0.2 * full < half < 0.6 * full
+        batch[1]["valid_mask"] = torch.zeros(1, 4, 8, dtype=torch.bool)  # not known: taken for visible
+        assert loss(batch, preds)[1]["agreement_shared_ratio"] == full
 
     def test_views_of_one_agent_are_not_compared(self, make):
         batch, preds = self.two(index=0, range_m=5.0)
@@ -195,7 +209,7 @@ class TestAgreement:
         batch, preds = [twice(item) for item in batch], [twice(item) for item in preds]
         batch[1]["agent_index"] = torch.tensor([0, 1])  # the first sample shows one vehicle twice
         loss, details = make("OPV2VAgentAgreementLoss()")(batch, preds)
-        assert math.isclose(loss.item(), 1.0, rel_tol=1e-4) and details["agreement_shared_ratio"] == 1
+        assert math.isclose(loss.item(), 1.0, rel_tol=1e-4) and details["agreement_shared_ratio"] > 0.7
 
     def test_a_single_view(self, make):
         prediction = pred()
@@ -204,7 +218,7 @@ class TestAgreement:
         assert loss == 0
 
     def test_what_it_refuses(self, make):
-        for option in ("softness=0", "hidden_beyond=-1"):
+        for option in ("softness=0", "tolerance=-1"):
             with pytest.raises(ValueError, match=rf"{option.split('=')[0]}=.*expected a positive number"):
                 make(f"OPV2VAgentAgreementLoss({option})")
         batch, preds = self.two()
@@ -234,5 +248,5 @@ def test_names_show_the_options(make):
     assert text == (
         "0.3*OPV2VNonAmbiguousMaskLoss(pos_weight='balanced') + "
         "OPV2VMaskedDepthLoss(height_weight=0.1, lowest_m=-6.0, highest_m=40.0) + "
-        "OPV2VAgentAgreementLoss(softness=0.1, hidden_beyond=0.25)"
+        "OPV2VAgentAgreementLoss(softness=0.1, tolerance=0.25)"
     )

@@ -39,3 +39,6 @@ def test_two_processes_agree(tmp_path):
     drawn = [index[0] for batch in first["batches"] + second["batches"] for index in batch]
     assert len(set(drawn)) == len(drawn)  # no sample twice
     assert [len(batch) for batch in first["batches"]] == [len(batch) for batch in second["batches"]]
+    # of the batches 1, 2, 30 and 3, 10: mean 46 / 5, median 3
+    assert first["validation"] == second["validation"] == {"loss_avg": 9.2, "loss_med": 3.0}
+    assert first["wrote"] == [["val_loss_avg", 9.2, 2000], ["val_loss_med", 3.0, 2000]] and second["wrote"] == []

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import torch
 
@@ -86,8 +87,28 @@ def train_one_epoch(
     return {"loss": float(epoch)}
 
 
-TOOLS = (is_main_process, save_on_master, init_distributed_mode, load_model, adjust_learning_rate)
-TRAINING = (build_dataset, train_one_epoch)
+class MetricLogger:
+    def __init__(self, delimiter="\t", print_per_view_stats=False):
+        self.meters = {}
+
+    def update(self, **values):
+        for name, value in values.items():
+            self.meters.setdefault(name, SimpleNamespace(deque=[])).deque.append(value)
+
+
+def test_one_epoch(model, criterion, data_loader, device, epoch, args, log_writer=None, prefix="test"):
+    logger = sys.modules["mapanything.utils.train_tools"].MetricLogger(delimiter="  ")
+    for loss in data_loader:
+        logger.update(loss=loss)
+    results = {"loss_avg": sum(data_loader) / len(data_loader), "loss_med": sorted(data_loader)[0]}
+    if log_writer is not None:
+        for name, value in results.items():
+            log_writer.add_scalar(f"{prefix}_{name}", value, 1000 * epoch)
+    return results
+
+
+TOOLS = (is_main_process, save_on_master, init_distributed_mode, load_model, adjust_learning_rate, MetricLogger)
+TRAINING = (build_dataset, train_one_epoch, test_one_epoch)
 
 
 def modules() -> dict[str, ModuleType]:

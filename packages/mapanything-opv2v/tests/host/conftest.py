@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 SHIMS = Path(__file__).with_name("shims")
+GLOO = Path(__file__).with_name("gloo")
 _KEPT = pytest.StashKey[dict]()  # the operators exist as long as what defined them
 
 # A mapanything model of about a million parameters that needs no download.
@@ -122,10 +123,10 @@ def train(host_root, start):
 
 
 @pytest.fixture(scope="session")
-def launch(start):
+def launch(host_root, start):
     """Return a function that runs this package's launcher on a tiny experiment in a process of its own."""
 
-    def run(experiment, folder, *overrides, options=(), **variables):
+    def run(experiment, folder, *overrides, options=(), processes=1, **variables):
         arguments = [
             f"+experiment=opv2v_{experiment}",
             *(override for override in TINY_MODEL if not override.startswith(("model=", "loss="))),
@@ -136,7 +137,32 @@ def launch(start):
             *TINY_EXPERIMENTS[experiment],
             *overrides,
         ]
-        return start("-m", "mapanything_opv2v.train", *options, *arguments, **variables)
+        torchrun = []
+        if processes > 1:
+            torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+            variables["PYTHONPATH"] = os.pathsep.join([str(host_root), str(GLOO)])
+        return start(*torchrun, "-m", "mapanything_opv2v.train", *options, *arguments, **variables)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny(host_root, small_town):
+    """Return a function that composes train.yaml with the tiny model and overrides, as the entry points do it."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from mapanything.models import resolve_special_float
+    from mapanything_opv2v.host.register import register
+    from omegaconf import OmegaConf
+
+    register()
+    if not OmegaConf.has_resolver("special_float"):  # the host registers it with its first model
+        OmegaConf.register_new_resolver("special_float", resolve_special_float)
+
+    def run(*overrides):
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(host_root / "configs"), version_base=None):
+            return compose("train", overrides=["machine=opv2v", "dataset=opv2v_coop_ft", *TINY_MODEL, *overrides])
 
     return run
 

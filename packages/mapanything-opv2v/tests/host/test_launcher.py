@@ -120,6 +120,38 @@ def test_another_epoch_is_refused_unless_accepted(launch, copied):
     assert record["global_step"] == 2 + 2 + 3 and record["steps_per_epoch"] == 3
 
 
+def test_two_processes_train_and_one_goes_on(launch, tmp_path):
+    """The host's DDP, with gloo in NCCL's place."""
+    run_dir = tmp_path / "opv2v" / "stage1"
+    done = launch("stage1", tmp_path, processes=2, TORCH_DIST_TIMEOUT="300")
+    text = text_of(done, run_dir)
+    assert done.returncode == 0, text[-4000:]
+    assert text.count("train sampler: 2 steps an epoch on any number of GPUs (here 2)") == 2  # console and file
+    assert "processes wait 0:05:00 for each other" in text
+    record = checkpoint_files.load(run_dir / "checkpoint-last.pth")[KEY]
+    assert (record["world_size"], record["global_step"], record["steps_per_epoch"]) == (2, 4, 2)
+    assert len(list(run_dir.glob("provenance-*.json"))) == 1  # the first process's
+    assert [line["epoch"] for line in log_of(run_dir)] == [0, 1, 2]
+    both = log_of(run_dir)[-1]["OPV2VDataset_validate_loss_avg"]
+    done = launch("stage1", tmp_path, "train_params.epochs=3")
+    text = text_of(done, run_dir)
+    assert done.returncode == 0, text[-4000:]
+    # the same weights on the same two scenes: one process sees a batch of both, two see one each
+    assert log_of(run_dir)[3]["OPV2VDataset_validate_loss_avg"] == pytest.approx(both, rel=0.2)
+    assert "trained by 2 processes, this run has 1: a step draws 0.5 times as many sets" in text
+    record = checkpoint_files.load(run_dir / "checkpoint-last.pth")[KEY]
+    assert (record["world_size"], record["global_step"], record["steps_per_epoch"]) == (1, 6, 2)
+
+
+def test_two_processes_refuse_alike(launch, copied):
+    folder, run_dir = copied("stage1")
+    done = launch("stage1", folder, "dataset.max_sets_per_epoch=6", "train_params.epochs=3", processes=2)
+    assert done.returncode != 0
+    told = text_of(done, run_dir).count("an epoch has 3 steps, the checkpoint's had 2")
+    assert told in (2, 4)  # each process, on the console and in the file
+    assert [line["epoch"] for line in log_of(run_dir)] == [0, 1, 2]
+
+
 def test_a_hostile_checkpoint_runs_nothing(launch, copied):
     folder, run_dir = copied("stage1")
     torch.save({"model": {}, "args": _Touch(folder / "ran")}, run_dir / "checkpoint-last.pth")
@@ -188,3 +220,18 @@ def test_a_submitit_job_trains(launch, tmp_path):
     run_dir = tmp_path / "opv2v" / "stage1"
     assert done.returncode == 0, text_of(done, run_dir)[-4000:] + str(list(run_dir.rglob("*")))
     assert (run_dir / "checkpoint-final.pth").exists() and (run_dir / ".hydra" / "config.yaml").exists()
+
+
+def test_a_slurm_job_asks_for_a_task_on_each_gpu(launch, tmp_path):
+    """With an `sbatch` that keeps the script and refuses the job."""
+    (tmp_path / "bin").mkdir()
+    for name, text in {"sbatch": f"cp $1 {tmp_path}/job.sh; exit 1", "srun": "exit 1"}.items():
+        path = tmp_path / "bin" / name
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+    overrides = ("+cluster=opv2v_slurm", "hydra.launcher.gpus_per_node=8", "hydra.launcher.partition=gpu")
+    launch("stage1", tmp_path, *overrides, PATH=f"{tmp_path}/bin:/usr/bin:/bin")
+    script = (tmp_path / "job.sh").read_text()
+    for line in ("--nodes=1", "--ntasks-per-node=8", "--gpus-per-node=8", "--partition=gpu", "--job-name=stage1"):
+        assert f"#SBATCH {line}\n" in script, script
+    assert "srun " in script and "submitit.core._submit" in script

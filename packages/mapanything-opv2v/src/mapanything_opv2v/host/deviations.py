@@ -85,6 +85,12 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "refuses another data set or epoch length (unless --accept-changes), tells another world size or commit",
     ),
     Deviation(
+        "whole_validation",
+        f"{TRAINING}:test_one_epoch",
+        "chooses the best checkpoint by the part of the validation set that the first process has seen",
+        "with several processes, the figures are means and medians over the batches of all of them",
+    ),
+    Deviation(
         "lr_log",
         f"{TRAINING}:train_one_epoch",
         "logs the learning rate in the middle of other figures",
@@ -138,7 +144,7 @@ class Patches:
 @contextmanager
 def applied(state: RunState, without: Iterable[str] = ()) -> Iterator[None]:
     """Make all deviations but some, and undo them afterwards; `state` notes which are in force."""
-    from mapanything_opv2v.host import checkpointing, observing, processes
+    from mapanything_opv2v.host import checkpointing, observing, processes, validation
 
     apply: dict[str, Callable[[RunState, Patches], None]] = {
         "slurm_ranks": processes.slurm_ranks,
@@ -148,6 +154,7 @@ def applied(state: RunState, without: Iterable[str] = ()) -> Iterator[None]:
         "plain_checkpoints": checkpointing.plain_checkpoints,
         "run_record": observing.run_record,
         "resume_check": checkpointing.resume_check,
+        "whole_validation": validation.whole_validation,
         "lr_log": observing.lr_log,
         "provenance": observing.provenance,
     }

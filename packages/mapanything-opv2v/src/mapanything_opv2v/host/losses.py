@@ -7,6 +7,7 @@ goes to the console (unless its name contains "view"), to log.txt and to TensorB
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import torch
@@ -15,12 +16,14 @@ from mapanything.train.losses import MultiLoss
 from mapanything_opv2v import losses as core
 from mapanything_opv2v.host.distillation import OPV2VScaleDistillationLoss
 from mapanything_opv2v.host.geometry_loss import OPV2VFactoredGeometryScaleRegr3DPlusNormalGMLoss
-from mapanything_opv2v.losses.agreement import rotations
 
 logger = logging.getLogger(__name__)
 
 ALARM_SHARE = 0.05
 """A share of positive mask pixels below this is taken for a mistake."""
+
+SAME_SURFACE = 0.05
+"""Relative difference of true ranges up to which two views show the same surface; beyond it one view is blocked."""
 
 Views = list[dict[str, Any]]
 
@@ -153,17 +156,19 @@ class OPV2VAgentAgreementLoss(MultiLoss):
     """Views of different agents that see the same surface must put it in the same place.
 
     For every ordered pair of views of different agents (`agent_index` differs, sample by sample), the predicted
-    points of the first are taken into the second by the predicted poses and compared with its predicted range where
-    they are visible there (`losses.agreement`). Per view, the mean over all its pixels and partners; both orders
-    count, so no agent is the reference. Truth enters through calibration and `non_ambiguous_mask` only: pixels of
-    sparse depth maps count too.
+    points of the first are taken into the second by the predicted poses and compared with its predicted range in
+    their direction: ``e = log(|point| / range)``, loss ``e^2 / (e^2 + softness^2)``, if both see the same surface.
+    They do not where ``|e| > log(1 + tolerance)``: behind the surface, the point is hidden; in front of it, it may
+    lie on the second vehicle itself, which its cameras do not see. Nor where the true depth maps, if both have a
+    value, differ by more than 5 %. Per view, the mean over all its pixels and partners; both orders count, so no
+    agent is the reference. Pixels without a true depth count too; sky and what no camera sees do not.
 
     Parameters
     ----------
     softness : float
         Relative error at which the loss of a pixel reaches 1/2.
-    hidden_beyond : float
-        Relative distance behind the other agent's surface from which a point counts as hidden from it.
+    tolerance : float
+        Relative difference of predicted ranges up to which two views are taken to see the same surface.
 
     Raises
     ------
@@ -171,16 +176,16 @@ class OPV2VAgentAgreementLoss(MultiLoss):
         If an option is not positive, or a view has no `agent_index`.
     """
 
-    def __init__(self, softness: float = 0.1, hidden_beyond: float = 0.25) -> None:
+    def __init__(self, softness: float = 0.1, tolerance: float = 0.25) -> None:
         super().__init__()
-        for name, value in (("softness", softness), ("hidden_beyond", hidden_beyond)):
+        for name, value in (("softness", softness), ("tolerance", tolerance)):
             if not _positive(value):
                 raise ValueError(f"{type(self).__name__}: {name}={value!r}, expected a positive number")
-        self.softness, self.hidden_beyond = softness, hidden_beyond
+        self.softness, self.tolerance = softness, tolerance
 
     def get_name(self) -> str:
         """Return the name with its options."""
-        return f"{type(self).__name__}({self.softness=}, {self.hidden_beyond=})".replace("self.", "")
+        return f"{type(self).__name__}({self.softness=}, {self.tolerance=})".replace("self.", "")
 
     def compute_loss(self, batch: Views, preds: Views, **kw: Any) -> tuple[torch.Tensor, dict[str, float]]:
         """Return the sum over views and what is logged."""
@@ -201,21 +206,27 @@ class OPV2VAgentAgreementLoss(MultiLoss):
         return torch.stack(per_view).sum(), details
 
     def _pair(self, batch: Views, preds: Views, a: int, b: int) -> tuple[torch.Tensor, int, int]:
-        """Return the sum of the losses of a's points in b, and how many are visible and were tried."""
-        loss, visible = core.agreement(
-            preds[a]["pts3d"].flatten(1, 2),
-            preds[b]["depth_along_ray"],
-            batch[b]["ray_directions_cam"],
-            rotations(preds[b]["cam_quats"]),
-            preds[b]["cam_trans"],
-            batch[b]["non_ambiguous_mask"],
-            softness=self.softness,
-            hidden_beyond=self.hidden_beyond,
-        )
+        """Return the sum of the losses of a's points in b, and how many are shared and were tried."""
         others = (batch[a]["agent_index"] != batch[b]["agent_index"])[:, None]
+        if not others.any():
+            return 0 * preds[a]["pts3d"].sum(), 0, 0
+        rays, surface = batch[b]["ray_directions_cam"], batch[b]["non_ambiguous_mask"]
+        R, t = core.rotations(preds[b]["cam_quats"]), preds[b]["cam_trans"]
+        gap, known = core.range_gap(preds[a]["pts3d"].flatten(1, 2), preds[b]["depth_along_ray"], rays, R, t, surface)
+        T = batch[b]["camera_pose"]
+        true_gap, true_known = core.range_gap(
+            batch[a]["pts3d"].flatten(1, 2),
+            batch[b]["depth_along_ray"],
+            rays,
+            T[:, :3, :3],
+            T[:, :3, 3],
+            batch[b]["valid_mask"],
+        )
+        blocked = batch[a]["valid_mask"].flatten(1) & true_known & (true_gap.abs() > math.log1p(SAME_SURFACE))
         tried = batch[a]["non_ambiguous_mask"].flatten(1) & others
-        shared = visible & tried
-        return torch.where(shared, loss, torch.zeros_like(loss)).sum(), int(shared.sum()), int(tried.sum())
+        shared = tried & known & ~blocked & (gap.detach().abs() <= math.log1p(self.tolerance))
+        loss = torch.where(shared, core.bounded(gap, self.softness), torch.zeros_like(gap)).sum()
+        return loss, int(shared.sum()), int(tried.sum())
 
 
 def _mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -54,7 +54,7 @@ def run_record(state: RunState, patches: Patches) -> None:
             state.epoch = train_args.start_epoch - 1
             if train_args.resume and train_args.resume_ckpt is not None:
                 state.resumed_from = train_args.resume_ckpt
-                saved = checkpointing.read_record(train_args.resume_ckpt)
+                saved = checkpointing.read_record(state, train_args.resume_ckpt)
                 # a checkpoint without a record has made as many steps an epoch as this run, as far as one can tell
                 state.global_step = saved.global_step if saved else (state.epoch + 1) * (state.steps_per_epoch or 0)
             return best

@@ -2,69 +2,64 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 
-from mapanything_opv2v.losses.rays import nearest_pixels
+from mapanything_opv2v.losses.rays import neighbours, project
 
 _NEAREST_M = 1e-6
 
 
-def agreement(
+def range_gap(
     points: torch.Tensor,
     range_b: torch.Tensor,
     rays_b: torch.Tensor,
     R_common_b: torch.Tensor,
     t_common_b: torch.Tensor,
     surface_b: torch.Tensor,
-    *,
-    softness: float,
-    hidden_beyond: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compare predicted points of one view with the predicted range of another view, b.
+    """Return ``log(|point| / range)`` of points seen from a view b against b's own range in their direction.
 
-    Each point is taken into b by b's predicted pose and falls onto a pixel of b. With ``e = log(|point| / range)``:
-
-    - ``e > log(1 + hidden_beyond)``: b sees something nearer; the point is hidden from it and says nothing.
-    - else ``e^2 / (e^2 + softness^2)``: 0 for agreement, 1/2 at ``|e| = softness``, at most 1. A point well in
-      front of the surface that b sees contradicts b and costs nearly 1, with hardly a gradient.
-
-    The logarithm makes the error relative and the metric scale cancel. Values of both views carry gradients; which
-    pixel a point falls onto does not.
+    Positive is behind the surface that b sees, negative in front of it. Each point is taken into b by b's pose and
+    falls between four pixels of b; their inverse ranges, nearly linear in the image of a plane, are interpolated.
+    The logarithm makes the error relative and lets a scale common to both cancel. Values of both views and the pose
+    carry gradients; the place where a point falls does not.
 
     Parameters
     ----------
     points
         (B, N, 3) in the frame common to all views.
     range_b
-        (B, H, W, 1) predicted distance along b's rays.
+        (B, H, W, 1) distance along b's rays.
     rays_b
         (B, H, W, 3) true rays of b: its calibration.
     R_common_b, t_common_b
-        (B, 3, 3) and (B, 3), predicted pose of b in the common frame.
+        (B, 3, 3) and (B, 3), pose of b in the common frame.
     surface_b
-        (B, H, W) bool: pixels of b that show a surface.
-    softness
-        Relative error at which the loss reaches 1/2.
-    hidden_beyond
-        Relative distance behind b's surface from which a point counts as hidden.
+        (B, H, W) bool: pixels of b whose range counts; a point needs four of them.
 
     Returns
     -------
-    loss : (B, N)
-        0 where `visible` is False.
-    visible : (B, N) bool
+    gap : (B, N)
+    known : (B, N) bool
+        Whether b shows a surface in the point's direction; elsewhere `gap` means nothing.
     """
     in_b = (points - t_common_b[:, None]) @ R_common_b
-    index, seen = nearest_pixels(rays_b, in_b.detach())
-    seen = seen & surface_b.flatten(1).gather(1, index)
-    projected = torch.linalg.vector_norm(in_b, dim=-1).clamp(min=_NEAREST_M)
-    predicted = range_b.flatten(1).gather(1, index).clamp(min=_NEAREST_M)
-    e = torch.log(projected) - torch.log(predicted)
-    visible = seen & (e.detach() <= math.log1p(hidden_beyond))
-    squared = e.square()
-    return torch.where(visible, squared / (squared + softness**2), torch.zeros_like(e)), visible
+    u, v, seen = project(rays_b, in_b.detach())
+    u, v = (torch.where(seen, place, torch.zeros_like(place)) for place in (u, v))
+    index, weight = neighbours(rays_b, u, v)
+
+    def around(values: torch.Tensor) -> torch.Tensor:
+        return values.flatten(1).gather(1, index.flatten(1)).view(index.shape)
+
+    inverse_range = (weight / around(range_b).clamp(min=_NEAREST_M)).sum(dim=1)
+    gap = torch.log(torch.linalg.vector_norm(in_b, dim=-1).clamp(min=_NEAREST_M) * inverse_range)
+    return gap, seen & around(surface_b).all(dim=1)
+
+
+def bounded(gap: torch.Tensor, softness: float) -> torch.Tensor:
+    """Return ``gap^2 / (gap^2 + softness^2)``: 0 for agreement, 1/2 at `softness`, below 1, large gaps hardly pull."""
+    squared = gap.square()
+    return squared / (squared + softness**2)
 
 
 def rotations(quaternions: torch.Tensor) -> torch.Tensor:
