@@ -324,9 +324,13 @@ function frustumSegments({ centre, corners }, dashed = false) {
   return segments.flatMap(([a, b]) => steps.flatMap(s => [...between(a, b, s / 4), ...between(a, b, s / 4 + 0.14)]));
 }
 
-/** Return a grid of lines on the ground around (0, 0). */
+/** Return a grid on the ground around (0, 0), cell by cell: long lines that pass the camera are not drawn everywhere. */
 function gridSegments(z, reach = 60, step = 10) {
   const segments = [];
-  for (let at = -reach; at <= reach; at += step) segments.push(at, -reach, z, at, reach, z, -reach, at, z, reach, at, z);
+  for (let at = -reach; at <= reach; at += step) {
+    for (let from = -reach; from < reach; from += step) {
+      segments.push(at, from, z, at, from + step, z, from, at, z, from + step, at, z);
+    }
+  }
   return segments;
 }
