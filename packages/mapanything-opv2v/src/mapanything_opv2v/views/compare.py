@@ -15,7 +15,7 @@ from mapanything_opv2v.geometry import invert, transform_points
 from mapanything_opv2v.views import stage as stages
 from mapanything_opv2v.views.cloudfile import CLOUD_SUFFIXES, load_cloud
 from mapanything_opv2v.views.frame import Cloud, Frame
-from mapanything_opv2v.views.page import PALETTE, write_page
+from mapanything_opv2v.views.page import PALETTE, SCENE_SCRIPTS, write_page
 from mapanything_opv2v.views.pointcloud import POINTS_TEXT, frame_points, page_title
 from mapanything_opv2v.views.sources import RawOptions, load_frame
 from mapanything_opv2v.views.stage import Stage, ViewPoints
@@ -105,7 +105,7 @@ def write_compare(folder: Path, a: Side, b: Side) -> dict[str, Any]:
         title=f"Compare · A: {a.title} · B: {b.title}",
         facts={"points of A": f"{len(a.xyz):,}", "points of B": f"{len(b.xyz):,}", "brought together": _how(a, b)},
         body="compare.html",
-        scripts=("scene.js", "controls.js", "compare.js"),
+        scripts=(*SCENE_SCRIPTS, "compare.js"),
         data=data,
         kind="scenes",
     )

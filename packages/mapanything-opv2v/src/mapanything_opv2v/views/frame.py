@@ -202,6 +202,12 @@ class Frame:
         """Whether there are predictions."""
         return any(view.pred is not None for view in self.views)
 
+    @property
+    def made_by(self) -> str:
+        """Checkpoint, config and commit, for titles."""
+        known = {key: self.provenance[key] for key in ("checkpoint", "config", "commit") if key in self.provenance}
+        return " · ".join(known.values()) or "raw data, no model"
+
     def pose_source(self, asked: str | None) -> str:
         """Return whose poses place the points: what was asked for, else predictions where there are any.
 

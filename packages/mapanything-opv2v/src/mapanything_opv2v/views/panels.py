@@ -40,10 +40,9 @@ def write_panels(path: Path, frame: Frame, *, what: str) -> None:
     what : str
         What the title says is shown, such as ``Panorama``.
     """
-    made_by = [frame.provenance[key] for key in ("checkpoint", "config", "commit") if key in frame.provenance]
     write_page(
         path,
-        title=" · ".join([what, frame.name, *(made_by or ["raw data, no model"])]),
+        title=f"{what} · {frame.name} · {frame.made_by}",
         facts={"frame": frame.name, **frame.provenance},
         body="panels.html",
         scripts=("panels.js",),

@@ -12,7 +12,7 @@ import numpy as np
 from mapanything_opv2v.files import write_bytes
 from mapanything_opv2v.geometry import Cylinder, opencv_to_carla, pose_from_T_world
 from mapanything_opv2v.views.frame import Frame, View
-from mapanything_opv2v.views.page import write_page
+from mapanything_opv2v.views.page import SCENE_SCRIPTS, write_page
 from mapanything_opv2v.views.pointcloud import page_facts, page_title, scene_data
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def write_rig(folder: Path, frame: Frame, *, pose_source: str | None = None, pic
         title=title,
         facts=page_facts(frame, source, "none"),
         body="scene.html",
-        scripts=("scene.js", "controls.js", "pointcloud.js"),
+        scripts=(*SCENE_SCRIPTS, "pointcloud.js"),
         data=data,
         kind="scenes",
     )
