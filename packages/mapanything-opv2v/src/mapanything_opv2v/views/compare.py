@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 
 from mapanything_opv2v.files import write_json
 from mapanything_opv2v.geometry import invert, transform_points
+from mapanything_opv2v.predictions import list_predictions
 from mapanything_opv2v.views import stage as stages
 from mapanything_opv2v.views.cloudfile import CLOUD_SUFFIXES, load_cloud
 from mapanything_opv2v.views.frame import Cloud, Frame
@@ -65,6 +66,33 @@ def load_side(
     source = frame.pose_source(pose_source)
     parts = frame_points(frame, points, source, max_points)
     return Side(page_title(POINTS_TEXT[points], frame, source), tuple(parts), frame, source)
+
+
+def common_frame(a: Path, b: Path, name: str | None = None) -> tuple[Path, Path]:
+    """Return the files of one frame in two runs' folders of predictions.
+
+    Parameters
+    ----------
+    a, b : Path
+        As `predictions.save_predictions` fills them.
+    name : str, optional
+        ``split/sequence/frame_agentID``; the first frame that both have, unless told.
+
+    Raises
+    ------
+    ValueError
+        If they share no frame, or not this one; says what they have.
+    """
+    there = [{str(path.relative_to(side).with_suffix("")) for path in list_predictions(side)} for side in (a, b)]
+    common = sorted(there[0] & there[1])
+    if not common or (name is not None and name not in common):
+        some = ", ".join(common[:3]) + (" ..." if len(common) > 3 else "")
+        raise ValueError(
+            f"{a} holds {len(there[0])} frames of predictions, {b} {len(there[1])}; both have "
+            f"{some or 'none'}{'' if name is None else f', not {name}'}"
+        )
+    chosen = f"{name or common[0]}.npz"
+    return a / chosen, b / chosen
 
 
 def write_compare(folder: Path, a: Side, b: Side) -> dict[str, Any]:
