@@ -91,7 +91,7 @@ def raw_frame(small_town, town_yaml):
 def panorama_page(small_town, town_yaml, tmp_path):
     options = RawOptions(depth_root=small_town.depth_root, layout="panorama")
     frame = load_raw_frame(town_yaml, options)
-    panels.write_panels(tmp_path / "panorama.html", frame, what="Panorama")
+    panels.write_panels(tmp_path / "panorama.html", frame)
     return frame, tmp_path / "panorama.html"
 
 
@@ -165,7 +165,7 @@ def test_panels_zoom_move_and_go_round_together(panorama_page, open_page):
 
 def test_predicted_panels_show_both_ranges(town_predictions, tmp_path, open_page):
     frame = load_predicted_frame(town_predictions)
-    panels.write_panels(tmp_path / "p.html", frame, what="Panorama")
+    panels.write_panels(tmp_path / "p.html", frame)
     page = open_page(tmp_path / "p.html")
     titles = page.locator("figcaption b").all_inner_texts()
     assert titles == [
@@ -335,7 +335,7 @@ def test_hostile_names_do_nothing(town_predictions, tmp_path, open_page):
     )
     frame = replace(load_predicted_frame(path), name=f"test/{ATTACK}/000068")
     frame = replace(frame, views=tuple(replace(view, name=ATTACK) for view in frame.views))
-    panels.write_panels(tmp_path / "panorama.html", frame, what="Panorama")
+    panels.write_panels(tmp_path / "panorama.html", frame)
     pointcloud.write_pointcloud(tmp_path / "pointcloud.html", frame)
     rig.write_rig(tmp_path, frame)
     bev.write_bev(tmp_path, frame, bev.BevOptions(reach_m=10, cell_m=0.5))
