@@ -54,6 +54,9 @@ def test_rig_bev_compare_and_rerun(raw, town_predictions, tmp_path, capsys):
     assert "A to B: mean" in capsys.readouterr().out
     figures = json.loads((tmp_path / "compare.json").read_text())
     assert "predicted poses" in figures["a"] and "true poses" in figures["b"] and figures["a_to_b"]["mean_m"] > 0.01
+    folder = town_predictions.parents[2]
+    assert run("compare", folder, folder, "--out", tmp_path) == 0
+    assert json.loads((tmp_path / "compare.json").read_text())["a_to_b"]["mean_m"] < 1e-9
     assert run("rerun", town_predictions, "--max_points", 50, "--out", tmp_path / "f.rrd") == 0
     made = {path.name for path in tmp_path.iterdir()}
     assert made == {
@@ -80,6 +83,7 @@ def test_panorama_has_a_page_for_both_sources(raw, town_predictions, tmp_path):
         (["pointcloud", "{yaml}", "--max_points", "0"], "max_points=0, expected at least 1"),
         (["bev", "{yaml}", "--cell_m", "0"], "cell_m=0.0, expected a positive length"),
         (["compare", "{npz}", "{npz}", "--points", "depth", "depth", "depth"], "--points: 3 values"),
+        (["compare", "{npz}", "{npz}", "--frame", "x"], "--frame x: only where both sides are folders of predictions"),
         (["compare", "{npz}", "a.pcd", "--agents", "3"], "--agents: only for raw frames"),
         (["rerun", "{npz}"], "expected a file that ends in .rrd"),
         (["panorama", "{yaml}.npz"], "No such file"),

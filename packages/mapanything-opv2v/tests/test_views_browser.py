@@ -16,10 +16,7 @@ from mapanything_opv2v.views.frame import view_cloud
 from mapanything_opv2v.views.sources import RawOptions, load_predicted_frame, load_raw_frame
 from PIL import Image
 
-ATTACK = "<img src=x onerror=document.title='owned'><script>document.title='owned'<"
-"""A folder's name may hold all of it; a slash may not stand in one, so the whole tag is tried as checkpoint."""
-
-SCRIPT = f"{ATTACK}/script>"
+ATTACK = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +60,21 @@ def settle(page):
     page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
+def differ(a, b):
+    """Whether two pictures differ by more than the edges of letters, which the browser draws anew each time."""
+    return int((np.abs(a - b).max(axis=-1) > 24).sum()) > 12
+
+
 def pixels(page, selector="canvas"):
-    settle(page)
-    return np.asarray(Image.open(io.BytesIO(page.locator(selector).first.screenshot())).convert("RGB")).astype(int)
+    """Return what is shown once two looks in a row are the same: software drawing may lag behind on a busy machine."""
+    last = None
+    for _ in range(50):
+        settle(page)
+        shown = np.asarray(Image.open(io.BytesIO(page.locator(selector).first.screenshot())).convert("RGB")).astype(int)
+        if last is not None and not differ(shown, last):
+            return shown
+        last = shown
+    raise AssertionError("the picture does not come to rest")
 
 
 def colours(page, selector="canvas"):
@@ -82,7 +91,7 @@ def raw_frame(small_town, town_yaml):
 def panorama_page(small_town, town_yaml, tmp_path):
     options = RawOptions(depth_root=small_town.depth_root, layout="panorama")
     frame = load_raw_frame(town_yaml, options)
-    panels.write_panels(tmp_path / "panorama.html", frame, what="Panorama")
+    panels.write_panels(tmp_path / "panorama.html", frame)
     return frame, tmp_path / "panorama.html"
 
 
@@ -156,7 +165,7 @@ def test_panels_zoom_move_and_go_round_together(panorama_page, open_page):
 
 def test_predicted_panels_show_both_ranges(town_predictions, tmp_path, open_page):
     frame = load_predicted_frame(town_predictions)
-    panels.write_panels(tmp_path / "p.html", frame, what="Panorama")
+    panels.write_panels(tmp_path / "p.html", frame)
     page = open_page(tmp_path / "p.html")
     titles = page.locator("figcaption b").all_inner_texts()
     assert titles == [
@@ -181,9 +190,9 @@ def test_pointcloud_is_drawn_and_its_switches_act(raw_frame, tmp_path, open_page
     everything = pixels(page)
     for selector in ("label[data-group]", "label[data-view]", "[data-layer=cameras]", "[data-layer=boxes]"):
         page.locator(f"{selector} input").first.uncheck()
-        assert (pixels(page) != everything).any(), selector
+        assert differ(pixels(page), everything), selector
         page.locator(f"{selector} input").first.check()
-        assert (pixels(page) == everything).all(), selector
+        assert not differ(pixels(page), everything), selector
     for name in page.locator("label[data-group]").all():
         name.locator("input").uncheck()
     for layer in ("boxes", "grid", "boxLabels"):
@@ -225,7 +234,7 @@ def test_pointcloud_colours_size_and_camera(raw_frame, tmp_path, open_page):
     page.mouse.up()
     page.keyboard.up("Shift")
     seen.append(pixels(page))
-    assert all((a != b).any() for a, b in itertools.pairwise(seen))
+    assert all(differ(a, b) for a, b in itertools.pairwise(seen))
     page.keyboard.press("r")
     settle(page)
     assert page.evaluate("JSON.stringify(viewer.scenes[0].camera)") == start
@@ -266,7 +275,7 @@ def test_predicted_and_true_cameras(town_predictions, tmp_path, open_page):
     assert page.locator("[data-layer=truth]").count() == 1
     before = pixels(page)
     page.locator("[data-layer=truth] input").uncheck()
-    assert (pixels(page) != before).any()
+    assert differ(pixels(page), before)
     page.select_option("#mode", "value")
     assert "error of the distance" in page.locator("#legend").inner_text()
     pointcloud.write_pointcloud(tmp_path / "t.html", frame, pose_source="gt")
@@ -295,7 +304,7 @@ def test_rig_and_bev(raw_frame, tmp_path, open_page):
     assert shown["ahead"] == f"{20 - (row + 0.5) / 2:.2f} m" and shown["left"] == f"{20 - (column + 0.5) / 2:.2f} m"
     before = pixels(page, "figure:nth-child(1) > canvas")
     page.locator("#overlays input").first.uncheck()
-    assert (pixels(page, "figure:nth-child(1) > canvas") != before).any()
+    assert differ(pixels(page, "figure:nth-child(1) > canvas"), before)
 
 
 def test_compare_turns_both_together(raw_frame, town_predictions, tmp_path, open_page):
@@ -309,28 +318,30 @@ def test_compare_turns_both_together(raw_frame, town_predictions, tmp_path, open
     page.mouse.move(260, 400)
     page.mouse.up()
     after = [pixels(page, f"#{name} canvas") for name in ("stageA", "stageB")]
-    assert all((x != y).any() for x, y in zip(before, after))
+    assert all(differ(x, y) for x, y in zip(before, after))
     page.select_option("#layout", "over")
     assert page.locator("#stageB").is_hidden()
     page.select_option("#mode", "plain")
     both = pixels(page, "#stageA canvas")
     page.locator("label[data-group^='B:'] input").first.uncheck()
-    assert (pixels(page, "#stageA canvas") != both).any()
+    assert differ(pixels(page, "#stageA canvas"), both)
     assert "A to B" in page.locator("#more").inner_text()
 
 
 def test_hostile_names_do_nothing(town_predictions, tmp_path, open_page):
     made = predictions.load_predictions(town_predictions)
-    hostile = replace(made, meta=replace(made.meta, sequence=ATTACK, checkpoint=SCRIPT, config=SCRIPT))
-    path = predictions.save_predictions(tmp_path, hostile)
-    frame = load_predicted_frame(path)
-    panels.write_panels(tmp_path / "panorama.html", frame, what="Panorama")
+    path = predictions.save_predictions(
+        tmp_path, replace(made, meta=replace(made.meta, checkpoint=ATTACK, config=ATTACK))
+    )
+    frame = replace(load_predicted_frame(path), name=f"test/{ATTACK}/000068")
+    frame = replace(frame, views=tuple(replace(view, name=ATTACK) for view in frame.views))
+    panels.write_panels(tmp_path / "panorama.html", frame)
     pointcloud.write_pointcloud(tmp_path / "pointcloud.html", frame)
     rig.write_rig(tmp_path, frame)
     bev.write_bev(tmp_path, frame, bev.BevOptions(reach_m=10, cell_m=0.5))
-    side = compare.load_side(path)
+    side = replace(compare.load_side(path), title=ATTACK)
     compare.write_compare(tmp_path, side, side)
     for name in ("panorama", "pointcloud", "rig", "bev", "compare"):
         page = open_page(tmp_path / f"{name}.html")
-        assert ATTACK in page.title() and SCRIPT in page.inner_text("h1")
+        assert ATTACK in page.title() and ATTACK in page.inner_text("h1")
         assert page.locator("img").count() == 0 and page.locator("script").count() == 2

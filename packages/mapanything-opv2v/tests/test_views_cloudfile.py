@@ -30,7 +30,7 @@ def test_ply(tmp_path, form):
 
 
 def test_npy_and_axes(tmp_path):
-    np.save(tmp_path / "a.npy", np.concatenate([XYZ, RGB], axis=1))
+    np.save(tmp_path / "a.npy", np.concatenate([XYZ, RGB / np.float32(255)], axis=1))
     np.testing.assert_array_equal(load_cloud(tmp_path / "a.npy").rgb, RGB)
     np.save(tmp_path / "b.npy", np.concatenate([XYZ, [[np.nan, 0, 0]]]))
     assert len(load_cloud(tmp_path / "b.npy")) == 2
@@ -71,6 +71,9 @@ def test_bad_files_are_named(tmp_path, name, data, message):
 def test_other_refusals(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((3, 4)))
     with pytest.raises(ValueError, match=re.escape("shape (N, 3) or (N, 6), got float64 (3, 4)")):
+        load_cloud(tmp_path / "a.npy")
+    np.save(tmp_path / "a.npy", np.full((3, 6), 200.0))
+    with pytest.raises(ValueError, match="colours reach from 0 to 200, expected 0 to 1"):
         load_cloud(tmp_path / "a.npy")
     np.save(tmp_path / "b.npy", np.full((3, 3), np.inf))
     with pytest.raises(ValueError, match="no point with finite coordinates"):

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from mapanything_opv2v.views.compare import load_side, write_compare
+from mapanything_opv2v.views.compare import common_frame, load_side, write_compare
 from mapanything_opv2v.views.sources import RawOptions
 
 
@@ -44,3 +44,17 @@ def test_what_cannot_be_compared(town_predictions, town_yaml, small_town, tmp_pa
         write_compare(tmp_path, a, b)
     with pytest.raises(ValueError, match=re.escape("expected a file of predictions (.npz)")):
         load_side("x.obj")
+
+
+def test_two_runs_share_a_frame(town_predictions, tmp_path):
+    folder, name = town_predictions.parents[2], str(town_predictions.relative_to(town_predictions.parents[2]))[:-4]
+    other = tmp_path / "b" / f"{name}.npz"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(town_predictions.read_bytes())
+    (other.parent / "000001_agent1.npz").write_bytes(b"")
+    assert common_frame(folder, tmp_path / "b") == (town_predictions, other)
+    assert common_frame(folder, tmp_path / "b", name) == (town_predictions, other)
+    with pytest.raises(ValueError, match=re.escape(f"2; both have {name}, not test/x/000001_agent1")):
+        common_frame(folder, tmp_path / "b", "test/x/000001_agent1")
+    with pytest.raises(ValueError, match="1 frames of predictions, .* 0; both have none"):
+        common_frame(folder, tmp_path / "a")

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from mapanything_opv2v import rawdata
-from mapanything_opv2v.views.figures import range_error, view_figures, write_figures
+from mapanything_opv2v.views.figures import error_limit_m, range_error, view_figures, write_figures
 from mapanything_opv2v.views.frame import Estimate, Pinhole, View
 from mapanything_opv2v.views.sources import load_predicted_frame
 
@@ -52,3 +52,13 @@ def test_files_of_every_view(town_predictions, tmp_path):
         assert figures["depth_rmse_m"] == pytest.approx(expected, rel=1e-4)
         assert figures["depth_scale_ratio"] == pytest.approx(1.1, rel=1e-5)
     assert [round(v["translation_error_m"], 6) for v in summary["views"]] == [0, 0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("errors", "limit"), [([0.1] * 10, 1), ([3.0] * 10, 5), ([900.0] * 10, 50), ([1.0] * 95 + [9.0] * 5, 1)]
+)
+def test_errors_are_drawn_to_a_limit_that_fits(errors, limit):
+    error = np.array([[*errors, 1e6]])
+    known = error < 1e6
+    assert error_limit_m(error, known) == limit
+    assert error_limit_m(error, np.zeros_like(known)) == 1

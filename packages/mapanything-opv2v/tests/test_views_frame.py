@@ -78,6 +78,13 @@ def test_whose_poses():
         raw.views[0].estimate("pred")
 
 
+def test_titles_name_what_made_the_frame():
+    views = (View("camera0", 1, IMAGE, CAMERA, true=estimate([1, 1])),)
+    made = Frame("f", views, provenance={"checkpoint": "a.pth", "config": "c", "commit": "0123456789abcdef"})
+    assert made.made_by == "a.pth · c · 0123456789ab"
+    assert Frame("f", views).made_by == "raw data, no model"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

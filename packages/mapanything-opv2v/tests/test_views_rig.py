@@ -22,7 +22,7 @@ def test_the_published_rig_is_read_back(town_yaml, tmp_path):
     write_rig(tmp_path, load_raw_frame(town_yaml, RawOptions(agents=[int(town_yaml.parent.name)])))
     agent = town_yaml.parent.name
     found = rows(tmp_path)
-    assert found[f"{agent} camera0"][:5] == ["0.00", "-0.00", "0.00", "-0.0", "0.0"]
+    assert found[f"{agent} camera0"][:5] == ["0.00", "0.00", "0.00", "0.0", "0.0"]
     assert [float(cell) for cell in found[f"{agent} camera1"][:4]] == [-2.5, -0.3, 0.8, -100]
     assert [float(cell) for cell in found[f"{agent} camera2"][:4]] == [-2.5, 0.3, 0.8, 100]
     assert [float(cell) for cell in found[f"{agent} camera3"][:3]] == [-4.5, 0, 0.5]

@@ -14,7 +14,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     parser = argparse.ArgumentParser(
         prog="mapanything-opv2v",
-        description="OPV2V and V2XSet for MapAnything: check a download, make depth maps and panoramas.",
+        description="OPV2V and V2XSet for MapAnything: check a download, make depth maps and panoramas, look.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

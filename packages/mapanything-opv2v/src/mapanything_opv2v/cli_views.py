@@ -91,8 +91,11 @@ def _add_compare(commands: argparse._SubParsersAction, make: Make) -> None:
     text = "write a page with two clouds or two runs: side by side or one over the other, differences coloured"
     parser = make(commands, "compare", text, "compare run_a/FRAME.npz run_b/FRAME.npz --out compare")
     for side in ("a", "b"):
-        parser.add_argument(side, type=Path, help="predictions (.npz), raw frame (.yaml) or cloud (.pcd, .ply, .npy)")
+        parser.add_argument(
+            side, type=Path, help="predictions (.npz, or a run's folder), raw frame (.yaml), cloud (.pcd, .ply, .npy)"
+        )
     parser.add_argument("--out", type=Path, required=True, help="folder for compare.html and compare.json")
+    parser.add_argument("--frame", metavar="NAME", help="of two folders: split/sequence/frame_agentID (default: first)")
     _add_raw_options(parser)
     pair = parser.add_argument_group("for both, or one for A and one for B")
     for name, choices, default, text in (
@@ -163,11 +166,16 @@ def _bev(args: argparse.Namespace) -> int:
 
 def _compare(args: argparse.Namespace) -> int:
     from mapanything_opv2v.views.cloudfile import CLOUD_SUFFIXES
-    from mapanything_opv2v.views.compare import load_side, write_compare
+    from mapanything_opv2v.views.compare import common_frame, load_side, write_compare
 
+    files = args.a, args.b
+    if args.a.is_dir() and args.b.is_dir():
+        files = common_frame(args.a, args.b, args.frame)
+    elif args.frame is not None:
+        raise ValueError(f"--frame {args.frame}: only where both sides are folders of predictions")
     sides = []
     pairs = (_pair(args.points, "--points"), _pair(args.point_pose_source, "--point-pose-source"))
-    for path, points, pose_source, axes in zip((args.a, args.b), *pairs, _pair(args.axes, "--axes")):
+    for path, points, pose_source, axes in zip(files, *pairs, _pair(args.axes, "--axes")):
         raw = None if path.suffix in CLOUD_SUFFIXES else _raw_options(args, path, points)
         sides.append(
             load_side(path, raw, points=points, pose_source=pose_source, max_points=args.max_points, axes=axes)

@@ -132,7 +132,7 @@ def run_panorama(args: argparse.Namespace) -> int:
     """Build one panorama and write page, pictures, arrays and figures; or the page of a predictions file."""
     page = args.out / "panorama.html"
     if args.yaml.suffix == ".npz":
-        panels.write_panels(page, sources.load_predicted_frame(args.yaml), what="Panorama")
+        panels.write_panels(page, sources.load_predicted_frame(args.yaml))
         print(page)
         return 0
     agent = rawdata.agent_beside(args.yaml, args.depth_dir)
@@ -142,7 +142,7 @@ def run_panorama(args: argparse.Namespace) -> int:
         agent, cylinder, _options(args), camera_ids=args.camera_ids, with_depth=with_depth, meta=meta
     )
     view = sources.panorama_view(made, agent.agent_id, cylinder, meta.lidar_pose, with_depth=with_depth)
-    panels.write_panels(page, sources.raw_frame(args.yaml, [view]), what="Panorama")
+    panels.write_panels(page, sources.raw_frame(args.yaml, [view]))
     figures: dict[str, Any] = {
         "covered": float(made.covered.mean()),
         "overlap_agreement": agreement(agent, args.camera_ids),

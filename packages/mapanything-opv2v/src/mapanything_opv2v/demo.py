@@ -146,7 +146,7 @@ def _look(out: Path, truth: synthetic.TownTruth, record: rawdata.FrameRecord, st
     options = RawOptions(depth_root=truth.depth_root)
     frame = load_raw_frame(yaml, options)
     round_about = load_raw_frame(yaml, replace(options, layout="panorama", cylinder=CYLINDER))
-    panels.write_panels(folder / "panorama.html", round_about, what="Panorama")
+    panels.write_panels(folder / "panorama.html", round_about)
     pointcloud.write_pointcloud(folder / "pointcloud.html", frame)
     # the picture beside the page needs the extra [viz]
     rig.write_rig(folder, frame, picture=importlib.util.find_spec("matplotlib") is not None)

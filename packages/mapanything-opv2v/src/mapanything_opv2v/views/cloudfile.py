@@ -31,8 +31,8 @@ def load_cloud(path: str | Path, axes: str = "opencv") -> Cloud:
     Parameters
     ----------
     path : path
-        ``.pcd``; ``.ply`` (ASCII or binary, vertices with x, y, z and perhaps red, green, blue); ``.npy`` of
-        shape (N, 3) or, with colours from 0 to 255, (N, 6).
+        ``.pcd`` (grey by intensity, which is red where the file has colours); ``.ply`` (ASCII or binary, vertices
+        with x, y, z and perhaps red, green, blue); ``.npy`` of shape (N, 3) or, with colours from 0 to 1, (N, 6).
     axes : {'opencv', 'carla'}
         Of the file.
 
@@ -69,8 +69,12 @@ def _load_npy(path: Path) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.uint
         raise ValueError(f"{path}: not a whole .npy array: {error}") from error
     if array.ndim != 2 or array.shape[1] not in (3, 6) or array.dtype.kind not in "fiu":
         raise ValueError(f"{path}: expected numbers of shape (N, 3) or (N, 6), got {array.dtype} {array.shape}")
-    grey = np.full((len(array), 3), _GREY, np.uint8)
-    return array[:, :3], np.clip(array[:, 3:], 0, 255).astype(np.uint8) if array.shape[1] == 6 else grey
+    if array.shape[1] == 3:
+        return array, np.full((len(array), 3), _GREY, np.uint8)
+    low, high = float(array[:, 3:].min(initial=0)), float(array[:, 3:].max(initial=0))
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"{path}: colours reach from {low:g} to {high:g}, expected 0 to 1")
+    return array[:, :3], np.rint(255 * array[:, 3:]).astype(np.uint8)
 
 
 def _load_ply(path: Path) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.uint8]]:

@@ -12,10 +12,11 @@ from scipy.spatial import cKDTree
 
 from mapanything_opv2v.files import write_json
 from mapanything_opv2v.geometry import invert, transform_points
+from mapanything_opv2v.predictions import list_predictions
 from mapanything_opv2v.views import stage as stages
 from mapanything_opv2v.views.cloudfile import CLOUD_SUFFIXES, load_cloud
 from mapanything_opv2v.views.frame import Cloud, Frame
-from mapanything_opv2v.views.page import PALETTE, write_page
+from mapanything_opv2v.views.page import PALETTE, SCENE_SCRIPTS, write_page
 from mapanything_opv2v.views.pointcloud import POINTS_TEXT, frame_points, page_title
 from mapanything_opv2v.views.sources import RawOptions, load_frame
 from mapanything_opv2v.views.stage import Stage, ViewPoints
@@ -67,6 +68,33 @@ def load_side(
     return Side(page_title(POINTS_TEXT[points], frame, source), tuple(parts), frame, source)
 
 
+def common_frame(a: Path, b: Path, name: str | None = None) -> tuple[Path, Path]:
+    """Return the files of one frame in two runs' folders of predictions.
+
+    Parameters
+    ----------
+    a, b : Path
+        As `predictions.save_predictions` fills them.
+    name : str, optional
+        ``split/sequence/frame_agentID``; the first frame that both have, unless told.
+
+    Raises
+    ------
+    ValueError
+        If they share no frame, or not this one; says what they have.
+    """
+    there = [{str(path.relative_to(side).with_suffix("")) for path in list_predictions(side)} for side in (a, b)]
+    common = sorted(there[0] & there[1])
+    if not common or (name is not None and name not in common):
+        some = ", ".join(common[:3]) + (" ..." if len(common) > 3 else "")
+        raise ValueError(
+            f"{a} holds {len(there[0])} frames of predictions, {b} {len(there[1])}; both have "
+            f"{some or 'none'}{'' if name is None else f', not {name}'}"
+        )
+    chosen = f"{name or common[0]}.npz"
+    return a / chosen, b / chosen
+
+
 def write_compare(folder: Path, a: Side, b: Side) -> dict[str, Any]:
     """Write ``compare.html`` and ``compare.json`` into a folder; return the figures.
 
@@ -105,7 +133,7 @@ def write_compare(folder: Path, a: Side, b: Side) -> dict[str, Any]:
         title=f"Compare · A: {a.title} · B: {b.title}",
         facts={"points of A": f"{len(a.xyz):,}", "points of B": f"{len(b.xyz):,}", "brought together": _how(a, b)},
         body="compare.html",
-        scripts=("scene.js", "controls.js", "compare.js"),
+        scripts=(*SCENE_SCRIPTS, "compare.js"),
         data=data,
         kind="scenes",
     )

@@ -13,6 +13,8 @@ from mapanything_opv2v.files import whole_file, write_bytes, write_json
 from mapanything_opv2v.geometry import rotation_angle_deg
 from mapanything_opv2v.views.frame import Estimate, Frame, View
 
+ERROR_LIMITS_M = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+
 
 def view_figures(view: View, pose_source: str) -> dict[str, Any]:
     """Return a view's pose, scale and errors as JSON values.
@@ -56,7 +58,9 @@ def view_picture(view: View) -> pictures.Picture:
             rows.append((f"{text} range: {scale}", pictures.color_ranges(range_m)))
     shown = range_error(view)
     if shown is not None:
-        rows.append(("difference in range: black 0, white 1 m and more, blue unknown", pictures.color_errors(*shown)))
+        worst_m = error_limit_m(*shown)
+        title = f"difference in range: black 0, white {worst_m:g} m and more, blue unknown"
+        rows.append((title, pictures.color_errors(*shown, worst_m)))
     return pictures.sheet(rows)
 
 
@@ -65,6 +69,12 @@ def range_error(view: View) -> tuple[np.ndarray, np.ndarray] | None:
     if view.pred is None or view.true is None or view.pred.range_m is None or view.true.range_m is None:
         return None
     return np.abs(view.pred.range_m - view.true.range_m), view.true.has_range()
+
+
+def error_limit_m(error_m: np.ndarray, known: np.ndarray) -> float:
+    """Return the error that is drawn white: the smallest of `ERROR_LIMITS_M` that nine of ten pixels stay under."""
+    typical = float(np.percentile(error_m[known], 90)) if known.any() else 0.0
+    return next((limit for limit in ERROR_LIMITS_M if typical <= limit), ERROR_LIMITS_M[-1])
 
 
 def write_figures(folder: Path, frame: Frame, pose_source: str) -> Path:

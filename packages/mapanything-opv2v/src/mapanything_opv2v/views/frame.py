@@ -20,6 +20,10 @@ POSE_SOURCES = ("pred", "gt")
 """Whose camera poses place the points."""
 
 
+COMMIT_DIGITS = 12
+"""Of a commit in a title; the line below it has all."""
+
+
 @dataclass(frozen=True)
 class Pinhole:
     """A pinhole camera: (3, 3) intrinsics, pixel centres at integers, and its image's width and height."""
@@ -201,6 +205,13 @@ class Frame:
     def predicted(self) -> bool:
         """Whether there are predictions."""
         return any(view.pred is not None for view in self.views)
+
+    @property
+    def made_by(self) -> str:
+        """Checkpoint, config and the commit's first digits, for titles."""
+        known = [self.provenance[key] for key in ("checkpoint", "config") if key in self.provenance]
+        known += [self.provenance["commit"][:COMMIT_DIGITS]] if "commit" in self.provenance else []
+        return " · ".join(known) or "raw data, no model"
 
     def pose_source(self, asked: str | None) -> str:
         """Return whose poses place the points: what was asked for, else predictions where there are any.

@@ -26,6 +26,10 @@ PALETTE = ((86, 180, 233), (230, 159, 0), (0, 190, 140), (213, 94, 0), (204, 121
 """Colours of vehicles (Okabe and Ito's, brightened for dark ground), RGB; the eighth vehicle has the first's."""
 
 
+SCENE_SCRIPTS = ("shapes.js", "input.js", "scene.js", "controls.js")
+"""What every page with a scene runs before its own script."""
+
+
 def write_page(
     path: Path,
     *,

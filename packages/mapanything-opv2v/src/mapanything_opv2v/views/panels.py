@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mapanything_opv2v import pictures
 from mapanything_opv2v.geometry import Cylinder
-from mapanything_opv2v.views.figures import range_error
+from mapanything_opv2v.views.figures import error_limit_m, range_error
 from mapanything_opv2v.views.frame import Estimate, Frame, View
 from mapanything_opv2v.views.page import encode, encode_picture, write_page
 from mapanything_opv2v.views.stage import vehicle_name
@@ -28,22 +28,12 @@ _MASK_RGB = {
 _SOURCES = (("pred", "predicted "), ("gt", "true "))
 
 
-def write_panels(path: Path, frame: Frame, *, what: str) -> None:
-    """Write the page of a frame's views.
-
-    Parameters
-    ----------
-    path : Path
-        HTML file.
-    frame : Frame
-        What is shown: a page's choice for each of its views.
-    what : str
-        What the title says is shown, such as ``Panorama``.
-    """
-    made_by = [frame.provenance[key] for key in ("checkpoint", "config", "commit") if key in frame.provenance]
+def write_panels(path: Path, frame: Frame) -> None:
+    """Write the page of a frame's views; the page chooses among them."""
+    what = "Panorama" if all(isinstance(view.camera, Cylinder) for view in frame.views) else "Pictures"
     write_page(
         path,
-        title=" · ".join([what, frame.name, *(made_by or ["raw data, no model"])]),
+        title=f"{what} · {frame.name} · {frame.made_by}",
         facts={"frame": frame.name, **frame.provenance},
         body="panels.html",
         scripts=("panels.js",),
@@ -72,8 +62,9 @@ def view_panels(view: View, *, several: bool) -> dict[str, Any]:
             flags.append(flag(f"{text}mask", estimate.masks))
     error = range_error(view)
     if error is not None:
-        legend = [["0 m", (0, 0, 0)], ["1 m and more", (255, 255, 255)], ["unknown", (20, 24, 48)]]
-        picture = encode_picture(pictures.color_errors(*error))
+        worst_m = error_limit_m(*error)
+        legend = [["0 m", (0, 0, 0)], [f"{worst_m:g} m and more", (255, 255, 255)], ["unknown", (20, 24, 48)]]
+        picture = encode_picture(pictures.color_errors(*error, worst_m))
         panels.append({"title": "difference in range", "picture": picture, "legend": legend})
     panels += masks
     name = f"{vehicle_name(view.agent_id)} {view.name}" if several else view.label

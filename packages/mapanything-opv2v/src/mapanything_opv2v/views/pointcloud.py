@@ -11,7 +11,7 @@ import numpy as np
 from mapanything_opv2v.views import stage as stages
 from mapanything_opv2v.views.figures import view_figures
 from mapanything_opv2v.views.frame import Frame, view_cloud
-from mapanything_opv2v.views.page import write_page
+from mapanything_opv2v.views.page import SCENE_SCRIPTS, write_page
 from mapanything_opv2v.views.stage import Stage, ViewPoints
 
 POINTS = ("depth", "lidar", "none")
@@ -80,8 +80,7 @@ def frame_points(frame: Frame, points: str, pose_source: str, max_points: int, s
 
 def page_title(what: str, frame: Frame, pose_source: str) -> str:
     """Return a page's title: what it shows, of which frame, by whose poses, made by what."""
-    made_by = [frame.provenance[key] for key in ("checkpoint", "config", "commit") if key in frame.provenance]
-    return " · ".join([what, frame.name, POSES_TEXT[pose_source], *(made_by or ["raw data, no model"])])
+    return " · ".join([what, frame.name, POSES_TEXT[pose_source], frame.made_by])
 
 
 def write_pointcloud(
@@ -102,7 +101,7 @@ def write_pointcloud(
         title=page_title(POINTS_TEXT[points], frame, source),
         facts={**page_facts(frame, source, points), "points": f"{data['count']:,}"},
         body="scene.html",
-        scripts=("scene.js", "controls.js", "pointcloud.js"),
+        scripts=(*SCENE_SCRIPTS, "pointcloud.js"),
         data=data,
         kind="scenes",
     )
@@ -125,6 +124,7 @@ def scene_data(frame: Frame, parts: Sequence[ViewPoints], pose_source: str) -> d
     ground = stages.ground_m(stage, clouds, boxes)
     groups = [_group(stage, frame, parts, agent, pose_source) for agent in frame.agents]
     errors = [cloud.error_m for cloud in clouds if cloud.error_m is not None]
+    centres = [view.estimate(pose_source).T_world_cam[:3, 3] for view in frame.views]
     has_truth = any("trueCamera" in view for group in groups for view in group["views"])
     return {
         "groups": groups,
@@ -137,7 +137,7 @@ def scene_data(frame: Frame, parts: Sequence[ViewPoints], pose_source: str) -> d
         "cameraText": f"{'predicted' if pose_source == 'pred' else 'true'} cameras",
         "hasTruth": has_truth,
         "count": sum(len(cloud) for cloud in clouds),
-        "start": stages.start_camera(stage, [view.estimate(pose_source).T_world_cam[:3, 3] for view in frame.views]),
+        "start": stages.start_camera(stage, centres, around_m=28.0 if parts or boxes else 7.0),
         "T_page_world": stage.T_page_world.tolist(),
     }
 

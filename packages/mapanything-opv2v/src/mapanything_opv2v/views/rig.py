@@ -12,7 +12,7 @@ import numpy as np
 from mapanything_opv2v.files import write_bytes
 from mapanything_opv2v.geometry import Cylinder, opencv_to_carla, pose_from_T_world
 from mapanything_opv2v.views.frame import Frame, View
-from mapanything_opv2v.views.page import write_page
+from mapanything_opv2v.views.page import SCENE_SCRIPTS, write_page
 from mapanything_opv2v.views.pointcloud import page_facts, page_title, scene_data
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def write_rig(folder: Path, frame: Frame, *, pose_source: str | None = None, pic
         title=title,
         facts=page_facts(frame, source, "none"),
         body="scene.html",
-        scripts=("scene.js", "controls.js", "pointcloud.js"),
+        scripts=(*SCENE_SCRIPTS, "pointcloud.js"),
         data=data,
         kind="scenes",
     )
@@ -53,11 +53,15 @@ def _table(frame: Frame, pose_source: str) -> dict[str, Any]:
         first = next(other for other in frame.views if other.agent_id == view.agent_id)
         T_first_cam = np.linalg.inv(first.estimate(pose_source).T_world_cam) @ view.estimate(pose_source).T_world_cam
         x, y, z, _, yaw, pitch = pose_from_T_world(opencv_to_carla(T_first_cam))
-        rows.append(
-            [view.label, *(f"{value:.2f}" for value in (x, -y, z)), f"{-yaw:.1f}", f"{pitch:.1f}", _field(view)]
-        )
+        place = (_cell(value, 2) for value in (x, -y, z))
+        rows.append([view.label, *place, _cell(-yaw, 1), _cell(pitch, 1), _field(view)])
     head = ["camera", "x", "y", "z m", "yaw", "pitch", "field"]
     return {"title": "Poses from the agent's first view (x ahead, y and yaw left)", "head": head, "rows": rows}
+
+
+def _cell(value: float, digits: int) -> str:
+    """Return a number as text, without a minus before zero."""
+    return f"{round(float(value), digits) + 0.0:.{digits}f}"
 
 
 def _field(view: View) -> str:
@@ -91,6 +95,8 @@ def _picture(title: str, data: dict[str, Any]) -> bytes:
         axes.set_ylabel(f"{names} (m)")
         axes.grid(True, color="0.9")
         axes.set_axisbelow(True)
+    if data["hasTruth"]:
+        above.plot([], [], color="0.1", ls=":", label="true cameras")
     above.legend(loc="upper left", fontsize=9)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)

@@ -123,16 +123,12 @@ def height_ends(stage: Stage, clouds: Sequence[Cloud], ground: float) -> list[fl
     return [round(ground - 0.5, 2), round(max(top, ground + 1), 2)]
 
 
-def start_camera(stage: Stage, centres: Sequence[FloatArray]) -> dict[str, Any]:
-    """Return the first look: from behind and above, towards the middle of the cameras."""
+def start_camera(stage: Stage, centres: Sequence[FloatArray], around_m: float = 28.0) -> dict[str, Any]:
+    """Return the first look: from behind and above, towards the middle of the cameras, `around_m` off them."""
     places = stage.points(np.asarray(centres))
     middle, spread = places.mean(axis=0), float(np.linalg.norm(places - places.mean(axis=0), axis=1).max())
-    return {
-        "target": listed(middle + np.array([6.0, 0, 0])),
-        "yaw": 0,
-        "pitch": 32,
-        "distance": round(28 + 1.6 * spread, 2),
-    }
+    target = middle + np.array([around_m / 5, 0, 0])
+    return {"target": listed(target), "yaw": 0, "pitch": 32, "distance": round(around_m + 1.6 * spread, 2)}
 
 
 def _rays(view: View) -> npt.NDArray[Any]:

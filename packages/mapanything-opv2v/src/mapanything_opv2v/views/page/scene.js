@@ -176,7 +176,7 @@ class Scene {
       element.hidden = !free;
       if (!free) continue;
       taken.push([x, y]);
-      element.style.transform = `translate(${x.toFixed(1)}px, ${y.toFixed(1)}px) translate(-50%, -140%)`;
+      element.style.transform = `translate(${Math.round(x)}px, ${Math.round(y)}px) translate(-50%, -140%)`;
     }
   }
 
@@ -253,80 +253,4 @@ function projection(camera, aspect) {
   const columns = [0, 1, 2].map(k => [g / aspect * right[k], g * up[k], a * forward[k], forward[k]]);
   return new Float32Array([...columns.flat(),
     -g / aspect * dot(right), -g * dot(up), -a * dot(forward) + b, -dot(forward)]);
-}
-
-/** Turn, move and zoom by pointer, wheel and keys; say what is under the pointer. */
-function listen(scene) {
-  const { canvas } = scene;
-  let last = null;
-  canvas.addEventListener("contextmenu", event => event.preventDefault());
-  canvas.addEventListener("pointerdown", event => {
-    canvas.setPointerCapture(event.pointerId);
-    last = { x: event.clientX, y: event.clientY, move: event.button !== 0 || event.shiftKey };
-  });
-  canvas.addEventListener("pointerup", () => { last = null; });
-  canvas.addEventListener("pointercancel", () => { last = null; });
-  canvas.addEventListener("pointermove", event => {
-    if (!last) return hover(scene, event);
-    const dx = event.clientX - last.x, dy = event.clientY - last.y, c = scene.camera;
-    [last.x, last.y] = [event.clientX, event.clientY];
-    if (last.move) {
-      const { right, up } = axes(c), metres = 2 * c.distance * Math.tan(FIELD_OF_VIEW / 2) / canvas.clientHeight;
-      c.target = c.target.map((value, k) => value + metres * (up[k] * dy - right[k] * dx));
-    } else {
-      c.yaw -= 0.3 * dx;
-      c.pitch = Math.max(-89.9, Math.min(89.9, c.pitch + 0.3 * dy));
-    }
-    scene.moved();
-  });
-  canvas.addEventListener("pointerleave", () => { scene.output.textContent = ""; });
-  canvas.addEventListener("wheel", event => {
-    event.preventDefault();
-    scene.camera.distance = Math.max(0.5, Math.min(2000, scene.camera.distance * Math.exp(event.deltaY * 0.0012)));
-    scene.moved();
-  }, { passive: false });
-}
-
-function hover(scene, event) {
-  const box = scene.canvas.getBoundingClientRect();
-  scene.pointer = [event.clientX - box.left, event.clientY - box.top];
-  scene.asking ??= requestAnimationFrame(() => {
-    scene.asking = null;
-    const found = scene.matrix && scene.pick(...scene.pointer);
-    scene.output.textContent = found ? describe(found) : "";
-  });
-}
-
-function describe({ part, index }) {
-  const [x, y, z] = part.xyz.subarray(3 * index, 3 * index + 3), parts = [part.name];
-  parts.push(`x ${x.toFixed(2)}, y ${y.toFixed(2)}, z ${z.toFixed(2)} m`);
-  if (part.from) parts.push(`${Math.hypot(x - part.from[0], y - part.from[1], z - part.from[2]).toFixed(2)} m from its camera`);
-  if (part.value && !Number.isNaN(part.value[index])) parts.push(`${data.valueName} ${part.value[index].toFixed(3)} m`);
-  return parts.join(" · ");
-}
-
-const EDGES = [[0, 1], [2, 3], [4, 5], [6, 7], [0, 2], [1, 3], [4, 6], [5, 7], [0, 4], [1, 5], [2, 6], [3, 7]];
-
-/** Return the segments of boxes whose corners stand as `boxes.box_corners` orders them, with a nose in front. */
-function boxSegments(boxes) {
-  return boxes.flatMap(({ corners }) => {
-    const nose = [0, 1, 2].map(k => (corners[0][k] + corners[2][k]) / 2);
-    const back = [0, 1, 2].map(k => (corners[4][k] + corners[6][k]) / 2);
-    return [...EDGES.flatMap(([a, b]) => [...corners[a], ...corners[b]]), ...nose, ...back];
-  });
-}
-
-/** Return the segments of a camera: {centre, corners: 4 places, ring: true for a panorama}. */
-function frustumSegments({ centre, corners }, dashed = false) {
-  const segments = corners.flatMap((corner, k) => [[centre, corner], [corner, corners[(k + 1) % corners.length]]]);
-  if (!dashed) return segments.flat(2);
-  const between = (a, b, t) => a.map((c, k) => c + t * (b[k] - c)), steps = [0, 1, 2, 3];
-  return segments.flatMap(([a, b]) => steps.flatMap(s => [...between(a, b, s / 4), ...between(a, b, s / 4 + 0.14)]));
-}
-
-/** Return a grid of lines on the ground around (0, 0). */
-function gridSegments(z, reach = 60, step = 10) {
-  const segments = [];
-  for (let at = -reach; at <= reach; at += step) segments.push(at, -reach, z, at, reach, z, -reach, at, z, reach, at, z);
-  return segments;
 }
