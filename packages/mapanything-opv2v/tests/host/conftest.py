@@ -147,7 +147,7 @@ def launch(host_root, start):
 
 
 @pytest.fixture(scope="session")
-def tiny(host_root, small_town):
+def compose_tiny(host_root, small_town):
     """Return a function that composes train.yaml with the tiny model and overrides, as the entry points do it."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -168,16 +168,12 @@ def tiny(host_root, small_town):
 
 
 @pytest.fixture(scope="session")
-def tiny_checkpoint(host_root, tmp_path_factory):
+def tiny_checkpoint(compose_tiny, tmp_path_factory):
     """A checkpoint of an untrained tiny model, as the host's own script saves one: with its config, unresolved."""
     import torch
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
     from mapanything.models import init_model
 
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(host_root / "configs"), version_base=None):
-        config = compose("train", overrides=["machine=opv2v", "dataset=opv2v_coop_ft", *TINY_MODEL])
+    config = compose_tiny()
     torch.manual_seed(3)
     model = init_model(config.model.model_str, config.model.model_config)
     path = tmp_path_factory.mktemp("runs") / "tiny" / "checkpoint-best.pth"

@@ -9,16 +9,16 @@ import torch
 from omegaconf import OmegaConf
 
 
-def settings(tiny, **changes):
-    return {**OmegaConf.to_container(tiny().model.model_config, resolve=True), **changes}
+def settings(compose_tiny, **changes):
+    return {**OmegaConf.to_container(compose_tiny().model.model_config, resolve=True), **changes}
 
 
 @pytest.fixture(scope="module")
-def plain(tiny):
+def plain(compose_tiny):
     from mapanything.models import model_factory
 
     torch.manual_seed(5)
-    return model_factory("mapanything", **settings(tiny)).eval()
+    return model_factory("mapanything", **settings(compose_tiny)).eval()
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +29,12 @@ def checkpoint(plain, tmp_path_factory):
 
 
 @pytest.fixture
-def ours(tiny, checkpoint):
+def ours(compose_tiny, checkpoint):
     """Return a function that builds our model with the plain model's weights."""
     from mapanything.models import model_factory
 
     def build(**changes):
-        arguments = settings(tiny, pretrained_checkpoint_path=str(checkpoint), **changes)
+        arguments = settings(compose_tiny, pretrained_checkpoint_path=str(checkpoint), **changes)
         return model_factory("opv2v_mapanything", **arguments).eval()
 
     return build
@@ -112,13 +112,13 @@ def test_the_optimizer_gets_what_is_not_frozen(ours):
     assert any(name.startswith("encoder.") for name in everything)
 
 
-def test_published_weights_load(tiny, plain, tmp_path):
+def test_published_weights_load(compose_tiny, plain, tmp_path):
     """The form of the Hugging Face hub: safetensors and the arguments as JSON."""
     from mapanything_opv2v.host.identity import OPV2VMapAnything
     from safetensors.torch import save_model
 
     save_model(plain, str(tmp_path / "model.safetensors"))
-    (tmp_path / "config.json").write_text(json.dumps(settings(tiny)))
+    (tmp_path / "config.json").write_text(json.dumps(settings(compose_tiny)))
     for strict in (False, True):
         model = OPV2VMapAnything.from_pretrained(tmp_path, strict=strict, max_agents=4)
         state = model.state_dict()

@@ -21,7 +21,7 @@ ROBUST = "RobustRegressionLoss(alpha=0.5, scaling_c=0.05)"
 
 
 @pytest.fixture(scope="module")
-def make(tiny):
+def make(compose_tiny):
     """Return a function that evaluates a criterion string where the host does."""
     import mapanything.train.training as training
 
@@ -52,11 +52,11 @@ def batches(datasets, small_town):
 
 
 @pytest.fixture(scope="module")
-def model(tiny):
+def model(compose_tiny):
     """The tiny real model, with weights that differ from view to view."""
     from mapanything.models import init_model
 
-    config = tiny("loss=opv2v_loss").model
+    config = compose_tiny("loss=opv2v_loss").model
     torch.manual_seed(3)
     return init_model(config.model_str, config.model_config)
 
@@ -177,9 +177,9 @@ def test_on_panoramas_the_truth_has_no_loss_where_the_hosts_has_none_either(make
     assert all(term[0].abs() < 1e-4 for term in terms if term[-1] == "gradient_matching")
 
 
-def test_relative_poses_weigh_three_times_as_much(make, tiny, batches, predictions):
+def test_relative_poses_weigh_three_times_as_much(make, compose_tiny, batches, predictions):
     """Of the training loss's pixel part: pose terms are three times those of weight 1, the others the same."""
-    text = tiny("loss=opv2v_rel_pose_loss").loss.train_criterion
+    text = compose_tiny("loss=opv2v_rel_pose_loss").loss.train_criterion
     heavy = make(text).pixel_loss
     light = make(
         text.replace("_quats_loss_weight=3.0", "_quats_loss_weight=1").replace(
@@ -225,8 +225,9 @@ def teacher(model, tmp_path_factory):
 
 @pytest.mark.parametrize("kind", ["pinhole", "panorama"])
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_config_trains_the_real_model(make, tiny, batches, model, teacher, name, kind):
-    config = tiny(f"loss={name}", f"loss.opv2v.teacher.checkpoint={teacher}", "loss.opv2v.teacher.amp_dtype=fp32").loss
+def test_a_config_trains_the_real_model(make, compose_tiny, batches, model, teacher, name, kind):
+    options = (f"loss.opv2v.teacher.checkpoint={teacher}", "loss.opv2v.teacher.amp_dtype=fp32")
+    config = compose_tiny(f"loss={name}", *options).loss
     train, test = make(config.train_criterion), make(config.test_criterion)
     model.zero_grad()
     preds = model(batches[kind])
@@ -241,9 +242,9 @@ def test_a_config_trains_the_real_model(make, tiny, batches, model, teacher, nam
     assert torch.isfinite(loss) and {"pred_mask_mean", "gt_mask_mean", "valid_mask_ratio"} <= set(details)
 
 
-def test_the_scale_follows_the_teacher(make, tiny, batches, model, teacher):
+def test_the_scale_follows_the_teacher(make, compose_tiny, batches, model, teacher):
     """The model against itself has no loss; e times its scale has a loss of 1, for the scale head only."""
-    config = tiny("loss=opv2v_scale_distillation_loss", f"loss.opv2v.teacher.checkpoint={teacher}").loss
+    config = compose_tiny("loss=opv2v_scale_distillation_loss", f"loss.opv2v.teacher.checkpoint={teacher}").loss
     loss = make(config.train_criterion)._loss2._loss2
     loss.teacher.dtype = torch.float32
     model.eval()
@@ -264,16 +265,16 @@ def test_the_scale_follows_the_teacher(make, tiny, batches, model, teacher):
     model.train()
 
 
-def test_the_teacher_goes_where_the_criterion_goes(make, tiny, teacher):
+def test_the_teacher_goes_where_the_criterion_goes(make, compose_tiny, teacher):
     """`eval(criterion).to(device)`, as the host does it; a precision stands in for a device here."""
-    config = tiny("loss=opv2v_scale_distillation_loss", f"loss.opv2v.teacher.checkpoint={teacher}").loss
+    config = compose_tiny("loss=opv2v_scale_distillation_loss", f"loss.opv2v.teacher.checkpoint={teacher}").loss
     criterion = make(config.train_criterion).to(torch.float64)
     parameters = list(criterion._loss2._loss2.teacher.parameters())
     assert parameters and all(item.dtype == torch.float64 and not item.requires_grad for item in parameters)
     assert all(any(item is other for other in criterion.parameters()) for item in parameters[:3])
 
 
-def test_a_real_run_logs_the_masks_and_keeps_the_teacher_out(train, tmp_path, make, tiny, model, teacher):
+def test_a_real_run_logs_the_masks_and_keeps_the_teacher_out(train, tmp_path, make, compose_tiny, model, teacher):
     """The host's own script: shares in console, log.txt and TensorBoard; no teacher in optimizer or checkpoint."""
     run_dir = tmp_path / "run"
     done = train(
@@ -303,7 +304,7 @@ def test_a_real_run_logs_the_masks_and_keeps_the_teacher_out(train, tmp_path, ma
     assert set(checkpoint["model"]) == set(model.state_dict())
     trained = sum(len(group["params"]) for group in checkpoint["optimizer"]["param_groups"])
     assert trained == len(list(model.parameters()))
-    config = OmegaConf.to_container(tiny().model.model_config, resolve=True)
+    config = OmegaConf.to_container(compose_tiny().model.model_config, resolve=True)
     again = make("OPV2VTeacher")(
         checkpoint=run_dir / "checkpoint-last.pth", model_str="mapanything", model_config=config
     )  # what a run wrote can be the next run's teacher
