@@ -183,7 +183,7 @@ def _model(out: Path, seed: int, story: _Story) -> None:
     story.sections.append((title, demo_model.told(trained), None))
     folder, frame = out / "model", load_frame(trained.predictions)
     pointcloud.write_pointcloud(folder / "pointcloud.html", frame, pose_source="pred")
-    panels.write_panels(folder / "views.html", frame, what="Predictions")
+    panels.write_panels(folder / "views.html", frame)
     story.links += [
         ("model/pointcloud.html", "The tiny model's cloud, by its own poses, and where cameras truly stand"),
         ("model/views.html", "The tiny model's range and mask, view by view"),

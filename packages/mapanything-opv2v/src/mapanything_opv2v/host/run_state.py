@@ -29,7 +29,8 @@ def _plain_item(config: Any, key: Any) -> Any:
     try:
         value = config[key]
     except OmegaConfBaseException:
-        return OmegaConf.to_container(config, resolve=False)[key]  # type: ignore[index]
+        unresolved: Any = OmegaConf.to_container(config, resolve=False)
+        return unresolved[key]
     return plain_values(value) if OmegaConf.is_config(value) else value
 
 
