@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mapanything_opv2v.evaluation.options import ALIGNMENTS, CloudOptions
-from mapanything_opv2v.predictions import EXPORTS, INPUTS
+from mapanything_opv2v.evaluation.options import ALIGNMENTS, EXPORTS, INPUTS, CloudOptions
 
 DATASETS = ("OPV2VDataset", "OPV2VCoopDataset", "OPV2VCylindricalDataset", "OPV2VCoopCylindricalDataset")
 
@@ -64,8 +63,8 @@ def _command(commands: argparse._SubParsersAction, name: str, text: str, example
     return commands.add_parser(
         name,
         help=text.partition(".")[0],
-        description=f"{text[0].upper()}{text[1:]}.",
-        epilog=f"example: {example}; on several GPUs: torchrun --no-python --nproc-per-node 4 {example}",
+        description=f"{text[0].upper()}{text[1:]}. On several GPUs: put `torchrun --no-python --nproc-per-node 4` before.",
+        epilog=f"example: {example}",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
 

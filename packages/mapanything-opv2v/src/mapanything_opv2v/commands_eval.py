@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mapanything_opv2v import __version__, cluster, exports, jobs
-from mapanything_opv2v.evaluation.options import CloudOptions, EvaluationOptions
+from mapanything_opv2v.evaluation.options import EXPORTS, CloudOptions, EvaluationOptions
 from mapanything_opv2v.evaluation.results import PROVENANCE, ResultsFolder, claim, read_json, scale_warning
 from mapanything_opv2v.evaluation.run import Item, conclude, evaluate_all
-from mapanything_opv2v.predictions import EXPORTS, FramePredictions, list_predictions, save_predictions
+from mapanything_opv2v.predictions import FramePredictions, list_predictions, save_predictions
 
 if TYPE_CHECKING:
     pass

@@ -22,16 +22,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mapanything_opv2v.evaluation.options import INPUTS
 from mapanything_opv2v.files import whole_file
 from mapanything_opv2v.geometry import Cylinder, FloatArray, check_rigid, pinhole_rays, transform_points
 
 FORMAT = 1
 LAYOUTS = ("pinhole", "panorama")
-INPUTS = ("calibration", "pose", "depth")
-"""Geometry that a model may be given beside the images."""
-EXPORTS = ("depth", "mask", "pcd", "ply", "npy")
-"""What `exports` writes of a frame."""
-
 _NAME = re.compile(r"[^/\\\0]+")
 
 

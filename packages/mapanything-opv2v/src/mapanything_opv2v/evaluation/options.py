@@ -1,10 +1,15 @@
-"""How predictions are compared; part of a run's provenance."""
+"""What is predicted, exported and compared, by name; part of a run's provenance."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+INPUTS = ("calibration", "pose", "depth")
+"""Geometry that a model may be given beside the images."""
+EXPORTS = ("depth", "mask", "pcd", "ply", "npy")
+"""What `exports` writes of a frame."""
 
 ALIGNMENTS = ("view0", "cameras", "similarity")
 """How poses are brought together.

@@ -18,7 +18,8 @@ import torch
 from mapanything.utils.image import rgb
 from scipy.spatial.transform import Rotation
 
-from mapanything_opv2v.predictions import INPUTS, FrameMeta, FramePredictions
+from mapanything_opv2v.evaluation.options import INPUTS
+from mapanything_opv2v.predictions import FrameMeta, FramePredictions
 
 View = dict[str, Any]
 
@@ -103,7 +104,7 @@ def predict(model: Any, views: Sequence[View], inputs: Sequence[str] = (), preci
     views : sequence of dict
         As the host's loaders collate them. They are not changed, and the model sees `visible` ones only.
     inputs : sequence of str
-        Geometry that the model is given, of `predictions.INPUTS`; none is images only.
+        Geometry that the model is given, of `evaluation.options.INPUTS`; none is images only.
     precision : str
         `fp32`, `bf16` or `fp16`, by autocast.
     """
