@@ -63,7 +63,7 @@ def _command(commands: argparse._SubParsersAction, name: str, text: str, example
     return commands.add_parser(
         name,
         help=text.partition(".")[0],
-        description=f"{text[0].upper()}{text[1:]}. On several GPUs: put `torchrun --no-python --nproc-per-node 4` before.",
+        description=f"{text[0].upper()}{text[1:]}. On 4 GPUs: torchrun --no-python --nproc-per-node 4 before it.",
         epilog=f"example: {example}",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
