@@ -1,136 +1,49 @@
-"""Time and memory of a criterion's forward and backward pass, side by side at the sizes of S3DIS and ScanNet.
+"""Time and memory of a criterion's forward and backward pass, side by side, against the floor that memory sets.
 
     nox -s bench-influencer-mmdet3d
-    nox -s bench-influencer-mmdet3d -- --device cuda
+    nox -s bench-influencer-mmdet3d -- --device cuda --json speed.json
+    nox -s bench-influencer-mmdet3d -- --device cuda --profile
 
-Each competitor runs in a process of its own, which is how peak memory is told apart. Times are the least of the
-repeats on the CPU and the median on a GPU. Ratios are against `influence`.
+The floor is the time to read the mask logits twice and to write their gradient once, at the speed of a copy timed in
+the same run. GB/s are those bytes over a criterion's time. On the CPU each competitor runs in a process of its own,
+which is how peak memory is told apart, and the least time of the repeats counts; on a GPU the median.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
+import importlib.util
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from competitors import NAMES, build
-from mmengine.structures import InstanceData
-
-
-@dataclass(frozen=True)
-class Size:
-    """Layers L, batch B, queries Q, points N, instances K, classes C."""
-
-    layers: int
-    batch: int
-    queries: int
-    points: int
-    instances: int
-    classes: int
-
+from competitors import NAMES, NEEDS_GPU
+from measure import DTYPES, PASSES, Size, floor_ms, kernel_times, measure
 
 SIZES = {
-    "cpu": {"ScanNet": Size(7, 4, 400, 2_000, 30, 18), "S3DIS": Size(4, 2, 400, 40_000, 30, 13)},
-    "cuda": {"ScanNet": Size(7, 4, 400, 3_000, 30, 18), "S3DIS": Size(4, 2, 400, 80_000, 30, 13)},
+    "cpu": {
+        "ScanNet": Size(7, 4, 400, 2_000, 30, 18),
+        "ScanNet all": Size(7, 2, 800, 1_000, 30, 18),
+        "S3DIS": Size(4, 2, 400, 40_000, 30, 13),
+    },
+    "cuda": {
+        "ScanNet": Size(7, 4, 400, 3_000, 30, 18),
+        "ScanNet all": Size(7, 4, 2_000, 3_000, 30, 18),  # in training up to every superpoint is a query
+        "S3DIS": Size(4, 2, 400, 80_000, 30, 13),
+    },
 }
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-
-
-def inputs(size: Size, device: str, dtype: torch.dtype) -> tuple[dict[str, Any], list[Any], list[torch.Tensor]]:
-    """Draw a batch in the host's format; returns (pred, insts, leaves)."""
-    generator = torch.Generator(device).manual_seed(0)
-    leaves: list[torch.Tensor] = []
-
-    def leaf(*shape: int) -> torch.Tensor:
-        value = (3 * torch.randn(*shape, generator=generator, device=device)).to(dtype).requires_grad_()
-        leaves.append(value)
-        return value
-
-    def layer() -> dict[str, Any]:
-        return {
-            "cls_preds": [leaf(size.queries, size.classes + 1) for _ in range(size.batch)],
-            "masks": [leaf(size.queries, size.points) for _ in range(size.batch)],
-            "scores": [leaf(size.queries, 1) for _ in range(size.batch)],
-        }
-
-    aux = [layer() for _ in range(size.layers - 1)]
-    pred = {**layer(), "aux_outputs": aux}
-    insts = []
-    for _ in range(size.batch):
-        segments = torch.randint(0, size.instances + 1, (size.points,), generator=generator, device=device)
-        masks = torch.nn.functional.one_hot(segments, size.instances + 1)[:, :-1].t().bool()
-        labels = torch.randint(0, size.classes, (size.instances,), generator=generator, device=device)
-        insts.append(InstanceData(sp_masks=masks, labels_3d=labels))
-    return pred, insts, leaves
-
-
-def measure(name: str, size: Size, device: str, dtype: torch.dtype, repeats: int) -> dict[str, float]:
-    """Time one competitor in this process."""
-    criterion = build(name, size.classes)
-    pred, insts, leaves = inputs(size, device, dtype)
-    base = _peak(device)
-
-    def step() -> None:
-        loss = criterion(pred, insts)["inst_loss"]
-        torch.autograd.grad(loss, leaves, allow_unused=True)
-
-    step()
-    times = []
-    for _ in range(repeats):
-        if device == "cuda":
-            start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            start.record()
-            step()
-            stop.record()
-            torch.cuda.synchronize()
-            times.append(start.elapsed_time(stop))
-        else:
-            begin = time.perf_counter()
-            step()
-            times.append(1e3 * (time.perf_counter() - begin))
-    times.sort()
-    best = times[len(times) // 2] if device == "cuda" else times[0]
-    return {"ms": best, "extra_mb": _peak(device) - base, "peak_mb": _peak(device)}
-
-
-def _peak(device: str) -> float:
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-
-
-def compare(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Run every competitor at every size in a process of its own and print the table."""
-    print(f"{hardware(args.device)}; torch {torch.__version__}; {args.threads} threads; forward + backward, all layers")
-    rows: list[dict[str, Any]] = []
-    for size in args.sizes:
-        print(f"\n{size} ({SIZES[args.device][size]}), {args.dtype}")
-        print(f"{'criterion':<16}{'ms':>10}{'ratio':>8}{'peak MB':>10}{'above inputs MB':>17}")
-        reference = None
-        for name in args.criteria:
-            if name.startswith("host") and not os.environ.get("ONEFORMER3D_ROOT"):
-                print(f"{name:<16}  left out: set ONEFORMER3D_ROOT to the host's checkout")
-                continue
-            command = [sys.executable, __file__, "--device", args.device, "--dtype", args.dtype, "--sizes", size]
-            command += ["--repeats", str(args.repeats), "--threads", str(args.threads), "--worker", name]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                raise SystemExit(f"{name} failed:\n{done.stderr}")
-            row = {"size": size, "criterion": name, "dtype": args.dtype, **json.loads(done.stdout.splitlines()[-1])}
-            reference = reference or row["ms"]
-            rows.append(row)
-            ratio, memory = row["ms"] / reference, f"{row['peak_mb']:>10.0f}{row['extra_mb']:>17.0f}"
-            print(f"{name:<16}{row['ms']:>10.1f}{ratio:>8.2f}{memory}")
-    return rows
+DEFAULT_DTYPES = {"cpu": ["fp32"], "cuda": list(DTYPES)}
+HEADER = (
+    f"{'criterion':<18}{'ms':>9}{'x floor':>9}{'GB/s':>8}{'x first':>9}{'issue ms':>10}{'peak MB':>9}"
+    f"{'extra MB':>10}{'% logits':>10}"
+)
 
 
 def hardware(device: str) -> str:
@@ -141,26 +54,101 @@ def hardware(device: str) -> str:
     return cpu[0].split(":")[1].strip() if cpu else platform.processor()
 
 
+def missing(name: str, device: str) -> str | None:
+    """Say what a competitor lacks here."""
+    if name in NEEDS_GPU and device == "cpu":
+        return "needs a GPU"
+    if name in NEEDS_GPU and importlib.util.find_spec("triton") is None:
+        return "needs triton"
+    if name.startswith("host") and not os.environ.get("ONEFORMER3D_ROOT"):
+        return "set ONEFORMER3D_ROOT to the host's checkout"
+    if name.startswith("host") and importlib.util.find_spec("mmdet3d") is None:
+        return "needs mmdet3d"
+    return None
+
+
+def worker(name: str, args: argparse.Namespace, size: str, dtype: str) -> dict[str, float]:
+    """Measure in a process of its own on the CPU, in this one on a GPU."""
+    if args.device == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
+        return measure(name, SIZES["cuda"][size], "cuda", DTYPES[dtype], args.repeats)
+    command = [sys.executable, __file__, "--device", args.device, "--dtypes", dtype, "--sizes", size]
+    command += ["--repeats", str(args.repeats), "--threads", str(args.threads), "--worker", name]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{name} failed:\n{done.stderr}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def compare(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Run every competitor at every size and type; print and return the table."""
+    rows: list[dict[str, Any]] = []
+    for size, dtype in ((size, dtype) for size in args.sizes for dtype in args.dtypes):
+        shape = SIZES[args.device][size]
+        floor = floor_ms(shape, args.device, DTYPES[dtype], 2 * args.repeats)
+        logits = shape.logits_bytes(DTYPES[dtype])
+        speed = PASSES * logits / 1e6 / floor
+        print(f"\n{size}, {dtype}: {shape}, logits {logits / 2**20:.0f} MB, floor {floor:.3f} ms at {speed:.0f} GB/s")
+        print(HEADER)
+        first = None
+        for name in args.criteria:
+            if lack := missing(name, args.device):
+                print(f"{name:<18}  left out: {lack}")
+                continue
+            row = {
+                "size": size,
+                "dtype": dtype,
+                "criterion": name,
+                "floor_ms": floor,
+                **worker(name, args, size, dtype),
+            }
+            first = first or row["ms"]
+            row["gb_per_s"] = PASSES * logits / 1e6 / row["ms"]
+            row["extra_share"] = row["extra_mb"] * 2**20 / logits
+            rows.append(row)
+            print(
+                f"{name:<18}{row['ms']:>9.2f}{row['ms'] / floor:>9.2f}{row['gb_per_s']:>8.0f}{row['ms'] / first:>9.2f}"
+                f"{row['issue_ms']:>10.2f}{row['peak_mb']:>9.0f}{row['extra_mb']:>10.1f}"
+                f"{100 * row['extra_share']:>10.1f}",
+                flush=True,
+            )
+    return rows
+
+
 def main() -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=sorted(SIZES), default="cpu")
-    parser.add_argument("--dtype", choices=sorted(DTYPES), default="fp32")
-    parser.add_argument("--sizes", nargs="+", choices=["ScanNet", "S3DIS"], default=["ScanNet", "S3DIS"])
+    parser.add_argument("--dtypes", nargs="+", choices=list(DTYPES), help="default: fp32 on the CPU, all on a GPU")
+    parser.add_argument("--sizes", nargs="+", choices=list(SIZES["cpu"]), default=list(SIZES["cpu"]))
     parser.add_argument("--criteria", nargs="+", choices=NAMES, default=list(NAMES))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    parser.add_argument("--json", type=Path, help="also write the rows, hardware and date to this file")
+    parser.add_argument("--profile", action="store_true", help="print the fused kernels' times instead; needs a GPU")
     parser.add_argument("--worker", choices=NAMES, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    args.dtypes = args.dtypes or DEFAULT_DTYPES[args.device]
     torch.set_num_threads(args.threads)
     if args.worker:
         size = SIZES[args.device][args.sizes[0]]
-        print(json.dumps(measure(args.worker, size, args.device, DTYPES[args.dtype], args.repeats)))
+        print(json.dumps(measure(args.worker, size, args.device, DTYPES[args.dtypes[0]], args.repeats)))
+        return
+    about = {
+        "hardware": hardware(args.device),
+        "date": time.strftime("%Y-%m-%d"),
+        "torch": torch.__version__,
+        "threads": args.threads,
+    }
+    print(", ".join(f"{key} {value}" for key, value in about.items()) + "; forward + backward, all layers")
+    if args.profile:
+        for size in args.sizes:
+            print(size, kernel_times(SIZES["cuda"][size], "cuda", DTYPES[args.dtypes[0]], args.repeats), sep="\n")
         return
     rows = compare(args)
     if args.json:
-        args.json.write_text(json.dumps(rows, indent=1))
+        args.json.write_text(json.dumps({**about, "rows": rows}, indent=1))
 
 
 if __name__ == "__main__":

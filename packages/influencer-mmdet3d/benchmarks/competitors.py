@@ -13,23 +13,27 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from influencer_mmdet3d import InfluencerCriterion
-from mmdet3d.registry import MODELS, TASK_UTILS
 from mmengine.config import ConfigDict
 
 Criterion = Callable[[dict[str, Any], list[Any]], dict[str, torch.Tensor]]
-NAMES = ("influence", "geomean", "host Hungarian", "literal loops")
+NAMES = (
+    "influence triton", "influence graph", "influence plain", "geomean", "host Hungarian", "literal loops"
+)  # fmt: skip
+NEEDS_GPU = NAMES[:2]
 
 
 def build(name: str, num_classes: int) -> Criterion:
-    """Return a competitor by its name in `NAMES`.
+    """Return a competitor by its name in `NAMES`; "influence graph" is "influence triton", to be captured.
 
     Raises
     ------
     FileNotFoundError
         If the host is asked for and ONEFORMER3D_ROOT does not name its checkout.
     """
-    if name in ("influence", "geomean"):
+    if name == "geomean":
         return InfluencerCriterion(num_classes=num_classes, form=name)
+    if name.startswith("influence"):
+        return InfluencerCriterion(num_classes=num_classes, impl="plain" if name.endswith("plain") else "triton")
     if name == "literal loops":
         return literal_loops
     costs = [
@@ -54,6 +58,8 @@ def host_criteria() -> types.ModuleType:
     if not (folder / "instance_criterion.py").is_file():
         raise FileNotFoundError("the host's criterion needs ONEFORMER3D_ROOT=<checkout of filaPro/oneformer3d>")
     if "oneformer3d" not in sys.modules:
+        from mmdet3d.registry import MODELS, TASK_UTILS  # the host's need alone
+
         for registry in (MODELS, TASK_UTILS):
             registry._imported = True  # a build would import all of mmdet3d, and with it compiled ops
         package = types.ModuleType("oneformer3d")

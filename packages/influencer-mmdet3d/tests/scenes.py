@@ -24,17 +24,24 @@ def make_batch(
     dtype: torch.dtype = torch.float32,
     scores: bool = True,
     query_masks: bool = False,
+    spread: float = 0.0,
 ):
-    """Return (pred, insts) as the host passes them, every tensor a leaf that wants a gradient."""
+    """Return (pred, insts) as the host passes them, every tensor a leaf that wants a gradient.
+
+    `spread` sets the masks of queries apart, or over many points all queries cost nearly the same.
+    """
     generator = torch.Generator().manual_seed(seed)
 
-    def leaf(*shape: int) -> torch.Tensor:
-        return (2 * torch.randn(*shape, generator=generator)).to(dtype).requires_grad_()
+    def leaf(*shape: int, spread: float = 0.0) -> torch.Tensor:
+        value = 2 * torch.randn(*shape, generator=generator)
+        if spread:
+            value += spread * torch.randn(shape[0], 1, generator=generator)
+        return value.to(dtype).requires_grad_()
 
     def layer() -> dict:
         return {
             "cls_preds": [leaf(q, classes + 1) for q in queries],
-            "masks": [leaf(q, n) for q, n in zip(queries, points)],
+            "masks": [leaf(q, n, spread=spread) for q, n in zip(queries, points)],
             "scores": [leaf(q, 1) if scores else None for q in queries],
         }
 
@@ -60,3 +67,17 @@ def leaves(pred: dict) -> dict[str, torch.Tensor]:
                 if value is not None:
                     found[f"{number}.{key}.{index}"] = value
     return found
+
+
+def moved(batch, device):
+    """Return a batch of `make_batch` on a device, every tensor of the prediction a leaf again."""
+    pred, insts = batch
+
+    def heads(layer: dict) -> dict:
+        return {
+            key: [None if x is None else x.detach().to(device).requires_grad_() for x in layer[key]]
+            for key in ("cls_preds", "masks", "scores")
+        }
+
+    there = {**heads(pred), "aux_outputs": [heads(layer) for layer in pred["aux_outputs"]]}
+    return there, [SimpleNamespace(**{key: x.to(device) for key, x in vars(inst).items()}) for inst in insts]

@@ -87,12 +87,9 @@ def _sample(layers: Sequence[Mapping[str, Any]], inst: Any, index: int, num_clas
             value = layer[key][index] if layer[key] is not None else None
             if value is None and key == "scores":
                 continue
-            where = f"{layer_name(number, len(layers))}, sample {index}: {key}"
-            if not isinstance(value, Tensor) or not value.is_floating_point():
-                raise ValueError(f"{where} must be a floating-point tensor, got {getattr(value, 'dtype', type(value))}")
-            if tuple(value.shape) != shape:
-                hint = f" (num_classes={num_classes} and one column for no object)" if key == "cls_preds" else ""
-                raise ValueError(f"{where} must have shape {shape}{hint}, got {tuple(value.shape)}")
+            if not isinstance(value, Tensor) or not value.is_floating_point() or value.shape != shape:
+                where = f"{layer_name(number, len(layers))}, sample {index}: {key}"
+                raise _head_error(where, value, shape, num_classes)
             heads[key].append(value)
     if query_masks is not None and query_masks.shape != (masks.shape[0], queries):
         raise ValueError(
@@ -104,6 +101,14 @@ def _sample(layers: Sequence[Mapping[str, Any]], inst: Any, index: int, num_clas
         )
     scores = heads["scores"] or None
     return Sample(heads["cls_preds"], heads["masks"], scores, masks, labels, query_masks)
+
+
+def _head_error(where: str, value: Any, shape: tuple[int, ...], num_classes: int) -> ValueError:
+    """Return the error for an output of the wrong type or shape."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        return ValueError(f"{where} must be a floating-point tensor, got {getattr(value, 'dtype', type(value))}")
+    hint = f" (num_classes={num_classes} and one column for no object)" if where.endswith("cls_preds") else ""
+    return ValueError(f"{where} must have shape {shape}{hint}, got {tuple(value.shape)}")
 
 
 def _targets(inst: Any, index: int) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -155,10 +160,7 @@ def check_values(samples: Sequence[Sample], finite: Sequence[Tensor], num_classe
     for index, (sample, masks_finite) in enumerate(zip(samples, finite)):
         wrong = ((sample.labels < 0) | (sample.labels >= num_classes)).nonzero().flatten().tolist()
         if wrong:
-            raise ValueError(
-                f"insts[{index}].labels_3d: instance {wrong[0]} has label {int(sample.labels[wrong[0]])}, expected "
-                f"0..{num_classes - 1} (num_classes={num_classes}); `influencer-mmdet3d check-data` finds such scenes"
-            )
+            raise label_error(index, wrong[0], int(sample.labels[wrong[0]]), num_classes)
         layers = len(sample.masks)
         for layer in range(layers):
             outputs = {"cls_preds": sample.classes[layer]}
@@ -167,7 +169,20 @@ def check_values(samples: Sequence[Sample], finite: Sequence[Tensor], num_classe
             bad = [key for key, head in outputs.items() if not bool(head.isfinite().all())]
             bad += [] if bool(masks_finite[layer]) else ["masks"]
             if bad:
-                raise FloatingPointError(
-                    f"{layer_name(layer, layers)}, sample {index}: {bad[0]} holds values that are not finite; lower "
-                    "the learning rate, clip gradients, or switch fp16 to bf16 or fp32"
-                )
+                raise finite_error(layer, layers, index, bad[0])
+
+
+def label_error(sample: int, instance: int, label: int, num_classes: int) -> ValueError:
+    """Return the error for a label outside [0, num_classes)."""
+    return ValueError(
+        f"insts[{sample}].labels_3d: instance {instance} has label {label}, expected 0..{num_classes - 1} "
+        f"(num_classes={num_classes}); `influencer-mmdet3d check-data` finds such scenes"
+    )
+
+
+def finite_error(layer: int, layers: int, sample: int, key: str) -> FloatingPointError:
+    """Return the error for outputs that are not finite."""
+    return FloatingPointError(
+        f"{layer_name(layer, layers)}, sample {sample}: {key} holds values that are not finite; lower "
+        "the learning rate, clip gradients, or switch fp16 to bf16 or fp32"
+    )

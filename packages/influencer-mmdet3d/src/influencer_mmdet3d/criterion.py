@@ -17,6 +17,8 @@ from torch import Tensor
 from influencer_mmdet3d.assignment import mask_costs
 from influencer_mmdet3d.batch import Sample, check_values, collect
 from influencer_mmdet3d.geomean import geomean_influencer_loss, geomean_labels
+from influencer_mmdet3d.kernels.choose import use_triton
+from influencer_mmdet3d.kernels.layout import Scene
 from influencer_mmdet3d.losses import (
     Assignment,
     assign,
@@ -29,6 +31,7 @@ from influencer_mmdet3d.losses import repulsion as repulsion_term
 from influencer_mmdet3d.options import CriterionOptions
 from influencer_mmdet3d.statistics import mask_statistics, segments_from_masks
 from influencer_mmdet3d.terms import InfluencerTerms
+from influencer_mmdet3d.values import DeferredChecks
 
 
 class _Entries(NamedTuple):
@@ -65,6 +68,7 @@ class InfluencerCriterion:
 
     def __init__(self, **options: Any) -> None:
         self.options = CriterionOptions.from_kwargs(**options)
+        self._checks = DeferredChecks()
 
     def set_option(self, name: str, value: Any) -> None:
         """Change one option; raises ValueError as the constructor does."""
@@ -93,8 +97,10 @@ class InfluencerCriterion:
         ValueError
             For wrong types, shapes or labels.
         FloatingPointError
-            For outputs that are not finite.
+            For outputs that are not finite. With the fused kernels on a GPU, which nothing waits for, this and wrong
+            labels are reported by one of the next calls, or by `check_values`; until then the loss is not a number.
         """
+        self._checks.poll()
         samples = collect(pred, insts, self.options.num_classes)
         if not samples:
             raise ValueError("InfluencerCriterion: the batch is empty")
@@ -104,8 +110,34 @@ class InfluencerCriterion:
                 return self._geomean(samples)
             return self._influence(samples)
 
+    def check_values(self) -> None:
+        """Wait for the calls so far and raise what the next one would have reported."""
+        self._checks.poll(wait=True)
+
+    def _fused(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
+        """What `_influence` returns, by the fused kernels."""
+        from influencer_mmdet3d.kernels.slopes import DIAGNOSTICS
+        from influencer_mmdet3d.kernels.step import Weights, step_loss
+
+        o, device = self.options, samples[0].masks[0].device
+        checks = self._checks.buffer(len(samples), len(samples[0].masks), device)
+        weights = Weights(
+            o.num_classes, *o.loss_weight, o.non_object_weight, o.attr_weight, o.rep_weight, o.bg_weight, o.rep_margin,
+            o.temperature, o.soft_share, o.iter_matcher,
+        )  # fmt: skip
+        loss, diagnostics = step_loss([_scene(sample) for sample in samples], weights, checks)
+        self._checks.add(checks, [sample.labels for sample in samples], o.num_classes, device)
+        return {"inst_loss": loss, **{f"inst_{n}": d for n, d in zip(DIAGNOSTICS, diagnostics.unbind())}}
+
     def _influence(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         o = self.options
+        heads = [
+            [x for sample in samples for x in sample.masks],
+            [x for sample in samples for x in sample.classes],
+            [x for sample in samples for x in sample.scores or ()],
+        ]
+        if use_triton(o.impl, heads, max(sample.target_masks.shape[0] for sample in samples)):
+            return self._fused(samples)
         entries = _line_up(samples, o.num_classes)
         class_weight, bce_weight, dice_weight, score_weight = o.loss_weight
         batch, layers = len(samples), len(samples[0].masks)
@@ -206,6 +238,18 @@ def _result(total: Tensor, diagnostics: Mapping[str, Tensor]) -> dict[str, Tenso
         "inst_loss": total,
         **{f"inst_{name}": value.detach().clone() for name, value in diagnostics.items()},
     }
+
+
+def _scene(sample: Sample) -> Scene:
+    """The sample as the kernels read it."""
+    return Scene(
+        masks=[x.contiguous() for x in sample.masks],
+        targets=sample.target_masks.contiguous(),
+        classes=[x.contiguous() for x in sample.classes],
+        scores=[x.contiguous() for x in sample.scores or ()],
+        labels=sample.labels.contiguous(),
+        query_masks=None if sample.query_masks is None else sample.query_masks.contiguous(),
+    )
 
 
 def _line_up(samples: Sequence[Sample], num_classes: int) -> _Entries:

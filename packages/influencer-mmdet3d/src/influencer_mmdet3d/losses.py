@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from influencer_mmdet3d.assignment import MaskCosts, influence, mask_costs, own_queries
 from influencer_mmdet3d.geomean import geomean_influencer_loss
+from influencer_mmdet3d.kernels.choose import check_impl, use_triton
 from influencer_mmdet3d.statistics import mask_statistics, segments_from_masks
 from influencer_mmdet3d.terms import InfluencerTerms
 
@@ -145,6 +146,7 @@ def mask_influencer_loss(
     bce_weight: float = 1.0,
     dice_weight: float = 1.0,
     class_cost: Tensor | None = None,
+    impl: str = "auto",
 ) -> tuple[InfluencerTerms, Assignment]:
     """Matching-free mask loss of one scene.
 
@@ -160,6 +162,8 @@ def mask_influencer_loss(
         Mask cost = bce_weight BCE + dice_weight Dice, see `influencer_mmdet3d.assignment.MaskCosts`.
     class_cost : Tensor, optional
         (Q, K), added to the cost when queries are assigned, e.g. minus the probability of the instance's class.
+    impl : {'auto', 'plain', 'triton'}
+        Who makes the sums over points, see `influencer_mmdet3d.kernels.choose.use_triton`.
 
     Returns
     -------
@@ -171,7 +175,8 @@ def mask_influencer_loss(
     Raises
     ------
     ValueError
-        If shapes or types are wrong, a point is in two masks, or an option is out of its range.
+        If shapes or types are wrong, a point is in two masks, an option is out of its range, or `impl` is 'triton'
+        where its kernels cannot run.
 
     Notes
     -----
@@ -180,8 +185,14 @@ def mask_influencer_loss(
     """
     _check(logits, masks)
     _check_options(temperature, soft_share, rep_margin)
+    check_impl(impl)
     count, points = masks.shape
-    statistics = mask_statistics([logits], segments_from_masks(masks), count)
+    if use_triton(impl, [[logits]], count):
+        from influencer_mmdet3d.kernels.statistics import fused_statistics
+
+        statistics = fused_statistics([logits], masks)
+    else:
+        statistics = mask_statistics([logits], segments_from_masks(masks), count)
     costs: MaskCosts = mask_costs(statistics, points)
     mask_cost = bce_weight * costs.bce + dice_weight * costs.dice
     extra = torch.zeros_like(mask_cost) if class_cost is None else class_cost.float().unsqueeze(0)
@@ -208,6 +219,8 @@ class MaskInfluencerLoss(nn.Module):
         Weights of the three terms.
     temperature, soft_share, rep_margin : float
         See `mask_influencer_loss`; 'geomean' has no `soft_share`.
+    impl : {'auto', 'plain', 'triton'}
+        See `mask_influencer_loss`; 'geomean' has no 'triton'.
 
     Examples
     --------
@@ -226,17 +239,15 @@ class MaskInfluencerLoss(nn.Module):
         temperature: float = 0.03,
         soft_share: float = 0.2,
         rep_margin: float = 1.0,
+        impl: str = "auto",
     ) -> None:
         super().__init__()
         if form not in ("influence", "geomean"):
             raise ValueError(f"MaskInfluencerLoss: form must be 'influence' or 'geomean', got {form!r}")
         _check_options(temperature, soft_share, rep_margin if form == "influence" else 1.0)
-        self.form, self.attr_weight, self.rep_weight, self.bg_weight = (
-            form,
-            attr_weight,
-            rep_weight,
-            bg_weight,
-        )
+        check_impl(impl, form)
+        self.form, self.impl = form, impl
+        self.attr_weight, self.rep_weight, self.bg_weight = attr_weight, rep_weight, bg_weight
         self.temperature, self.soft_share, self.rep_margin = temperature, soft_share, rep_margin
 
     def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
@@ -251,6 +262,7 @@ class MaskInfluencerLoss(nn.Module):
                 temperature=self.temperature,
                 soft_share=self.soft_share,
                 rep_margin=self.rep_margin,
+                impl=self.impl,
             )
         attraction, repulsion, background = terms
         return self.attr_weight * attraction + self.rep_weight * repulsion + self.bg_weight * background

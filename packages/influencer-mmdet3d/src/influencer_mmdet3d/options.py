@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
+from influencer_mmdet3d.kernels.choose import check_impl
+
 FORMS = ("influence", "geomean")
 
 
@@ -35,6 +37,8 @@ class CriterionOptions:
         Assign in every decoder layer; False lets the last layer's assignment serve every layer.
     form : str
         'influence', or 'geomean' for the research notes' formula.
+    impl : str
+        'plain' (torch), 'triton' (fused GPU kernels, for 'influence'), or 'auto' for the kernels where they can run.
     """
 
     num_classes: int
@@ -48,6 +52,7 @@ class CriterionOptions:
     soft_share: float = 0.2
     iter_matcher: bool = True
     form: str = "influence"
+    impl: str = "auto"
 
     def __post_init__(self) -> None:
         if isinstance(self.num_classes, bool) or not isinstance(self.num_classes, int) or self.num_classes < 1:
@@ -72,6 +77,7 @@ class CriterionOptions:
             raise ValueError(f"iter_matcher must be True or False, got {self.iter_matcher!r}")
         if self.form not in FORMS:
             raise ValueError(f"form must be one of {FORMS}, got {self.form!r}")
+        check_impl(self.impl, self.form)
         if self.soft_share > 1:
             raise ValueError(f"soft_share must be in [0, 1], got {self.soft_share}")
         if self.form == "influence" and self.rep_margin > 1:

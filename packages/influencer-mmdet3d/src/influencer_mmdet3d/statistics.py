@@ -9,6 +9,7 @@ gradient, and nothing of size Q x N is kept between the two.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from torch.autograd.function import once_differentiable
 _BLAS_WIDTH = 16
 _PRODUCT = 16
 # Elements per block of rows: temporaries stay in a CPU's cache, and small beside the logits on a GPU.
-_BLOCK_CPU = 1 << 20
+_BLOCK_CPU = 1 << 18
 _BLOCK_GPU = 1 << 24
 
 
@@ -107,38 +108,47 @@ class _Sums(torch.autograd.Function):
         softplus = onehot.new_empty(layers, queries)
         logit = onehot.new_empty(layers, queries, onehot.shape[1])
         prob = torch.empty_like(logit)
+        cut = blocks(queries, onehot.shape[0], onehot.device)
+        scratch = _scratch(cut, logits[0])
         with torch.autocast(onehot.device.type, enabled=False):
-            for layer, x in enumerate(logits):
-                for rows in blocks(queries, onehot.shape[0], x.device):
-                    block = x[rows].float()
-                    p = block.sigmoid()
-                    torch.mm(block, onehot, out=logit[layer, rows])
-                    torch.mm(p, onehot, out=prob[layer, rows])
-                    softplus[layer, rows] = _sum_softplus(block, p)
+            for (layer, x), rows in itertools.product(enumerate(logits), cut):
+                block = x[rows].float()
+                p, positive = scratch[:, : block.shape[0]]
+                torch.sigmoid(block, out=p)
+                torch.mm(block, onehot, out=logit[layer, rows])
+                torch.mm(p, onehot, out=prob[layer, rows])
+                softplus[layer, rows] = _sum_softplus(p, torch.clamp_min(block, 0, out=positive))
         return softplus, logit[..., :columns], prob[..., :columns]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_softplus: Tensor, d_logit: Tensor, d_prob: Tensor) -> tuple[Tensor | None, ...]:
         segments, *logits = ctx.saved_tensors
-        grads = []
+        grads = [torch.empty_like(x) for x in logits]
+        cut = blocks(logits[0].shape[0], logits[0].shape[1], segments.device)
+        scratch = _scratch(cut, logits[0])
         with torch.autocast(segments.device.type, enabled=False):
-            for layer, x in enumerate(logits):
-                grad = torch.empty_like(x)
-                for rows in blocks(x.shape[0], x.shape[1], x.device):
-                    p = x[rows].float().sigmoid()
-                    # d/dx = (d_softplus + d_prob (1 - p)) p + d_logit, with d_prob and d_logit those of x's segment
-                    slope = d_prob[layer, rows].index_select(1, segments)
-                    slope.addcmul_(slope, p, value=-1).add_(d_softplus[layer, rows, None]).mul_(p)
-                    grad[rows] = slope.add_(d_logit[layer, rows].index_select(1, segments))
-                grads.append(grad)
+            for (layer, x), rows in itertools.product(enumerate(logits), cut):
+                p, slope = scratch[:, : x[rows].shape[0]]
+                torch.sigmoid(x[rows].float(), out=p)
+                # d/dx = (d_softplus + d_prob (1 - p)) p + d_logit, with d_prob and d_logit those of x's segment
+                torch.index_select(d_prob[layer, rows], 1, segments, out=slope)
+                slope.addcmul_(slope, p, value=-1).add_(d_softplus[layer, rows, None]).mul_(p)
+                torch.index_select(d_logit[layer, rows], 1, segments, out=p)
+                torch.add(slope, p, out=grads[layer][rows])
         return None, None, None, *grads
 
 
-def _sum_softplus(x: Tensor, p: Tensor) -> Tensor:
-    """Return sum over the last axis of log(1 + exp(x)), given p = sigmoid(x); p is overwritten."""
+def _scratch(cut: Sequence[slice], x: Tensor) -> Tensor:
+    """Return two float32 buffers (2, rows of a block, N): new memory for each block costs more than what it is for."""
+    rows = max((rows.stop - rows.start for rows in cut), default=0)
+    return x.new_empty(2, rows, x.shape[1], dtype=torch.float32)
+
+
+def _sum_softplus(p: Tensor, positive: Tensor) -> Tensor:
+    """Return sum over the last axis of log(1 + exp(x)), given p = sigmoid(x) and max(x, 0); p is overwritten."""
     # log(1 + exp(x)) = max(x, 0) - log(max(p, 1 - p)), and one logarithm serves a product of 16 numbers in [0.5, 1]
     larger = p.sub_(0.5).abs_().add_(0.5)
-    whole = x.shape[1] // _PRODUCT * _PRODUCT
-    product = larger[:, :whole].view(x.shape[0], _PRODUCT, -1).prod(1) if whole else larger[:, :0]
-    return x.clamp_min(0).sum(-1) - product.log_().sum(-1) - larger[:, whole:].log().sum(-1)
+    whole = p.shape[1] // _PRODUCT * _PRODUCT
+    product = larger[:, :whole].view(p.shape[0], _PRODUCT, -1).prod(1) if whole else larger[:, :0]
+    return positive.sum(-1) - product.log_().sum(-1) - larger[:, whole:].log().sum(-1)

@@ -1,0 +1,152 @@
+"""Where the tensors of a batch lie, as one table of integers that the kernels read.
+
+Shape legend: L layers, B samples, Q queries, N points, K instances, R rows; everything but L may differ by sample.
+
+The kernels treat all layers and samples of a step in one launch. They find each tensor by its address, so nothing
+is copied or padded. A row is one query in one layer of one sample; rows are numbered by sample, then layer, then
+query, and every small matrix of a step is (R, columns).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from influencer_mmdet3d.kernels.upload import upload
+
+# Fields of a sample's line of the table. `COUNTS` and `PARTS` are where its partial sums begin.
+FIELDS = (
+    "QUERIES", "POINTS", "INSTANCES", "ROWS", "SEGMENTS", "PARTS", "COUNTS", "MASKS", "LABELS", "QUERY_MASKS",
+)  # fmt: skip
+SAMPLE_FIELDS = len(FIELDS)
+ENTRY_FIELDS = 3  # addresses of mask logits, class logits and scores; 0 without
+CHUNK = 4096  # points that one program sums; a sample has one partial sum for each
+COUNT_CHUNK = 1024  # points of which one program finds the instances
+_ALIGNMENT = 16  # elements; rows that start at multiples of it are read in wide pieces
+
+
+class Scene(NamedTuple):
+    """One sample's tensors, contiguous.
+
+    Attributes
+    ----------
+    masks : sequence of Tensor
+        L x (Q, N) logits.
+    targets : Tensor
+        (K, N) bool.
+    classes, scores : sequence of Tensor
+        L x (Q, C + 1) and L x (Q, 1); empty where there are none.
+    labels : Tensor, optional
+        (K,) int64.
+    query_masks : Tensor, optional
+        (K, Q) bool.
+    """
+
+    masks: Sequence[Tensor]
+    targets: Tensor
+    classes: Sequence[Tensor] = ()
+    scores: Sequence[Tensor] = ()
+    labels: Tensor | None = None
+    query_masks: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A batch's table on the device, and the sizes that launches need.
+
+    Attributes
+    ----------
+    samples, entries : Tensor
+        (B, SAMPLE_FIELDS) and (B, L, ENTRY_FIELDS) int64 on the device.
+    layers : int
+        L.
+    queries, points : int
+        The largest of the batch.
+    rows, parts, counts, segments : int
+        Lines of all samples together: rows, partial sums of rows, partial counts, points.
+    columns : int
+        Columns of the small matrices: a power of two over the largest K, at least 16.
+    aligned : bool
+        Whether every row of logits starts at a multiple of 16 elements.
+    """
+
+    samples: Tensor
+    entries: Tensor
+    layers: int
+    queries: int
+    points: int
+    rows: int
+    parts: int
+    counts: int
+    segments: int
+    columns: int
+    aligned: bool
+
+    @property
+    def batch(self) -> int:
+        """B."""
+        return self.samples.shape[0]
+
+
+def lay_out(scenes: Sequence[Scene]) -> Layout:
+    """Describe a batch; nothing but the table is sent to the device.
+
+    Parameters
+    ----------
+    scenes : sequence of Scene
+        B samples with the same number of layers.
+
+    Raises
+    ------
+    ValueError
+        If the tensors are on several devices.
+    """
+    layers, device = len(scenes[0].masks), scenes[0].masks[0].device
+
+    def address(value: Tensor | None) -> int:
+        if value is None:
+            return 0
+        if value.device != device:
+            raise ValueError(f"a tensor of the batch is on {value.device}, the first mask logits are on {device}")
+        assert value.is_contiguous()
+        return value.data_ptr()
+
+    samples: list[int] = []
+    entries: list[int] = []
+    rows = parts = counts = segments = 0
+    for scene in scenes:
+        queries, (instances, points) = scene.masks[0].shape[0], scene.targets.shape
+        samples += [queries, points, instances, rows, segments, parts, counts]
+        samples += [address(scene.targets), address(scene.labels), address(scene.query_masks)]
+        for layer in range(layers):
+            entries += [address(head[layer] if head else None) for head in (scene.masks, scene.classes, scene.scores)]
+        rows += layers * queries
+        parts += layers * queries * max(chunks(points), 1)
+        counts += max(-(-points // COUNT_CHUNK), 1)
+        segments += -(-points // _ALIGNMENT) * _ALIGNMENT
+    table = upload([*samples, *entries], device)
+    largest = max(scene.targets.shape[0] for scene in scenes)
+    return Layout(
+        samples=table[: len(samples)].view(-1, SAMPLE_FIELDS),
+        entries=table[len(samples) :].view(-1, layers, ENTRY_FIELDS),
+        layers=layers,
+        queries=max(scene.masks[0].shape[0] for scene in scenes),
+        points=max(scene.targets.shape[1] for scene in scenes),
+        rows=rows,
+        parts=parts,
+        counts=counts,
+        segments=segments,
+        columns=max(16, 1 << largest.bit_length()),
+        aligned=all(
+            scene.targets.shape[1] % _ALIGNMENT == 0 and all(x.data_ptr() % _ALIGNMENT == 0 for x in scene.masks)
+            for scene in scenes
+        ),
+    )
+
+
+def chunks(points: int) -> int:
+    """Return the number of partial sums over this many points."""
+    return -(-points // CHUNK)

@@ -1,0 +1,57 @@
+"""`influencer_mmdet3d.statistics.mask_statistics` by the fused kernels, for one scene.
+
+Shape legend: L layers, Q queries, N points, K instances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from influencer_mmdet3d.kernels.choose import on_device
+from influencer_mmdet3d.kernels.layout import Scene, lay_out
+from influencer_mmdet3d.kernels.sums import find_segments, spread_slopes, sum_points
+from influencer_mmdet3d.statistics import MaskStatistics
+
+
+def fused_statistics(logits: Sequence[Tensor], masks: Tensor) -> MaskStatistics:
+    """Sum mask logits over points, for all layers of one scene.
+
+    Parameters
+    ----------
+    logits : sequence of Tensor
+        L tensors (Q, N) of one type: float32, float16 or bfloat16.
+    masks : Tensor
+        (K, N) bool, each point in at most one row.
+    """
+    with on_device(masks.device):
+        return MaskStatistics(*_Sums.apply(masks.contiguous(), *(x.contiguous() for x in logits)))
+
+
+class _Sums(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, masks: Tensor, *logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        layout, columns = lay_out([Scene(logits, masks)]), masks.shape[0] + 1
+        segments, counts = find_segments(layout)
+        partial = sum_points(layout, segments, logits[0].dtype)
+        shape = (-1, len(logits), logits[0].shape[0])
+        softplus, logit, prob = (part.view(*shape, *part.shape[1:]).sum(0) for part in partial)
+        size = counts.sum(0)[:columns].float()
+        ctx.layout = layout
+        ctx.save_for_backward(segments, *logits)
+        ctx.mark_non_differentiable(size)
+        return softplus, logit[..., :columns], prob[..., :columns], size
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_softplus: Tensor, d_logit: Tensor, d_prob: Tensor, _: Tensor) -> tuple[Any, ...]:
+        segments, *logits = ctx.saved_tensors
+        width = ctx.layout.columns - d_logit.shape[-1]
+        slopes = (d_softplus.float().contiguous(), *(torch.nn.functional.pad(d, (0, width)) for d in (d_logit, d_prob)))
+        gradients = [torch.empty_like(x) for x in logits]
+        spread_slopes(ctx.layout, segments, slopes, segments.new_ones(1, dtype=torch.float32), logits, gradients)
+        return None, *gradients
