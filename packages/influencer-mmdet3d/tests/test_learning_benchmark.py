@@ -229,6 +229,15 @@ def test_class_score_and_contrast_by_hand():
     assert one._contrast(entries, torch.tensor([[-1]])) == 0
 
 
+def test_the_class_probability_lowers_the_cost():
+    batch = made_batch()
+    layers = made_layers(batch)
+    one = criterion.Criterion(recipes.Recipe("influence", class_cost=2.0), 4, WEIGHTS)
+    entries = one._entries(layers, batch)
+    prob = layers[0].classes[0, 3].float().softmax(-1)[batch.labels[0, 1]]
+    torch.testing.assert_close(entries.mask_cost[0, 3, 1] - entries.cost[0, 3, 1], 2.0 * prob)
+
+
 @pytest.mark.parametrize("form", ["influence", "hungarian"])
 def test_queries_answer_for_the_instance_that_they_start_in(form):
     batch = made_batch()

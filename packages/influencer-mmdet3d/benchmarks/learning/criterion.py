@@ -118,7 +118,7 @@ class Criterion:
         return self.package({**listed[-1], "aux_outputs": listed[:-1]}, insts)["inst_loss"]
 
     def _entries(self, layers: Sequence[Heads], batch: Batch) -> _Entries:
-        by_class, by_bce, by_dice, _ = self.loss_weight
+        _, by_bce, by_dice, _ = self.loss_weight
         masks = [layer.masks for layer in layers]
         costs = pair_costs(masks, batch.segments, batch.labels.shape[1])
         classes = torch.cat([layer.classes.float() for layer in layers])
@@ -127,7 +127,8 @@ class Criterion:
         prob = classes.detach().softmax(-1).gather(2, labels.unsqueeze(1).expand_as(mask_cost))
         scores = torch.cat([layer.scores.float().squeeze(-1) for layer in layers])
         present = batch.present.repeat(len(layers), 1)
-        return _Entries(classes, scores, labels, mask_cost, mask_cost - by_class * prob, costs.iou, present, masks)
+        cost = mask_cost - self.recipe.class_cost * prob
+        return _Entries(classes, scores, labels, mask_cost, cost, costs.iou, present, masks)
 
     def _assign(
         self, entries: _Entries, batch: Batch, layers: int, progress: float

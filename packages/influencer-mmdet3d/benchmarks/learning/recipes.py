@@ -12,7 +12,7 @@ from typing import Any
 
 _OWN_QUERIES = {
     "non_object_weight", "score_others", "score_all", "contrast", "pilots", "pilot_noise", "outside_cost", "central",
-    "everyone", "crowding", "compete",
+    "everyone", "crowding", "compete", "class_cost",
 }  # fmt: skip
 _INFLUENCE = {"temperature", "soft_share", "rep_weight"}
 ACTS = {
@@ -21,7 +21,7 @@ ACTS = {
     "influence": _OWN_QUERIES | _INFLUENCE | {"query_masks", "temperature_stop", "temperature_last_layer", "rounds"},
     "hungarian": _OWN_QUERIES,
     "sparse": _OWN_QUERIES - {"outside_cost"},
-    "sinkhorn": {"non_object_weight", "temperature", "rounds", "pilots", "pilot_noise", "score_others"},
+    "sinkhorn": {"non_object_weight", "temperature", "rounds", "pilots", "pilot_noise", "score_others", "class_cost"},
 }
 """Forms, and the options that act in each; any other option that is changed raises."""
 
@@ -70,6 +70,9 @@ class Recipe:
     compete : float
         Weight of the cross-entropy between own queries over points: a point belongs to one instance, which the sum of
         separate binary losses says only weakly where instances of one class touch.
+    class_cost : float
+        Weight of minus the class probability in the cost; the host's value. The larger, the more a query that stands
+        for an instance already goes on to do so.
     """
 
     form: str
@@ -91,6 +94,7 @@ class Recipe:
     everyone: float = 0.0
     crowding: float = 0.0
     compete: float = 0.0
+    class_cost: float = 0.5
 
     def __post_init__(self) -> None:
         if self.form not in ACTS:
