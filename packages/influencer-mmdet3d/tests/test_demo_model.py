@@ -109,6 +109,17 @@ def test_decoder_gives_the_hosts_pred():
         assert layer["scores"].shape == (2, 12, 1)
 
 
+def test_decoder_starts_from_given_seeds():
+    torch.manual_seed(0)
+    decoder = MaskedQueryDecoder(4, num_queries=12, width=16, num_layers=2, heads=2)
+    features, xyz = torch.randn(1, 200, 16), room(1)[None, :, :3]
+    seeds = farthest_points(xyz, 12)
+    whole, few = decoder(features, xyz), decoder(features, xyz, seeds[:, :5])
+    torch.testing.assert_close(decoder(features, xyz, seeds)["masks"], whole["masks"])
+    torch.testing.assert_close(few["aux_outputs"][0]["masks"], whole["aux_outputs"][0]["masks"][:, :5])
+    assert few["masks"].shape == (1, 5, 200)
+
+
 def test_masked_attention_looks_inside_the_mask_only():
     torch.manual_seed(0)
     decoder = MaskedQueryDecoder(4, num_queries=12, width=16, num_layers=1, heads=2)

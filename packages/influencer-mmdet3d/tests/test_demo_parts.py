@@ -158,6 +158,26 @@ def test_predict_ranks_suppresses_and_cuts():
     assert len(predict(*heads_of([(None, 0.5, slice(0, 20))])).labels) == 0
 
 
+def test_predict_matrix_nms_lowers_duplicates_by_hand():
+    rows = [
+        (0, 0.9, slice(0, 20)),
+        (0, 0.8, slice(0, 16)),  # IoU 0.8 with the best
+        (0, 0.7, slice(4, 16)),  # IoU 0.6 with the best, 0.75 with the second, itself a duplicate
+        (1, 0.6, slice(0, 20)),  # another class
+    ]
+    left = predict(*heads_of(rows), nms="none", min_points=5)
+    torch.testing.assert_close(left.scores, torch.tensor([0.9, 0.8, 0.7, 0.6]), atol=1e-3, rtol=0)
+    found = predict(*heads_of(rows), nms="matrix", min_points=5)
+    # (1 - 0.8) / (1 - 0) for the second; min(1 - 0.6, (1 - 0.75) / (1 - 0.8)) for the third
+    torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.6, 0.7 * 0.4, 0.8 * 0.2]), atol=2e-3, rtol=0)
+    assert found.masks.sum(1).tolist() == [20, 20, 12, 16]
+    assert found.labels.tolist() == [0, 1, 0, 0]
+    assert len(predict(*heads_of(rows), nms="matrix", min_points=5, min_score=0.2).labels) == 3
+    assert len(predict(*heads_of([(None, 0.5, slice(0, 20))]), nms="matrix").labels) == 0
+    with pytest.raises(ValueError, match="nms must be one of .* got 'soft'"):
+        predict(*heads_of(rows), nms="soft")
+
+
 def scene(found):
     """Two tables of 60 points, a floor of 100."""
     semantic = torch.tensor([7] * 120 + [1] * 100)
@@ -189,6 +209,13 @@ def test_average_precision_by_hand():
     assert metric.average_precision([loose], CLASSES)["ap"] == pytest.approx((1 + 4 / 9) / 2)
     # tables have 60 points: with a limit of 80 only the floor counts, and its mask is too small
     assert metric.average_precision([loose], CLASSES, min_points=80)["ap50"] == 0
+
+
+def test_average_precision_with_a_numpy_without_in1d(monkeypatch):
+    monkeypatch.delattr(np, "in1d", raising=False)
+    monkeypatch.setattr(metric, "scannet_eval", metric.scannet_eval.__wrapped__)
+    perfect = scene(found_of((7, 0.9, 0, 60), (7, 0.8, 60, 120), (1, 0.7, 120, 220)))
+    assert metric.average_precision([perfect], CLASSES)["ap"] == pytest.approx(1)
 
 
 def test_a_wrong_class_is_no_hit():

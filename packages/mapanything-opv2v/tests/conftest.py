@@ -5,7 +5,9 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from mapanything_opv2v import predictions
 from mapanything_opv2v.synthetic import write_town
 
 
@@ -63,3 +65,55 @@ def double_host(monkeypatch):
 
     yield datasets
     double.clear()
+
+
+@pytest.fixture(scope="session")
+def town_yaml(small_town):
+    """Return the YAML of the lowest vehicle at the first test frame: three cars and a mast."""
+    sequence, agent = small_town.sequences[0], min(agent for agent in small_town.agents if agent >= 0)
+    return small_town.root / "test" / sequence / str(agent) / f"{small_town.frames[0]}.yaml"
+
+
+@pytest.fixture(scope="session")
+def town_predictions(small_town, town_yaml, tmp_path_factory):
+    """Return a file of predictions of two cars' cameras 0 and 3, wrong in a known way.
+
+    Ranges are 1.1 times the true ones, views after the first stand 0.5 m too far to the right, the model's world is
+    view 0's camera.
+    """
+    from mapanything_opv2v.views.sources import RawOptions, load_raw_frame
+
+    agents = sorted(agent for agent in small_town.agents if agent >= 0)[:2]
+    options = RawOptions(depth_root=small_town.depth_root, agents=agents, camera_ids=[0, 3])
+    frame = load_raw_frame(town_yaml, options)
+    true = np.stack([view.true.T_world_cam for view in frame.views])
+    pred = np.linalg.inv(true[0]) @ true
+    pred[1:, :3, 3] += (0.5, 0, 0)
+    range_true = np.stack([np.maximum(view.true.range_m, 0) for view in frame.views])
+    meta = predictions.FrameMeta(
+        split="test",
+        sequence=small_town.sequences[0],
+        frame=small_town.frames[0],
+        layout="pinhole",
+        agents=tuple(view.agent_id for view in frame.views),
+        cameras=(0, 3, 0, 3),
+        checkpoint="checkpoint-best.pth",
+        config="opv2v_coop_ft",
+        commit="f7ebafb",
+    )
+    made = predictions.FramePredictions(
+        meta=meta,
+        image=np.stack([view.image for view in frame.views]),
+        range_m=(1.1 * range_true).astype(np.float32),
+        rays=np.stack([view.true.rays for view in frame.views]).astype(np.float32),
+        mask=range_true > 0,
+        pose_world_cam_pred=pred,
+        metric_scale=2.5,
+        range_m_true=range_true.astype(np.float32),
+        mask_true=range_true > 0,
+        pose_world_cam_true=true,
+        intrinsics_true=np.stack([view.camera.intrinsic for view in frame.views]),
+        boxes_world_true=np.stack(list(frame.boxes.values())),
+        box_ids=np.array(list(frame.boxes)),
+    )
+    return predictions.save_predictions(tmp_path_factory.mktemp("predictions"), made)

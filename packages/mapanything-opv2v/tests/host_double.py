@@ -6,7 +6,9 @@ compares it with the real host.
 
 from __future__ import annotations
 
+import importlib.util
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -182,17 +184,36 @@ class BaseDataset(EasyDataset):
 
 def modules() -> dict[str, ModuleType]:
     """Return the double's modules by name, for `sys.modules`."""
-    names = ("", ".datasets", ".datasets.base", ".datasets.base.base_dataset", ".datasets.base.easy_dataset")
-    made = {f"mapanything{name}": ModuleType(f"mapanything{name}") for name in names}
+    training = _training()
+    base, train = ".datasets.base", ".train"
+    names = ("", ".datasets", base, f"{base}.base_dataset", f"{base}.easy_dataset", ".models", train)
+    made = {
+        f"mapanything{name}": ModuleType(f"mapanything{name}") for name in (*names, ".train.losses", ".train.training")
+    }
     made["mapanything.datasets.base.base_dataset"].BaseDataset = BaseDataset
     for cls in (EasyDataset, MulDataset, ResizedDataset, CatDataset):
         setattr(made["mapanything.datasets.base.easy_dataset"], cls.__name__, cls)
+    for cls in training.LOSSES:
+        for name in ("losses", "training"):  # `from mapanything.train.losses import *`
+            setattr(made[f"mapanything.train.{name}"], cls.__name__, cls)
+    for name in ("MapAnything", "MODEL_CONFIGS", "model_factory"):
+        setattr(made["mapanything.models"], name, getattr(training, name))
     for name, module in made.items():
         module.__path__ = []
         parent, _, leaf = name.rpartition(".")
         if parent:
             setattr(made[parent], leaf, module)
     return made
+
+
+def _training() -> ModuleType:
+    """Return a fresh copy of the double of losses and model: its MODEL_CONFIGS belongs to one test."""
+    path = Path(__file__).with_name("host_double_training.py")
+    spec = importlib.util.spec_from_file_location("opv2v_host_double_training", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its classes can be pickled
+    spec.loader.exec_module(module)
+    return module
 
 
 def clear() -> None:

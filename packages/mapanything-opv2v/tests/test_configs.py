@@ -8,10 +8,12 @@ from pathlib import Path
 
 import mapanything_opv2v
 import pytest
+import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from mapanything_opv2v.geometry import Cylinder
+from omegaconf import OmegaConf
 
 CONFIGS = Path(mapanything_opv2v.__file__).parent / "configs"
 NAMES = ("opv2v_ft", "opv2v_coop_ft", "opv2v_cyl_coop_ft", "opv2v_cyl_coop_ft_5gpu", "opv2v_ft_smoke")
@@ -19,7 +21,8 @@ NAMES = ("opv2v_ft", "opv2v_coop_ft", "opv2v_cyl_coop_ft", "opv2v_cyl_coop_ft_5g
 # The keys of the host's own configs that ours refer to.
 HOST = {
     "train.yaml": """
-        defaults: [{machine: default}, {model: default}, {dataset: default}, {train_params: default}, _self_]
+        defaults:
+            [{machine: default}, {model: default}, {dataset: default}, {loss: default}, {train_params: default}, _self_]
         root_experiments_dir: ${machine.root_experiments_dir}
     """,
     "machine/default.yaml": """
@@ -30,7 +33,20 @@ HOST = {
         root_uniception_pretrained_checkpoints_dir: ???
         external_benchmark_data_root_data_dir: ???
     """,
-    "model/default.yaml": "data_norm_type: identity",
+    "model/default.yaml": """
+        model_str: ???
+        model_config: {pretrained_checkpoint_path: null}
+        data_norm_type: identity
+    """,
+    "model/mapanything.yaml": """
+        defaults: [default]
+        model_str: mapanything
+        model_config: {name: mapanything, uses: "a+b", reach: [.inf, null]}
+    """,
+    "loss/default.yaml": """
+        train_criterion: ""
+        test_criterion: ""
+    """,
     "dataset/default.yaml": """
         train_dataset: ???
         test_dataset: "[null]"
@@ -68,9 +84,13 @@ def composed(tmp_path, double_host, small_town, monkeypatch):
         yield lambda *overrides: compose("train", overrides=list(overrides))
 
 
-def build(text):
-    """Evaluate a dataset string where the host does."""
-    return eval(text, vars(sys.modules["mapanything.datasets"]))
+def build(text, module="mapanything.datasets"):
+    """Evaluate a config string where the host does."""
+    return eval(text, vars(sys.modules[module]))
+
+
+def criterion(text):
+    return build(text, "mapanything.train.training")
 
 
 def test_every_config_is_listed():
@@ -183,3 +203,80 @@ def test_a_plus_in_a_path_does_not_cut_the_string(composed, monkeypatch):
     (part,) = composed("dataset=opv2v_ft", "machine=opv2v").dataset.test_dataset.split("+")  # the host's way
     with pytest.raises(FileNotFoundError, match=re.escape(f"root={root} is not a folder")):
         build(part)
+
+
+LOSSES = {
+    "opv2v_loss": "",
+    "opv2v_rel_pose_loss": "",
+    "opv2v_depth_loss": "OPV2VMaskedDepthLoss",
+    "opv2v_agreement_loss": "OPV2VAgentAgreementLoss",
+    "opv2v_scale_distillation_loss": "OPV2VScaleDistillationLoss",
+}
+BARE = ["dataset=opv2v_ft", "machine=opv2v", "model=mapanything"]
+
+
+@pytest.fixture
+def teacher(tmp_path, double_host):
+    """A checkpoint of the double's model."""
+    from mapanything.models import model_factory
+
+    torch.save({"model": model_factory("mapanything", name="t").state_dict()}, tmp_path / "teacher+1.pth")
+    return tmp_path / "teacher+1.pth"
+
+
+def test_every_loss_config_is_listed():
+    assert sorted(path.stem for path in (CONFIGS / "loss").glob("*.yaml")) == sorted(LOSSES)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_config_builds_its_classes(composed, teacher, name):
+    config = composed(*BARE, f"loss={name}", f"loss.opv2v.teacher.checkpoint='{teacher}'").loss
+    train, test = criterion(config.train_criterion), criterion(config.test_criterion)
+    chain = []
+    for loss in (train, test):
+        names = []
+        while loss is not None:
+            names.append((type(loss).__name__, loss._alpha))
+            loss = loss._loss2
+        chain.append(names)
+    extra = [(LOSSES[name], 0.5)] if LOSSES[name] else []
+    mask = ("OPV2VNonAmbiguousMaskLoss", 0.3)
+    assert chain[0] == [("ConfAndExcludeTopNPercentPixelLoss", 1), mask, *extra]
+    assert chain[1] == [("ExcludeTopNPercentPixelLoss", 1), mask]
+    assert train._loss2.pos_weight == test._loss2.pos_weight == "balanced"
+    pairwise = name in ("opv2v_rel_pose_loss", "opv2v_agreement_loss")
+    for pixels in (train.pixel_loss, test.pixel_loss):
+        assert type(pixels).__name__ == "OPV2VFactoredGeometryScaleRegr3DPlusNormalGMLoss"
+        assert pixels.compute_absolute_pose_loss and pixels.compute_pairwise_relative_pose_loss == pairwise
+        weights = (pixels.pose_quats_loss_weight, pixels.pose_trans_loss_weight)
+        assert weights == ((3, 3) if pairwise else (1, 1))
+        assert pixels.gm_loss_weight == pixels.normal_loss_weight == 3
+
+
+def test_terms_of_the_loss_can_be_combined_and_set(composed):
+    extra = "loss.opv2v.extra='${loss.opv2v.depth.term} ${loss.opv2v.agreement.term}'"
+    options = ("loss.opv2v.pos_weight=2.5", "loss.opv2v.depth.highest_m=25", "loss.opv2v.agreement.weight=0.125")
+    loss = criterion(composed(*BARE, "loss=opv2v_loss", extra, *options).loss.train_criterion)
+    mask, depth, agreement = loss._loss2, loss._loss2._loss2, loss._loss2._loss2._loss2
+    assert mask.pos_weight == 2.5 and depth.highest_m == 25 and agreement._alpha == 0.125
+
+
+def test_the_teacher_is_a_model_like_the_student_unless_told(composed, teacher):
+    config = composed(*BARE, "loss=opv2v_scale_distillation_loss", f"loss.opv2v.teacher.checkpoint='{teacher}'")
+    assert config.loss.opv2v.teacher.model_config == config.model.model_config
+    loss = criterion(config.loss.train_criterion)._loss2._loss2
+    assert type(loss.teacher.model).__name__ == "MapAnything" and loss.teacher.checkpoint == str(teacher)
+    missing = composed(*BARE, "loss=opv2v_scale_distillation_loss")
+    with pytest.raises(ValueError, match=r"no checkpoint; set loss\.opv2v\.teacher\.checkpoint=PATH"):
+        criterion(missing.loss.train_criterion)
+    OmegaConf.to_container(missing.loss, resolve=True)  # what is not used does not stand in the way
+
+
+def test_the_model_config_builds_its_class(composed):
+    from mapanything.models import model_factory
+
+    options = ("model.model_config.max_agents=3", "model.model_config.freeze=everything_else")
+    config = composed("dataset=opv2v_ft", "machine=opv2v", "model=opv2v_mapanything", *options).model
+    model = model_factory(config.model_str, **OmegaConf.to_container(config.model_config, resolve=True))
+    assert type(model).__name__ == "OPV2VMapAnything" and len(model.agent_embedding) == 2
+    assert [name for name, p in model.named_parameters() if p.requires_grad] == ["agent_embedding"]

@@ -4,9 +4,14 @@ import html
 import json
 import re
 
+import numpy as np
 import pytest
-from mapanything_opv2v import demo, synthetic
+from evaluation_cases import perfect
+from mapanything_opv2v import demo, demo_model, synthetic
+from mapanything_opv2v.evaluation.frame import evaluate_frame
+from mapanything_opv2v.evaluation.results import summarise
 from mapanything_opv2v.geometry import Cylinder
+from mapanything_opv2v.predictions import save_predictions
 
 
 @pytest.fixture
@@ -18,9 +23,10 @@ def quick(monkeypatch):
 
     monkeypatch.setattr(synthetic, "write_town", small)
     monkeypatch.setattr(demo, "CYLINDER", Cylinder(252, 63))
+    monkeypatch.delenv("MAPANYTHING_ROOT", raising=False)
 
 
-def test_the_demo_keeps_its_contract(quick, tmp_path, monkeypatch):
+def test_the_demo_keeps_its_contract(quick, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demo, "REAL_FRAME", tmp_path / "none.yaml")
     assert demo.run(tmp_path / "out", 1, None) == 0
     result = json.loads((tmp_path / "out" / "result.json").read_text())
@@ -36,6 +42,37 @@ def test_the_demo_keeps_its_contract(quick, tmp_path, monkeypatch):
     assert page.count("data:image/png;base64,") == 2
     assert all(html.escape(label) in page for label in figures)
     assert (tmp_path / "out" / result["picture"]).read_bytes().startswith(b"\x89PNG")
+    links = re.findall(r'href="([^"]*)"', page)
+    assert links == [f"look/{name}.html" for name in ("panorama", "pointcloud", "rig", "bev")]
+    assert all((tmp_path / "out" / link).is_file() for link in links)
+
+    assert html.escape(demo_model.MISSING) in page  # no MapAnything: said, not hidden
+    assert demo_model.MISSING in capsys.readouterr().out and not any(label.startswith("Model") for label in figures)
+
+
+def test_a_trained_model_is_shown(quick, tmp_path, monkeypatch):
+    frame = perfect(np.random.default_rng(1), views=2)
+    path = save_predictions(tmp_path / "predictions", frame)
+    summary = {"frames": 6, "figures": summarise({"a": evaluate_frame(frame)})["figures"]}
+    summary["figures"]["scale_ratio"] = {"frames": 0}
+    trained = demo_model.Trained((14.0, 9.25), summary, path)
+    monkeypatch.setattr(demo_model, "train_and_evaluate", lambda out, seed: trained)
+    assert demo.run(tmp_path / "out", 1, None) == 0
+    figures = dict(json.loads((tmp_path / "out" / "result.json").read_text())["figures"])
+    assert figures["Model: training loss by epoch"] == "14.0, 9.2"
+    assert figures["Model: frames evaluated, from images only"] == "6"
+    assert figures["Model: mean relative range error"] == "0.000"
+    assert "Model: predicted over true range" not in figures
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert demo_model.MISSING not in page and "its figures say nothing about MapAnything" in page
+    for name in ("pointcloud", "views"):
+        assert f'href="model/{name}.html"' in page and (tmp_path / "out" / "model" / f"{name}.html").is_file()
+
+
+def test_a_failing_model_ends_the_demo_with_its_last_words(quick, tmp_path, monkeypatch):
+    monkeypatch.setenv("MAPANYTHING_ROOT", str(tmp_path))  # nothing is there
+    with pytest.raises(ValueError, match=r"(?s)failed with status \d+, see .*training\.txt:.*mapanything"):
+        demo_model.train_and_evaluate(tmp_path / "out", 1)
 
 
 def test_a_real_frame_is_shown_if_named(quick, tmp_path, small_town):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from mapanything_opv2v import cli, doctor
+from mapanything_opv2v.host.deviations import DEVIATIONS
 
 HOST_FILES = {
     "mapanything/__init__.py": "",
@@ -17,6 +18,13 @@ class EasyDataset: ...
 class MulDataset(EasyDataset): ...
 class ResizedDataset(EasyDataset): ...
 """,
+    "mapanything/train/__init__.py": "",
+    "mapanything/train/training.py": "",
+    "mapanything/train/losses.py": """
+class MultiLoss: ...
+class FactoredGeometryScaleRegr3DPlusNormalGMLoss: ...
+""",
+    "mapanything/models/__init__.py": "MODEL_CONFIGS = {}\nclass MapAnything: ...\n",
 }
 
 
@@ -58,8 +66,13 @@ def test_all_is_well(checkout, tmp_path):
     status, text = run(env, commit=head)
     assert status == 0, text
     assert f"{root} at the pin {head}" in text
-    assert "20 names in mapanything.datasets: OPV2VDataset, OPV2VCoopDataset" in text
+    assert "21 names in mapanything.datasets: OPV2VDataset, OPV2VCoopDataset" in text
+    assert "6 names in mapanything.train.training: OPV2VNonAmbiguousMaskLoss, " in text
+    assert "1 names in mapanything.models.MODEL_CONFIGS: opv2v_mapanything" in text
     assert "appends pkg://mapanything_opv2v.configs" in text
+    assert "no deviation: names and configs are added" in text
+    for deviation in DEVIATIONS:
+        assert f"{deviation.name} ({deviation.where}). Host: {deviation.host}. Here: {deviation.ours}" in text
     assert f"OPV2V_ROOT         ok       {tmp_path}" in text
     assert "OPV2V_DEPTH_ROOT            not set" in text
 

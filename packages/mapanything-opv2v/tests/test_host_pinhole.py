@@ -368,3 +368,21 @@ def test_a_dataset_can_be_pickled(make):
 def test_index_out_of_range(make):
     with pytest.raises(IndexError):
         make("OPV2VDataset")[15]
+
+
+def test_a_sample_by_index_is_that_sample_or_an_error(double_host, own_town):
+    root, depth_root = own_town
+    options = {"num_views": 2, "resolution": (40, 30), "split": "test", "seed": 0, "strict": False}
+    options |= {"transform": "imgnorm", "data_norm_type": "dinov2"}
+    dataset = double_host.OPV2VDataset(ROOT=root, depth_root=depth_root, **options)
+    names = [dataset.sample_name(index) for index in range(len(dataset))]
+    assert len(set(names)) == len(names)
+    for index, name in enumerate(names):
+        views = dataset.sample(index)
+        assert name == f"{views[0]['label']}_{views[0]['instance'].partition('/')[0]}"
+        for view, same in zip(views, dataset[index]):
+            assert view["instance"] == same["instance"]
+    for path in root.rglob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(SampleError, match="test/.* camera"):  # strict=False would draw another one
+        dataset.sample(0)

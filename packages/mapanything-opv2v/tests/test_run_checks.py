@@ -16,6 +16,7 @@ GOOD = {
     "max_num_of_imgs_per_gpu": 4,
     "epochs": 5,
     "warmups": {"train_params.warmup_epochs": 1},
+    "weights": {"model.pretrained": None},
 }
 
 
@@ -27,6 +28,7 @@ GOOD = {
         {"test_dataset": "10 @ OPV2VDataset(split='validate') + 5 @ BlendedMVSWAI(split='val')"},
         {"test_dataset": "OPV2VDataset_validate(num_views=2) + 1 * OPV2VDataset_validate(num_views=4)"},
         {"test_dataset": "OtherDataset(split='test')"},
+        {"weights": {"model.pretrained": __file__}},
     ],
 )
 def test_good_runs_have_no_problem(changes):
@@ -60,6 +62,10 @@ def test_good_runs_have_no_problem(changes):
         (
             {"test_dataset": "OPV2VDataset_validate(transform='colorjitter+grayscale+gaublur')"},
             "MapAnything cuts dataset.test_dataset at every '+', which leaves",
+        ),
+        (
+            {"weights": {"model.pretrained": "stage1/checkpoint-best.pth"}},
+            "model.pretrained=stage1/checkpoint-best.pth is not there: train the stage before this one",
         ),
     ],
 )
@@ -98,6 +104,10 @@ def test_the_callback_ends_the_run_with_every_problem():
     assert "train_params.warmup_epochs=1 is not shorter" in text and "(2 // 4) = 0" in text
     assert "train_params.submodule_configs.encoder.warmup_epochs=1 is not shorter" in text
     assert "submodule_configs.head" not in text
+    config = callback_config()
+    config.model = {"pretrained": None, "model_config": {"pretrained_checkpoint_path": "weights.pth"}}
+    with pytest.raises(SystemExit, match=r"model_config\.pretrained_checkpoint_path=weights\.pth is not there"):
+        RunCheck().on_job_start(config)
 
 
 def test_hydra_makes_the_callback_from_our_config():

@@ -7,14 +7,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mapanything_opv2v import __version__
+from mapanything_opv2v import __version__, cli_eval, cli_views
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     parser = argparse.ArgumentParser(
         prog="mapanything-opv2v",
-        description="OPV2V and V2XSet for MapAnything: check a download, make depth maps and panoramas.",
+        description="OPV2V and V2XSet for MapAnything: check a download, make depth maps and panoramas, look.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -26,6 +26,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_prebuild(commands)
     _add_town(commands)
     _add_demo(commands)
+    cli_eval.add(commands)
+    cli_views.add(commands, _command)
     return parser
 
 
@@ -63,7 +65,10 @@ def _add_tree_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--workers", type=int, default=1, help="processes of this machine")
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="run on this Dask cluster instead, such as tcp://node1:8786"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -150,10 +155,10 @@ def _add_panorama(commands: argparse._SubParsersAction) -> None:
     parser = _command(
         commands,
         "panorama",
-        "build one agent's panorama and write picture, arrays and figures",
+        "build one agent's panorama and write page, picture, arrays and figures; or the page of a predictions file",
         "panorama ~/OPV2V/train/SEQUENCE/641/000069.yaml --out panorama_out",
     )
-    parser.add_argument("yaml", type=Path, help="the agent's YAML; images lie beside it")
+    parser.add_argument("yaml", type=Path, help="the agent's YAML, images beside it; or a file of predictions (.npz)")
     parser.add_argument("--depth_dir", type=Path, help="folder of its depth maps, if not beside it")
     parser.add_argument("--out", type=Path, required=True, help="folder to write into")
     _add_panorama_options(parser)

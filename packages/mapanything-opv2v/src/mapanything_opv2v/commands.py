@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from mapanything_opv2v import checks, depth, panorama, pictures, rawdata, synthetic
+from mapanything_opv2v import checks, cli_eval, cli_views, cluster, depth, panorama, pictures, rawdata, synthetic
 from mapanything_opv2v.files import whole_file, write_bytes, write_json
 from mapanything_opv2v.geometry import Cylinder
 from mapanything_opv2v.rawdata.tree import summarise
+from mapanything_opv2v.views import panels, sources
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand that `cli` has parsed."""
+    if args.command in cli_views.COMMANDS:
+        return cli_views.run(args)
     if args.command == "demo":
         from mapanything_opv2v import demo
 
@@ -26,6 +29,8 @@ def run(args: argparse.Namespace) -> int:
         "panorama": run_panorama,
         "prebuild": run_prebuild,
         "synthetic": run_synthetic,
+        "evaluate": cli_eval.run,
+        "infer": cli_eval.run,
     }
     return handlers[args.command](args)
 
@@ -48,13 +53,15 @@ def run_tree(args: argparse.Namespace) -> int:
 def run_check(args: argparse.Namespace) -> int:
     """Check a tree; 1 if anything is wrong."""
     options = checks.CheckOptions(need_depth=args.need_depth, need_lidar=not args.no_lidar, cameras=args.cameras)
-    report = checks.check_tree(
-        _index(args),
-        options,
-        max_scenes=_positive(args.max_scenes, "--max_scenes"),
-        workers=args.workers,
-        progress=not args.quiet,
-    )
+    with cluster.place(args.workers, args.scheduler) as place:
+        report = checks.check_tree(
+            _index(args),
+            options,
+            max_scenes=_positive(args.max_scenes, "--max_scenes"),
+            workers=place.workers,
+            executor=place.executor,
+            progress=not args.quiet,
+        )
     for problem in report.problems[: args.show]:
         print(f"{problem} ({problem.file})")
     if len(report.problems) > args.show:
@@ -85,14 +92,16 @@ def run_check(args: argparse.Namespace) -> int:
 def run_depth(args: argparse.Namespace) -> int:
     """Write depth maps from LiDAR; 1 if some could not be made."""
     options = depth.DepthOptions(sweeps=args.sweeps, hide_px=args.hide_px, suffix=f".{args.format}")
-    summary = depth.write_depths(
-        _index(args),
-        args.out,
-        options,
-        overwrite=args.overwrite,
-        workers=args.workers,
-        progress=not args.quiet,
-    )
+    with cluster.place(args.workers, args.scheduler) as place:
+        summary = depth.write_depths(
+            _index(args),
+            args.out,
+            options,
+            overwrite=args.overwrite,
+            workers=place.workers,
+            executor=place.executor,
+            progress=not args.quiet,
+        )
     _print_failed(summary.failed)
     print(
         f"{summary.written} depth maps written ({summary.coverage:.2%} of their pixels known), "
@@ -110,17 +119,30 @@ def run_prebuild(args: argparse.Namespace) -> int:
         None if args.camera_ids is None else tuple(args.camera_ids),
         not args.no_depth,
     )
-    done = panorama.prebuild(_index(args), cache, workers=args.workers, progress=not args.quiet)
+    with cluster.place(args.workers, args.scheduler) as place:
+        done = panorama.prebuild(
+            _index(args), cache, workers=place.workers, executor=place.executor, progress=not args.quiet
+        )
     _print_failed(done.failed)
     print(f"{done.built} panoramas built, {done.skipped} were there, {len(done.failed)} failed: {done.home}")
     return 1 if done.failed else 0
 
 
 def run_panorama(args: argparse.Namespace) -> int:
-    """Build one panorama and write pictures, arrays and figures."""
+    """Build one panorama and write page, pictures, arrays and figures; or the page of a predictions file."""
+    page = args.out / "panorama.html"
+    if args.yaml.suffix == ".npz":
+        panels.write_panels(page, sources.load_predicted_frame(args.yaml))
+        print(page)
+        return 0
     agent = rawdata.agent_beside(args.yaml, args.depth_dir)
     cylinder, with_depth = _cylinder(args), not args.no_depth and bool(agent.depth_paths)
-    made = panorama.load_panorama(agent, cylinder, _options(args), camera_ids=args.camera_ids, with_depth=with_depth)
+    meta = rawdata.load_agent_yaml(agent.yaml_path)
+    made = panorama.load_panorama(
+        agent, cylinder, _options(args), camera_ids=args.camera_ids, with_depth=with_depth, meta=meta
+    )
+    view = sources.panorama_view(made, agent.agent_id, cylinder, meta.lidar_pose, with_depth=with_depth)
+    panels.write_panels(page, sources.raw_frame(args.yaml, [view]))
     figures: dict[str, Any] = {
         "covered": float(made.covered.mean()),
         "overlap_agreement": agreement(agent, args.camera_ids),
@@ -141,7 +163,7 @@ def run_panorama(args: argparse.Namespace) -> int:
         np.savez_compressed(stream, **{name: getattr(made, name) for name in made.__dataclass_fields__})
     write_json(args.out / "panorama.json", figures)
     shares = f"{made.covered.mean():.1%} covered, {made.has_range.mean():.1%} with range"
-    print(f"{args.out / 'panorama.png'}: {shares}")
+    print(f"{page}, panorama.png: {shares}")
     for pair, value in figures["overlap_agreement"].items():
         print(f"cameras {pair}: correlation {value:.2f} where they overlap")
     return 0

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import base64
 import html
+import importlib.util
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import Template
 
 import numpy as np
 
-from mapanything_opv2v import checks, compare, depth, panorama, pictures, rawdata, synthetic
+from mapanything_opv2v import checks, compare, demo_model, depth, panorama, pictures, rawdata, synthetic
 from mapanything_opv2v.files import write_bytes, write_json
 from mapanything_opv2v.geometry import Cylinder
+from mapanything_opv2v.views import bev, panels, pointcloud, rig
+from mapanything_opv2v.views.sources import RawOptions, load_frame, load_raw_frame
 
 CYLINDER = Cylinder(1008, 252)
 REAL_FRAME = Path("../shared/data/opv2v_frame/000759.yaml")
@@ -30,6 +33,7 @@ class _Story:
 
     figures: list[tuple[str, str]] = field(default_factory=list)
     sections: list[tuple[str, str, pictures.Picture | None]] = field(default_factory=list)
+    links: list[tuple[str, str]] = field(default_factory=list)  # page beside this one, and what it shows
 
     def figure(self, label: str, value: str) -> None:
         self.figures.append((label, value))
@@ -52,6 +56,8 @@ def run(out: Path, seed: int, real_frame: Path | None) -> int:
     sparse_record = rawdata.index_tree(truth.root, depth_root=out / "lidar_depth").splits[split][0]
     overview = _against_truth(truth, (split, sequence, frame), record, sparse_record, story)
     _masks_and_speed(out, dense_index, record, story)
+    _look(out, truth, record, story)
+    _model(out, seed, story)
     real = real_frame or (REAL_FRAME if REAL_FRAME.is_file() else None)
     if real is not None:
         _real(real, story)
@@ -134,6 +140,56 @@ def _rows(dense: panorama.Panorama, sparse: panorama.Panorama, true: synthetic.T
     )
 
 
+def _look(out: Path, truth: synthetic.TownTruth, record: rawdata.FrameRecord, story: _Story) -> None:
+    """Write the pages to look at the frame with."""
+    yaml, folder = record.agents[0].yaml_path, out / "look"
+    options = RawOptions(depth_root=truth.depth_root)
+    frame = load_raw_frame(yaml, options)
+    round_about = load_raw_frame(yaml, replace(options, layout="panorama", cylinder=CYLINDER))
+    panels.write_panels(folder / "panorama.html", round_about)
+    pointcloud.write_pointcloud(folder / "pointcloud.html", frame)
+    # the picture beside the page needs the extra [viz]
+    rig.write_rig(folder, frame, picture=importlib.util.find_spec("matplotlib") is not None)
+    bev.write_bev(folder, frame)
+    story.links += [
+        ("look/panorama.html", "Panoramas: colour, range and masks; point at a pixel to read it"),
+        ("look/pointcloud.html", "Point cloud of all vehicles, with cameras and boxes; drag to turn"),
+        ("look/rig.html", "Camera poses and vehicle boxes"),
+        ("look/bev.html", "From above"),
+    ]
+
+
+def _model(out: Path, seed: int, story: _Story) -> None:
+    """Train a tiny MapAnything and tell how it does; without a checkout, say so."""
+    trained = demo_model.train_and_evaluate(out, seed)
+    title = "A tiny MapAnything, trained and evaluated"
+    if trained is None:
+        print(demo_model.MISSING)
+        story.sections.append((title, demo_model.MISSING, None))
+        return
+    figures = trained.summary["figures"]
+    losses = ", ".join(f"{loss:.1f}" for loss in trained.losses)
+    story.figure("Model: training loss by epoch", losses)
+    story.figure("Model: frames evaluated, from images only", str(trained.summary["frames"]))
+    for name, label, unit in (
+        ("depth_relative", "mean relative range error", ""),
+        ("scale_ratio", "predicted over true range", ""),
+        ("ray_angle_deg", "error of viewing rays", " degrees"),
+        ("vehicle_translation_m", "position error between vehicles", " m"),
+        ("chamfer_filtered_m", "Chamfer distance, filtered", " m"),
+    ):
+        if figures[name]["frames"]:
+            story.figure(f"Model: {label}", f"{figures[name]['mean']:.3f}{unit}")
+    story.sections.append((title, demo_model.told(trained), None))
+    folder, frame = out / "model", load_frame(trained.predictions)
+    pointcloud.write_pointcloud(folder / "pointcloud.html", frame, pose_source="pred")
+    panels.write_panels(folder / "views.html", frame)
+    story.links += [
+        ("model/pointcloud.html", "The tiny model's cloud, by its own poses, and where cameras truly stand"),
+        ("model/views.html", "The tiny model's range and mask, view by view"),
+    ]
+
+
 def _masks_and_speed(out: Path, index: rawdata.TreeIndex, record: rawdata.FrameRecord, story: _Story) -> None:
     """Report coverage and milliseconds."""
     first, second = record.agents[:2]
@@ -186,7 +242,10 @@ def _page(story: _Story, seconds: float) -> str:
             data = base64.b64encode(pictures.encode_png(picture)).decode()
             image = f'<img alt="{html.escape(title)}" src="data:image/png;base64,{data}">'
         parts.append(f"<h2>{html.escape(title)}</h2><p>{html.escape(text)}</p>{image}")
-    return _PAGE.substitute(rows=rows, sections="".join(parts), synthetic=SYNTHETIC, seconds=f"{seconds:.0f}")
+    links = "".join(f'<li><a href="{html.escape(to)}">{html.escape(text)}</a></li>' for to, text in story.links)
+    return _PAGE.substitute(
+        rows=rows, links=links, sections="".join(parts), synthetic=SYNTHETIC, seconds=f"{seconds:.0f}"
+    )
 
 
 _PAGE = Template(
@@ -202,6 +261,8 @@ img { width: 100%; border: 1px solid #ccc; } p { white-space: pre-line; } .note 
 <h1>Panoramas of a synthetic town against ray-cast truth</h1>
 <p class="note">$synthetic Made in $seconds s.</p>
 <table>$rows</table>
+<h2>Look around</h2>
+<ul>$links</ul>
 $sections
 </body></html>
 """

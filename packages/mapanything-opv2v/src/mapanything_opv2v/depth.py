@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,7 @@ def write_depths(
     *,
     overwrite: bool = False,
     workers: int = 1,
+    executor: Executor | None = None,
     progress: bool = True,
 ) -> DepthSummary:
     """Write the depth maps of every agent and frame of an index, where `rawdata.index_tree` looks for them.
@@ -166,7 +168,9 @@ def write_depths(
     overwrite : bool
         Make maps again that are there.
     workers : int
-        Processes.
+        Processes; with an executor, how many items it works on at once.
+    executor : Executor, optional
+        Run there instead of in processes of this machine.
     progress : bool
         Show a bar.
 
@@ -187,7 +191,15 @@ def write_depths(
     total = sum(frames.count_agents() for frames in index.splits.values())
     written, skipped, failed = 0, 0, {}
     shares: list[float] = []
-    outcomes = jobs.run(_write_agent, tasks, total=total, workers=workers, description="depth", progress=progress)
+    outcomes = jobs.run(
+        _write_agent,
+        tasks,
+        total=total,
+        workers=workers,
+        description="depth",
+        executor=executor,
+        progress=progress,
+    )
     for done in outcomes:
         if done.result is None:
             failed[f"{done.item.frame.name} agent {done.item.agent_id}"] = str(done.error)

@@ -7,12 +7,14 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from mapanything_opv2v.checkout import commit_of, is_below
+from mapanything_opv2v.host.deviations import DEVIATIONS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -78,7 +80,10 @@ def findings() -> Iterator[Finding]:
     yield from _import(host)
     yield from _plugin()
     yield from _data()
-    yield Finding("host deviations", "none: datasets and configs are added, nothing of the host is replaced")
+    yield Finding("scripts/train.py", "no deviation: names and configs are added, nothing of the host is replaced")
+    for deviation in DEVIATIONS:
+        text = f"{deviation.name} ({deviation.where}). Host: {deviation.host}. Here: {deviation.ours}"
+        yield Finding("launcher deviates", text)
 
 
 def _versions() -> Iterator[str]:
@@ -99,8 +104,7 @@ def _checkout(host: dict[str, Any]) -> Iterator[Finding]:
     if not Path(root).is_dir():
         yield Finding("host checkout", f"{variable}={root} is not a folder", False)
         return
-    git = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    commit = git.stdout.strip() or "unknown (not a git checkout)"
+    commit = commit_of(Path(root))
     if commit == host["commit"]:
         yield Finding("host checkout", f"{root} at the pin {commit}", True)
     else:
@@ -108,7 +112,7 @@ def _checkout(host: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _import(host: dict[str, Any]) -> Iterator[Finding]:
-    """Find the `mapanything` that Python would import, and register the datasets in it."""
+    """Find the `mapanything` that Python would import, and register our names in it."""
     spec = importlib.util.find_spec("mapanything")
     if spec is None:
         hint = f"install it, or export PYTHONPATH=${host['root-env']}"
@@ -116,18 +120,19 @@ def _import(host: dict[str, Any]) -> Iterator[Finding]:
         return
     where = Path(spec.origin or next(iter(spec.submodule_search_locations or ["?"])))
     root = os.environ.get(host["root-env"])
-    if root and not where.resolve().is_relative_to(Path(root).resolve()):
+    if root and not is_below(where, Path(root)):
         yield Finding("host import", f"mapanything comes from {where}, not from {host['root-env']}={root}", False)
     else:
         yield Finding("host import", f"mapanything comes from {where}", True)
-    from mapanything_opv2v.host.register import DATASETS_NAMESPACE, register
+    from mapanything_opv2v.host.register import register
 
     try:
-        names = register()
+        registered = register()
     except (ImportError, ValueError, RuntimeError) as error:  # RuntimeError: torchvision beside another torch
         yield Finding("registration", f"{type(error).__name__}: {error}", False)
         return
-    yield Finding("registration", f"{len(names)} names in {DATASETS_NAMESPACE}: {', '.join(names)}", True)
+    for place, names in registered.items():
+        yield Finding("registration", f"{len(names)} names in {place}: {', '.join(names)}", True)
 
 
 def _plugin() -> Iterator[Finding]:

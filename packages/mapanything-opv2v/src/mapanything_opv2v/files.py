@@ -39,6 +39,25 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def remove_leftovers(folder: Path, pattern: str) -> list[str]:
+    """Remove the temporary files of writers that were killed, and return their names.
+
+    Call it only where nobody else writes such files.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to look; it need not exist.
+    pattern : str
+        Names of the files that were to be written, as in `Path.glob`.
+    """
+    names = []
+    for path in sorted(folder.glob(f".{pattern}.{'[0-9a-f]' * 16}.part")):
+        path.unlink()
+        names.append(path.name)
+    return names
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path`, whole or not at all."""
     with whole_file(path) as stream:

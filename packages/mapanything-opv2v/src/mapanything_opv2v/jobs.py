@@ -70,7 +70,7 @@ def run(
     bar = tqdm(total=total, desc=description, disable=not progress, dynamic_ncols=True)
     with bar:
         if workers == 1 and executor is None:
-            outcomes: Iterator[Done[Item, Result]] = (_attempt(function, item) for item in items)
+            outcomes: Iterator[Done[Item, Result]] = (Done(item, *_attempt(function, item)) for item in items)
         else:
             outcomes = _spread(function, items, workers, executor)
         for done in outcomes:
@@ -78,11 +78,11 @@ def run(
             yield done
 
 
-def _attempt(function: Callable[[Item], Result], item: Item) -> Done[Item, Result]:
+def _attempt(function: Callable[[Item], Result], item: Item) -> tuple[Result | None, Exception | None]:
     try:
-        return Done(item, function(item), None)
+        return function(item), None
     except (OSError, ValueError) as error:
-        return Done(item, None, error)
+        return None, error
 
 
 def _spread(
@@ -92,13 +92,16 @@ def _spread(
     # spawned, not forked: the parent may hold threads
     context = multiprocessing.get_context("spawn")
     owned = executor or ProcessPoolExecutor(workers, mp_context=context)
-    waiting: set[Future[Done[Item, Result]]] = set()
+    waiting: dict[Future[tuple[Result | None, Exception | None]], Item] = {}  # items do not travel back
+
+    def finished() -> Iterator[Done[Item, Result]]:
+        for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+            yield Done(waiting.pop(future), *future.result())
+
     with owned if executor is None else nullcontext():
         for item in items:
-            waiting.add(owned.submit(_attempt, function, item))
+            waiting[owned.submit(_attempt, function, item)] = item
             if len(waiting) >= workers * WAITING_PER_WORKER:
-                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in finished)
+                yield from finished()
         while waiting:
-            finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in finished)
+            yield from finished()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 
 _CUT = "MapAnything cuts dataset.test_dataset at every '+'"
 _BEST = "MapAnything picks checkpoint-best by the mean over all sets of dataset.test_dataset"
@@ -21,6 +22,7 @@ def run_problems(
     max_num_of_imgs_per_gpu: int,
     epochs: float,
     warmups: Mapping[str, float],
+    weights: Mapping[str, str | None],
 ) -> list[str]:
     """Return the problems of a run, empty if there are none; each says what to change.
 
@@ -34,6 +36,8 @@ def run_problems(
         Of `train_params`.
     warmups
         Config key to warm-up epochs, for `train_params` and each of its submodules.
+    weights
+        Config key to the checkpoint that the run starts from, or None.
     """
     problems = _test_set_problems(test_dataset)
     if max_num_of_imgs_per_gpu < num_views:
@@ -46,6 +50,12 @@ def run_problems(
             problems.append(
                 f"{key}={warmup:g} is not shorter than train_params.epochs={epochs:g}: the learning rate "
                 f"would never leave its warm-up; lower {key}"
+            )
+    for key, path in weights.items():
+        if path is not None and not Path(path).is_file():
+            problems.append(
+                f"{key}={path} is not there: train the stage before this one or get the weights first, or set {key} "
+                "to another checkpoint or to null"
             )
     return problems
 

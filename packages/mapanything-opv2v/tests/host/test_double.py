@@ -83,3 +83,56 @@ def test_same_constructor_and_wrappers(datasets, small_town):
         assert parameter.default == mine[name].default, name
     for cls in ("EasyDataset", "MulDataset", "ResizedDataset", "CatDataset"):
         assert hasattr(easy_dataset, cls) and hasattr(double, cls)
+
+
+def test_same_signatures_of_what_the_launcher_replaces(datasets):
+    import inspect
+
+    path = Path(__file__).parents[1] / "training_double.py"
+    spec = importlib.util.spec_from_file_location("opv2v_training_double", path)
+    double = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(double)
+    for functions, module in (
+        (double.TOOLS, "mapanything.utils.train_tools"),
+        (double.TRAINING, "mapanything.train.training"),
+    ):
+        for function in functions:
+            real = inspect.signature(getattr(importlib.import_module(module), function.__name__))
+            assert list(real.parameters) == list(inspect.signature(function).parameters), function.__name__
+
+
+def test_same_losses_and_model():
+    """Signatures and protocol of the double's losses and model; what they compute is compared in test_losses."""
+    import inspect
+
+    import mapanything.models as host_models
+    import mapanything.train.training as host_training
+
+    path = Path(__file__).parents[1] / "host_double_training.py"
+    spec = importlib.util.spec_from_file_location("opv2v_host_double_training", path)
+    double = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(double)
+
+    def options(cls):
+        return {
+            name: parameter.default
+            for name, parameter in inspect.signature(cls.__init__).parameters.items()
+            if name != "self" and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        }
+
+    for cls in double.LOSSES:
+        real = getattr(host_training, cls.__name__)
+        if "PixelLoss" not in cls.__name__:  # the double's take any option
+            assert options(cls) == options(real), cls
+        assert issubclass(real, host_training.MultiLoss) == issubclass(cls, double.MultiLoss), cls
+        assert all(hasattr(real, name) for name in vars(cls) if not name.startswith("_")), cls
+    model = options(host_models.MapAnything)
+    assert options(double.MapAnything).items() <= model.items()
+    for name in ("_encode_n_views", "_load_pretrained_weights", "forward", "infer"):
+        assert hasattr(host_models.MapAnything, name)
+        first = [
+            list(inspect.signature(getattr(cls, name)).parameters)[:2]
+            for cls in (double.MapAnything, host_models.MapAnything)
+        ]
+        assert first[0] == first[1]
+    assert host_models.MODEL_CONFIGS["mapanything"] == {"class": host_models.MapAnything}

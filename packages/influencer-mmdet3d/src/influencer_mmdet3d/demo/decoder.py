@@ -28,6 +28,12 @@ def farthest_points(xyz: Tensor, count: int) -> Tensor:
     return torch.stack(chosen, 1)
 
 
+def seen_points(masks: Tensor) -> Tensor:
+    """Return the points (B, Q, N) bool that queries with mask logits (B, Q, N) look at: a query without a mask, all."""
+    inside = masks.detach() > 0
+    return inside | ~inside.any(-1, keepdim=True)
+
+
 class _Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -86,8 +92,15 @@ class MaskedQueryDecoder(nn.Module):
         self.classes = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, num_classes + 1))
         self.score = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1))
 
-    def forward(self, features: Tensor, xyz: Tensor) -> dict[str, Any]:
+    def forward(self, features: Tensor, xyz: Tensor, seeds: Tensor | None = None) -> dict[str, Any]:
         """Return the host's `pred` of features (B, N, D) at xyz (B, N, 3), metres.
+
+        Parameters
+        ----------
+        features, xyz : Tensor
+            Of the points.
+        seeds : Tensor, optional
+            (B, Q) indices of the points that queries start from; `farthest_points` if not given.
 
         Returns
         -------
@@ -95,19 +108,30 @@ class MaskedQueryDecoder(nn.Module):
             ``cls_preds`` (B, Q, C + 1), ``masks`` (B, Q, N) logits, ``scores`` (B, Q, 1) of the last layer and
             ``aux_outputs``, a list of the same for the earlier ones.
         """
-        seeds = farthest_points(xyz, self.num_queries).unsqueeze(-1)
-        at_seeds = [tensor.gather(1, seeds.expand(-1, -1, tensor.shape[-1])) for tensor in (features, fourier(xyz, 6))]
-        queries = self.start(torch.cat(at_seeds, -1))
+        seeds = farthest_points(xyz, self.num_queries) if seeds is None else seeds
+        queries = self._begin(features, xyz, seeds)
         source, mask_features = self.source(features), self.mask_features(features)
         layers = [self._heads(queries, mask_features)]
-        for cross, own, feed, norm in zip(self.cross, self.own, self.feed, self.feed_norms):
-            inside = layers[-1]["masks"].detach() > 0
-            inside = inside | ~inside.any(-1, keepdim=True)  # a query without a mask looks everywhere
-            queries = cross(queries, source, inside)
-            queries = own(queries, queries)
-            queries = norm(queries + feed(queries))
+        for number in range(len(self.cross)):
+            queries = self._block(number, queries, source, seen_points(layers[-1]["masks"]))
             layers.append(self._heads(queries, mask_features))
         return {**layers[-1], "aux_outputs": layers[:-1]}
+
+    def _begin(self, features: Tensor, xyz: Tensor, seeds: Tensor) -> Tensor:
+        """Return queries (B, Q, D) that start from the points at seeds (B, Q)."""
+        rows = seeds.unsqueeze(-1)
+        at_seeds = [tensor.gather(1, rows.expand(-1, -1, tensor.shape[-1])) for tensor in (features, fourier(xyz, 6))]
+        start: Tensor = self.start(torch.cat(at_seeds, -1))
+        return start
+
+    def _block(
+        self, number: int, queries: Tensor, source: Tensor, inside: Tensor, together: Tensor | None = None
+    ) -> Tensor:
+        """Attend to points inside (B, Q, N) and to queries, of which together (B, Q, Q) may see each other."""
+        queries = self.cross[number](queries, source, inside)
+        queries = self.own[number](queries, queries, together)
+        result: Tensor = self.feed_norms[number](queries + self.feed[number](queries))
+        return result
 
     def _heads(self, queries: Tensor, mask_features: Tensor) -> dict[str, Tensor]:
         queries = self.norm(queries)

@@ -11,6 +11,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,8 @@ def scannet_eval() -> Callable[..., dict[str, Any]]:
     sys.modules[_NAME] = module
     spec.loader.exec_module(module)
     function: Callable[..., dict[str, Any]] = module.scannet_eval
+    if not hasattr(np, "in1d"):  # left out by numpy 2.4, which mmdet3d 1.4 does not know
+        function.__globals__["np"] = SimpleNamespace(**vars(np), in1d=np.isin)
     return function
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+NMS = ("hard", "matrix", "none")
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -37,6 +39,7 @@ def predict(
     scores: Tensor,
     *,
     top: int = 100,
+    nms: str = "hard",
     nms_iou: float = 0.6,
     threshold: float = 0.5,
     min_points: int = 20,
@@ -54,8 +57,10 @@ def predict(
         (Q, 1), raw output of the score head.
     top : int
         Pairs that are kept by rank.
+    nms : {'hard', 'matrix', 'none'}
+        What happens to duplicates: dropped, their rank lowered (`matrix_decay`, as in the host), or nothing.
     nms_iou : float
-        A pair is dropped if a better one of its class has a mask of higher IoU.
+        For 'hard': a pair is dropped if a better one of its class has a mask of higher IoU.
     threshold : float
         Probability above which a point is in the mask.
     min_points : int
@@ -66,7 +71,14 @@ def predict(
     Returns
     -------
     Prediction
+
+    Raises
+    ------
+    ValueError
+        For an unknown `nms`.
     """
+    if nms not in NMS:
+        raise ValueError(f"nms must be one of {NMS}, got {nms!r}")
     probability = classes.float().softmax(-1)[:, :-1]
     inside = masks.float().sigmoid()
     binary = inside > threshold
@@ -80,18 +92,46 @@ def predict(
     label = pair % probability.shape[1]
     keep = size[query] >= min_points
     query, label, best = query[keep], label[keep], best[keep]
-    keep = _suppress(binary[query], label, nms_iou)
-    return Prediction(binary[query[keep]], label[keep], best[keep])
+    if nms == "hard":
+        keep = _suppress(binary[query], label, nms_iou)
+        query, label, best = query[keep], label[keep], best[keep]
+    elif nms == "matrix":
+        best = best * matrix_decay(_class_iou(binary[query], label))
+        best, order = best.sort(descending=True)
+        best, order = best[best > min_score], order[best > min_score]
+        query, label = query[order], label[order]
+    return Prediction(binary[query], label, best)
+
+
+def _class_iou(masks: Tensor, labels: Tensor) -> Tensor:
+    """Return the IoU (P, P) of masks (P, N) bool, 0 between different labels."""
+    flat = masks.float()
+    both = flat @ flat.T
+    size = flat.sum(1)
+    iou = both / (size.unsqueeze(0) + size.unsqueeze(1) - both).clamp_min(1)
+    return iou * (labels.unsqueeze(0) == labels.unsqueeze(1))
+
+
+def matrix_decay(iou: Tensor) -> Tensor:
+    """Return the factor (P,) by which better duplicates lower a rank: matrix NMS, linear (SOLOv2, Wang et al. 2020).
+
+    With m[i] the largest IoU of i with a better one, the factor of j is the least of (1 - iou[i, j]) / (1 - m[i])
+    over the better i: a duplicate that is one itself lowers others less.
+
+    Parameters
+    ----------
+    iou : Tensor
+        (P, P), 0 between different classes; best rank first.
+    """
+    if not len(iou):
+        return iou.new_ones(0)
+    better = iou.triu(1)
+    return ((1 - better) / (1 - better.amax(0).unsqueeze(1)).clamp_min(1e-6)).amin(0).clamp_max(1.0)
 
 
 def _suppress(masks: Tensor, labels: Tensor, limit: float) -> Tensor:
     """Return which of the ranked masks (P, N) stay when better ones of their class suppress them."""
-    flat = masks.float()
-    both = flat @ flat.T
-    size = flat.sum(1)
-    close = both > limit * (size.unsqueeze(0) + size.unsqueeze(1) - both)
-    close &= labels.unsqueeze(0) == labels.unsqueeze(1)
-    rows = close.cpu()
+    rows = (_class_iou(masks, labels) > limit).cpu()
     stay = torch.ones(len(masks), dtype=torch.bool)
     for row in range(len(masks)):
         if stay[row]:

@@ -19,11 +19,25 @@ def python_literal(value: object) -> str:
 
     The host cuts its test strings at every `+`, so a `+` inside a string (a path, a transform) is escaped.
     """
+    if OmegaConf.is_config(value):
+        value = OmegaConf.to_container(value, resolve=True)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{python_literal(key)}: {python_literal(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(python_literal, value)) + "]"
     if isinstance(value, str):
         return repr(value).replace("+", r"\x2b")
     if isinstance(value, float) and not math.isfinite(value):
         return f"float('{value}')"
     return repr(value)
+
+
+def activate() -> None:
+    """Register this package's names with MapAnything, and the resolver that its configs use."""
+    from mapanything_opv2v.host.register import register
+
+    register()
+    OmegaConf.register_new_resolver("opv2v_repr", python_literal, replace=True)
 
 
 class MapAnythingOPV2VSearchPath(SearchPathPlugin):
@@ -33,8 +47,5 @@ class MapAnythingOPV2VSearchPath(SearchPathPlugin):
         """Do so once `mapanything` has been imported."""
         if "mapanything" not in sys.modules:
             return
-        from mapanything_opv2v.host.register import register
-
-        register()
-        OmegaConf.register_new_resolver("opv2v_repr", python_literal, replace=True)
+        activate()
         search_path.append(provider="mapanything-opv2v", path="pkg://mapanything_opv2v.configs")

@@ -6,6 +6,7 @@ import itertools
 import math
 import statistics
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ def check_tree(
     *,
     max_scenes: int | None = None,
     workers: int = 1,
+    executor: Executor | None = None,
     progress: bool = True,
 ) -> CheckReport:
     """Read every file of an index and report on it.
@@ -75,7 +77,9 @@ def check_tree(
     max_scenes : int, optional
         Check only so many frames.
     workers : int
-        Processes.
+        Processes; with an executor, how many items it works on at once.
+    executor : Executor, optional
+        Run there instead of in processes of this machine.
     progress : bool
         Show a bar.
     """
@@ -84,7 +88,15 @@ def check_tree(
     numbers = _Numbers()
     total = sum(frames.count_agents() for frames in index.splits.values()) if max_scenes is None else None
     tasks = _tasks(index, options, max_scenes, report)
-    outcomes = jobs.run(check_agent, tasks, total=total, workers=workers, description="check", progress=progress)
+    outcomes = jobs.run(
+        check_agent,
+        tasks,
+        total=total,
+        workers=workers,
+        description="check",
+        executor=executor,
+        progress=progress,
+    )
     found: list[tuple[int, Problem]] = []
     for done in outcomes:
         assert done.result is not None, done.error  # a check reports errors, it does not raise them

@@ -258,6 +258,24 @@ class OPV2VBase(StepsChecked, BaseDataset):
             raise IndexError(f"index {index} of a dataset of {len(self)} scenes")
         return index, resolution_number, counts[count_number[0]] if count_number else counts[0]
 
+    def sample_name(self, index: int) -> str:
+        """Return `split/sequence/frame_agentID` of a sample with the smallest view count; reads no image."""
+        draw = self._draw(index, self._counts()[0])
+        return f"{draw.frame.name}_agent{draw.main}"
+
+    def sample(self, index: int) -> list[dict[str, Any]]:
+        """Return exactly this sample, of the smallest view count and the first resolution; never another one.
+
+        Raises
+        ------
+        SampleError
+            If it cannot be made, whatever `strict` says; names the frame.
+        """
+        idx = (index, 0) if isinstance(self.num_views, int) else (index, 0, 0)
+        self._parse_index(idx)
+        with self._naming(idx):
+            return self._getitem_fn(idx)
+
     def __getitem__(self, idx: int | tuple[int, ...]) -> list[dict[str, Any]]:
         """Return the views of a sample; unlike the host's, never another sample without saying so."""
         self._parse_index(idx)  # what was asked is checked before what the files hold

@@ -119,6 +119,11 @@ class CylindricalBase(OPV2VBase):
         )
         return (*super()._known_options(), *own, *_BUILDER_OPTIONS)
 
+    @property
+    def cylinder(self) -> Cylinder:
+        """Of the first resolution."""
+        return self._cylinder(self._resolutions[0])
+
     def _cylinder(self, size_wh: tuple[int, int]) -> Cylinder:
         return Cylinder.from_size(size_wh, *self._vertical_deg)
 

@@ -1,19 +1,23 @@
-"""Put this package's names into the namespaces in which MapAnything evaluates its configuration strings.
+"""Put this package's names where MapAnything looks names up.
 
-The host turns `dataset.train_dataset` and `dataset.test_dataset` into objects with `eval` inside the module
-`mapanything.datasets`; a name set there can stand in a config. Nothing else of the host is touched.
+The host turns config strings into objects with `eval`: dataset strings in the module `mapanything.datasets`,
+criterion strings in `mapanything.train.training`. Models are looked up in a dict, `mapanything.models.MODEL_CONFIGS`.
+Names are added there; nothing of the host is touched.
 """
 
 from __future__ import annotations
 
 import importlib
 from types import ModuleType
+from typing import Any
 
 DATASETS_NAMESPACE = "mapanything.datasets"
+LOSSES_NAMESPACE = "mapanything.train.training"
+MODELS_NAMESPACE = "mapanything.models.MODEL_CONFIGS"
 
 
-def register() -> dict[str, type]:
-    """Set every dataset class of this package in the host's namespace and return them by name.
+def register() -> dict[str, dict[str, type]]:
+    """Add every dataset, loss and model class of this package; return them by place and name.
 
     Calling it again changes nothing.
 
@@ -24,12 +28,27 @@ def register() -> dict[str, type]:
     ValueError
         If a name is already taken by something else.
     """
-    namespace = _host_module(DATASETS_NAMESPACE)
+    datasets = _host_module(DATASETS_NAMESPACE)
+    training = _host_module(LOSSES_NAMESPACE)
+    models = _host_module(MODELS_NAMESPACE.rpartition(".")[0]).MODEL_CONFIGS
     from mapanything_opv2v.host.datasets import DATASETS
+    from mapanything_opv2v.host.distillation import OPV2VTeacher
+    from mapanything_opv2v.host.identity import MODEL_NAME, OPV2VMapAnything
+    from mapanything_opv2v.host.losses import LOSSES
+    from mapanything_opv2v.host.steps import FixedSteps
 
-    for name, cls in DATASETS.items():
-        _set(namespace, name, cls)
-    return dict(DATASETS)
+    classes: dict[str, dict[str, type]] = {
+        DATASETS_NAMESPACE: {**DATASETS, FixedSteps.__name__: FixedSteps},
+        LOSSES_NAMESPACE: {**LOSSES, OPV2VTeacher.__name__: OPV2VTeacher},
+        MODELS_NAMESPACE: {MODEL_NAME: OPV2VMapAnything},
+    }
+    for name, cls in classes[DATASETS_NAMESPACE].items():
+        _add(DATASETS_NAMESPACE, vars(datasets), name, cls)
+    for name, cls in classes[LOSSES_NAMESPACE].items():
+        _add(LOSSES_NAMESPACE, vars(training), name, cls)
+    for name, cls in classes[MODELS_NAMESPACE].items():
+        _add(MODELS_NAMESPACE, models, name, {"class": cls})
+    return classes
 
 
 def _host_module(name: str) -> ModuleType:
@@ -42,11 +61,10 @@ def _host_module(name: str) -> ModuleType:
         ) from error
 
 
-def _set(namespace: ModuleType, name: str, cls: type) -> None:
-    taken = getattr(namespace, name, cls)
-    if taken is not cls:
+def _add(place: str, names: dict[str, Any], name: str, value: Any) -> None:
+    taken = names.setdefault(name, value)
+    if taken != value:
         raise ValueError(
-            f"{namespace.__name__}.{name} is already {taken!r}; mapanything-opv2v does not overwrite it. "
+            f"{place}.{name} is already {taken!r}; mapanything-opv2v does not overwrite it. "
             "Remove the other registration (an edited MapAnything checkout, or another plugin)"
         )
-    setattr(namespace, name, cls)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mapanything_opv2v.run_checks import run_problems
+
+_WEIGHTS = ("model.pretrained", "model.model_config.pretrained_checkpoint_path")
 
 
 class RunCheck(Callback):
@@ -32,6 +34,7 @@ class RunCheck(Callback):
             max_num_of_imgs_per_gpu=params.max_num_of_imgs_per_gpu,
             epochs=params.epochs,
             warmups=warmups,
+            weights={key: OmegaConf.select(config, key) for key in _WEIGHTS},
         )
         if problems:
             listed = "\n".join(f"  - {problem}" for problem in problems)

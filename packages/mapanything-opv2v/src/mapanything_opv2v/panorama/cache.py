@@ -12,6 +12,7 @@ import json
 import os
 import zipfile
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,7 @@ def prebuild(
     *,
     splits: Sequence[str] | None = None,
     workers: int = 1,
+    executor: Executor | None = None,
     progress: bool = True,
 ) -> Prebuilt:
     """Build every panorama that the cache does not have yet.
@@ -156,7 +158,9 @@ def prebuild(
     splits : sequence of str, optional
         Default: all of the index.
     workers : int
-        Processes.
+        Processes; with an executor, how many items it works on at once.
+    executor : Executor, optional
+        Run there instead of in processes of this machine.
     progress : bool
         Show a bar.
     """
@@ -171,7 +175,15 @@ def prebuild(
     total = sum(frames.count_agents() for frames in lists)
     write_json(cache.home / "parameters.json", cache.parameters())
     built, skipped, failed = 0, 0, {}
-    outcomes = jobs.run(_prebuild_one, tasks, total=total, workers=workers, description="panoramas", progress=progress)
+    outcomes = jobs.run(
+        _prebuild_one,
+        tasks,
+        total=total,
+        workers=workers,
+        description="panoramas",
+        executor=executor,
+        progress=progress,
+    )
     for done in outcomes:
         if done.error is not None:
             task = done.item

@@ -13,7 +13,7 @@ from mapanything_opv2v.rawdata.images import (
     load_image,
     save_depth,
 )
-from mapanything_opv2v.rawdata.pcd import PointCloud, load_pcd, save_pcd
+from mapanything_opv2v.rawdata.pcd import PointCloud, load_pcd, save_colored_pcd, save_pcd
 from mapanything_opv2v.rawdata.tree import (
     SPLITS,
     AgentRecord,
@@ -46,6 +46,7 @@ __all__ = [
     "load_depth",
     "load_image",
     "load_pcd",
+    "save_colored_pcd",
     "save_depth",
     "save_pcd",
 ]

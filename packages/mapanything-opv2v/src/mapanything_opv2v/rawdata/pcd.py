@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lzf
 import numpy as np
@@ -78,15 +79,26 @@ def load_pcd(path: str | Path) -> PointCloud:
 
 def save_pcd(path: str | Path, cloud: PointCloud) -> None:
     """Write a sweep as binary PCD the way OPV2V has it (x y z rgb, red = intensity), whole or not at all."""
-    count = len(cloud.xyz)
-    intensity = np.zeros(count, np.float32) if cloud.intensity is None else cloud.intensity
+    intensity = np.zeros(len(cloud.xyz), np.float32) if cloud.intensity is None else cloud.intensity
+    red = np.rint(np.clip(intensity, 0, 1) * 255).astype(np.uint32)
+    _write(path, cloud.xyz, (red << 16).astype(np.uint32), "F")
+
+
+def save_colored_pcd(path: str | Path, xyz: npt.NDArray[Any], rgb: npt.NDArray[np.uint8]) -> None:
+    """Write points (N, 3) and their colours (N, 3) as binary PCD (x y z rgb), whole or not at all."""
+    red, green, blue = rgb.astype(np.uint32).T
+    _write(path, xyz, (red << 16 | green << 8 | blue).astype(np.uint32), "U")
+
+
+def _write(path: str | Path, xyz: npt.NDArray[Any], packed: npt.NDArray[np.uint32], kind: str) -> None:
+    count = len(xyz)
     table = np.zeros(count, dtype=[("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("rgb", "<u4")])
     for column, axis in enumerate("xyz"):
-        table[axis] = cloud.xyz[:, column]
-    table["rgb"] = np.rint(np.clip(intensity, 0, 1) * 255).astype(np.uint32) << 16
+        table[axis] = xyz[:, column]
+    table["rgb"] = packed
     header = (
         "# .PCD v0.7 - Point Cloud Data file format\nVERSION 0.7\nFIELDS x y z rgb\nSIZE 4 4 4 4\n"
-        "TYPE F F F F\n"
+        f"TYPE F F F {kind}\n"
         f"COUNT 1 1 1 1\nWIDTH {count}\nHEIGHT 1\nVIEWPOINT 0 0 0 1 0 0 0\nPOINTS {count}\nDATA binary\n"
     )
     write_bytes(Path(path), header.encode() + table.tobytes())

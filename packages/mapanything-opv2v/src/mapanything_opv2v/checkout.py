@@ -1,0 +1,34 @@
+"""Which commit a folder of source code is at."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+UNKNOWN = "unknown (not a git checkout)"
+
+
+def commit_of(folder: Path) -> str:
+    """Return the commit that a folder is at, or `UNKNOWN`."""
+    return _git(folder, "rev-parse", "HEAD") or UNKNOWN
+
+
+def describe(folder: Path) -> str:
+    """Return the commit, followed by `+changes` where tracked files differ from it."""
+    commit = commit_of(folder)
+    changed = commit != UNKNOWN and _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return f"{commit}+changes" if changed else commit
+
+
+def is_below(path: Path, folder: Path) -> bool:
+    """Tell whether a file lies in a folder, links followed."""
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """Return what git prints; empty where git, the folder or the repository is missing."""
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,100 @@
+"""Checkpoints on disk: whole or not at all, and read without running their code."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pickle
+import typing
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mapanything_opv2v.files import remove_leftovers, whole_file
+
+PATTERN = "checkpoint-*.pth"
+"""Names of MapAnything's checkpoints in a run's folder."""
+
+# omegaconf's classes in the `args` of checkpoints that MapAnything's own script wrote. Loading them runs no code
+# but theirs, which copies attributes.
+_OMEGACONF = (
+    ("omegaconf.dictconfig", "DictConfig"),
+    ("omegaconf.listconfig", "ListConfig"),
+    ("omegaconf.base", "ContainerMetadata"),
+    ("omegaconf.base", "Metadata"),
+    ("omegaconf.nodes", "AnyNode"),
+)
+
+
+def write(path: Path, value: Any) -> None:
+    """Save `value` with torch, whole or not at all: a kill at any moment leaves what was at `path` before."""
+    with whole_file(path) as stream:
+        torch.save(value, stream)
+    folder = os.open(path.parent, os.O_RDONLY)  # so that the new name outlives a power cut
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def clean(folder: Path) -> list[str]:
+    """Remove what killed runs left half written; return the names."""
+    return remove_leftovers(folder, PATTERN)
+
+
+def load(path: str | Path, **options: Any) -> Any:
+    """Load a checkpoint from an untrusted source: tensors and plain values only, no code.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    **options
+        Of `torch.load`, such as `map_location` and `mmap`.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, or asks for anything else than tensors and plain values.
+    """
+    return load_with(torch.load, path, **options)
+
+
+def load_with(torch_load: Callable[..., Any], path: Any, *arguments: Any, **options: Any) -> Any:
+    """Do what `load` does by the given `torch.load`, with its own arguments."""
+    with _allowed():
+        try:
+            return torch_load(path, *arguments, **{**options, "weights_only": True})
+        except pickle.UnpicklingError as error:
+            raise ValueError(
+                f"{path}: not loaded, because it asks for more than tensors and plain values, or is no checkpoint: "
+                f"{str(error).splitlines()[0]}. Loading it could run code; if you trust its source, start "
+                "with --without safe_loading"
+            ) from error
+        except (EOFError, RuntimeError) as error:
+            reason = str(error).partition("\n")[0] or "the file is empty"
+            raise ValueError(f"{path}: cannot be read, it may be damaged: {reason}") from error
+
+
+def _no_default(factory: object = None) -> dict[Any, Any]:
+    """Stand in for the defaultdict in which omegaconf remembers what resolvers gave: torch fills plain dicts only."""
+    return {}
+
+
+@contextmanager
+def _allowed() -> Iterator[None]:
+    """Allow numpy's float scalars (MapAnything's `best_so_far`), omegaconf's containers and Namespace (`args`)."""
+    names: list[Any] = [Namespace, dict, list, int, float, str, bool, typing.Any, np.dtype]
+    names.append((_no_default, "collections.defaultdict"))
+    names += [type(np.dtype(kind)) for kind in (np.float32, np.float64)]
+    scalar = np.float64(0).__reduce__()[0]
+    names += [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    if importlib.util.find_spec("omegaconf") is not None:
+        names += [getattr(importlib.import_module(module), name) for module, name in _OMEGACONF]
+    with torch.serialization.safe_globals(names):
+        yield

@@ -1,0 +1,132 @@
+"""Figures of many frames: files that grow whole by whole, a table, a summary."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mapanything_opv2v.evaluation.images import Figures, scale_applied
+from mapanything_opv2v.files import write_bytes, write_json
+
+FRAMES, FAILED, PROVENANCE = "frames", "failed", "provenance.json"
+
+
+def claim(folder: Path, provenance: Mapping[str, Any]) -> None:
+    """Bind a folder to what makes its contents (checkpoint, data, options), or check that it is bound to that.
+
+    Raises
+    ------
+    ValueError
+        If the folder was begun with another provenance; names the differences.
+    """
+    path = folder / PROVENANCE
+    wanted = json.loads(json.dumps(provenance))
+    if path.is_file():
+        there = read_json(path)
+        differ = sorted(key for key in {*there, *wanted} if there.get(key) != wanted.get(key))
+        if differ:
+            listed = "; ".join(f"{key}: {there.get(key)!r} there, {wanted.get(key)!r} now" for key in differ)
+            raise ValueError(f"{folder} holds results of another run ({listed}); give another folder")
+    else:
+        write_json(path, wanted)
+
+
+class ResultsFolder:
+    """A folder of one JSON per frame, bound to its provenance; several processes may fill it.
+
+    A frame (`split/sequence/frame_agentID`) is done, failed or neither. What failed is tried again by the next run.
+    """
+
+    def __init__(self, folder: Path, provenance: Mapping[str, Any]) -> None:
+        claim(folder, provenance)
+        self.folder = folder
+
+    def _path(self, name: str, kind: str = FRAMES) -> Path:
+        return self.folder / kind / f"{name}.json"
+
+    def has(self, name: str) -> bool:
+        """Say whether a frame is done."""
+        return self._path(name).is_file()
+
+    def add(self, name: str, figures: Figures) -> None:
+        """Keep a frame's figures, whole or not at all."""
+        write_json(self._path(name), figures)
+        self._path(name, FAILED).unlink(missing_ok=True)
+
+    def fail(self, name: str, message: str) -> None:
+        """Note why a frame has no figures."""
+        write_json(self._path(name, FAILED), message)
+
+    def load(self, names: Iterable[str]) -> dict[str, Figures]:
+        """Return the figures of those of these frames that are done."""
+        return {name: read_json(self._path(name)) for name in names if self.has(name)}
+
+    def failures(self, names: Iterable[str]) -> dict[str, str]:
+        """Return why those of these frames that failed did."""
+        paths = {name: self._path(name, FAILED) for name in names}
+        return {name: read_json(path) for name, path in paths.items() if path.is_file()}
+
+
+def read_json(path: Path) -> Any:
+    """Return a JSON file's value."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def summarise(frames: Mapping[str, Figures]) -> dict[str, Any]:
+    """Return mean, median, standard deviation, 90 % quantile and count of every figure.
+
+    Every frame counts the same; frames in which a figure is None do not count for it. ``scale_applied`` counts
+    the frames by `images.scale_applied`.
+    """
+    names = dict.fromkeys(name for figures in frames.values() for name in figures)
+    summary: dict[str, Any] = {}
+    for name in names:
+        values = np.array([f[name] for f in frames.values() if f.get(name) is not None], dtype=np.float64)
+        if values.size == 0:
+            summary[name] = {"frames": 0}
+            continue
+        summary[name] = {
+            "frames": int(values.size),
+            "mean": float(values.mean()),
+            "median": float(np.median(values)),
+            "std": float(values.std()),
+            "p90": float(np.quantile(values, 0.9)),
+        }
+    applied = Counter(scale_applied(f.get("scale_ratio"), f["metric_scale"] or 1.0) for f in frames.values())
+    return {"frames": len(frames), "figures": summary, "scale_applied": dict(sorted(applied.items()))}
+
+
+def scale_warning(summary: Mapping[str, Any]) -> str | None:
+    """Return a warning if most frames look as if the metric scale were applied twice, or never."""
+    for how in ("twice", "never"):
+        count = summary["scale_applied"].get(how, 0)
+        if count > summary["frames"] / 2:
+            return (
+                f"in {count} of {summary['frames']} frames the ranges look as if the metric scale were applied "
+                f"{how}: their ratio to the truth is the predicted scale itself, or its inverse"
+            )
+    return None
+
+
+def write_tables(
+    folder: Path, frames: Mapping[str, Figures], provenance: Mapping[str, Any], failed: Mapping[str, str]
+) -> dict[str, Any]:
+    """Write `frames.csv` (a row per frame, sorted by name) and `summary.json`; return the summary."""
+    names = list(dict.fromkeys(name for figures in frames.values() for name in figures))
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["frame", *names])
+    for frame in sorted(frames):
+        values = (frames[frame].get(name) for name in names)
+        table.writerow([frame, *("" if value is None else repr(value) for value in values)])
+    write_bytes(folder / "frames.csv", text.getvalue().encode())
+    summary = {**summarise(frames), "failed": dict(failed), "provenance": dict(provenance)}
+    write_json(folder / "summary.json", summary)
+    return summary

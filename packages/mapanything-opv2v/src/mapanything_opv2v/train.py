@@ -1,0 +1,69 @@
+"""Train MapAnything by its own scripts/train.py, so that the training can be trusted.
+
+    torchrun --nproc_per_node 4 -m mapanything_opv2v.train +experiment=opv2v_stage1
+
+Everything that is not an option below goes to Hydra word for word.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+_EPILOG = """\
+examples:
+  python -m mapanything_opv2v.train +experiment=opv2v_stage1 hydra.run.dir=runs/stage1
+  python -m mapanything_opv2v.train --print-lr +experiment=opv2v_stage2
+  python -m mapanything_opv2v.train --without lr_log,provenance +experiment=opv2v_stage1
+  python -m mapanything_opv2v.train --hydra-help
+
+`mapanything-opv2v doctor` lists the deviations from MapAnything's own training by name.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the launcher's own options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mapanything_opv2v.train",
+        usage="%(prog)s [--print-lr] [--without NAME[,NAME]] [--accept-changes] [Hydra options and overrides]",
+        description=__doc__,
+        epilog=_EPILOG,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--print-lr", action="store_true", help="print the learning rate of every half epoch and stop")
+    parser.add_argument(
+        "--without", default="", metavar="NAME[,NAME]", help="deviations from MapAnything's own training to leave out"
+    )
+    parser.add_argument(
+        "--accept-changes",
+        action="store_true",
+        help="go on from a checkpoint although the training set or the steps of an epoch are others",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the launcher; return its exit status (2: it could not start)."""
+    args, overrides = build_parser().parse_known_args(argv)
+    from mapanything_opv2v.host import deviations, train
+    from mapanything_opv2v.host.processes import timeout_from_environment
+
+    try:
+        without = deviations.check_names(name for name in args.without.split(",") if name)
+        timeout_from_environment()
+        if args.print_lr:
+            train.print_schedule(overrides)
+            return 0
+        task = train.HostTraining(train.LaunchOptions(without, args.accept_changes))
+    except (ImportError, ValueError) as error:
+        print(f"mapanything_opv2v.train: {error}", file=sys.stderr)
+        return 2
+    sys.argv = [sys.argv[0], *overrides]
+    train.run(task)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

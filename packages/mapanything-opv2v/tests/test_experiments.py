@@ -1,0 +1,188 @@
+"""The four experiments, composed on a double of the host's configs: consistent, buildable, linked to each other."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import mapanything_opv2v
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from mapanything_opv2v.run_checks import run_problems
+from mapanything_opv2v.train import build_parser
+from test_configs import HOST
+
+EXPERIMENTS = ("opv2v_stage1", "opv2v_stage2", "opv2v_stage3", "opv2v_cylindrical")
+FOLDER = Path(mapanything_opv2v.__file__).parent / "configs" / "experiment"
+# What the experiments need of the host beside what the dataset configs do.
+MORE = {
+    "train.yaml": """
+        defaults:
+            [{machine: default}, {model: default}, {dataset: default}, {loss: default}, {train_params: default}, _self_]
+        output_dir: "${hydra:run.dir}"
+        root_experiments_dir: ${machine.root_experiments_dir}
+    """,
+    "model/default.yaml": """
+        data_norm_type: identity
+        pretrained: null
+        model_config: {pretrained_checkpoint_path: null}
+    """,
+    "model/mapanything.yaml": """
+        defaults: [default]
+        encoder: {gradient_checkpointing: false}
+        info_sharing: {module_args: {gradient_checkpointing: false}}
+        pred_head: {gradient_checkpointing: false}
+    """,
+    "loss/default.yaml": "train_criterion: ''",
+}
+
+
+@pytest.fixture
+def composed(tmp_path, double_host, small_town, monkeypatch):
+    """Return a function that composes train.yaml of the double with overrides, our plugin being active."""
+    for name, text in {**HOST, **MORE}.items():
+        path = tmp_path / "configs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(yaml.safe_load(text)))
+    monkeypatch.setenv("OPV2V_ROOT", str(small_town.root))
+    monkeypatch.setenv("OPV2V_DEPTH_ROOT", str(small_town.depth_root))
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(tmp_path / "configs"), version_base=None):
+
+        def get(name, *overrides):
+            return compose("train", overrides=[f"+experiment={name}", *overrides], return_hydra_config=True)
+
+        yield get
+
+
+def build(text):
+    """Evaluate a dataset string where the host does."""
+    return eval(text, vars(sys.modules["mapanything.datasets"]))
+
+
+def test_every_experiment_is_listed():
+    assert {path.stem for path in FOLDER.glob("*.yaml")} == {*EXPERIMENTS, "opv2v_shared"}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_is_consistent(composed, name):
+    config = composed(name)
+    params, submodules = config.train_params, config.train_params.get("submodule_configs") or {}
+    warmups = {"train": params.warmup_epochs, **{key: value.warmup_epochs for key, value in submodules.items()}}
+    problems = run_problems(
+        test_dataset=config.dataset.test_dataset,
+        num_views=config.dataset.num_views,
+        max_num_of_imgs_per_gpu=params.max_num_of_imgs_per_gpu,
+        epochs=params.epochs,
+        warmups=warmups,
+        weights={},
+    )
+    assert problems == []  # the test batch, the warm-up, the loaders' keys, the validation's split
+    assert 0 < params.warmup_epochs < params.epochs
+    assert config.machine.opv2v_root and config.hydra.run.dir == f"experiments/opv2v/{config.experiment_name}"
+    assert "mapanything_opv2v.host.run_check.RunCheck" in str(config.hydra.callbacks)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_builds_sets_of_different_splits(composed, name):
+    config = composed(name)
+    train, validation = build(config.dataset.train_dataset), build(config.dataset.test_dataset)
+    assert type(train).__name__ == "FixedSteps" and train.dataset.split == "train"
+    assert validation.split == "validate" and type(validation).only_split == "validate"
+    assert type(validation).__name__ != type(train.dataset).__name__
+
+
+STEPS = {"opv2v_stage1": 416, "opv2v_stage2": 2500, "opv2v_stage3": 625, "opv2v_cylindrical": 5000}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("gpus", [1, 4, 5])
+def test_steps_are_those_of_the_comment_on_any_number_of_gpus(composed, name, gpus):
+    config = composed(name)
+    train = build(config.dataset.train_dataset)
+    budget = config.train_params.max_num_of_imgs_per_gpu
+    assert len(train.make_sampler(max_num_of_images_per_gpu=budget, world_size=gpus)) == STEPS[name]
+    assert f"= {STEPS[name]} steps" in (FOLDER / f"{name}.yaml").read_text()
+
+
+def test_steps_and_sets_can_be_set_on_the_command_line(composed):
+    for override, steps in (("dataset.steps_per_epoch=7", 7), ("dataset.max_sets_per_epoch=480", 10)):
+        train = build(composed("opv2v_stage1", override).dataset.train_dataset)
+        assert len(train.make_sampler(max_num_of_images_per_gpu=24)) == steps
+
+
+def test_views_of_the_stages(composed):
+    views = {name: build(composed(name).dataset.train_dataset).num_views for name in EXPERIMENTS}
+    assert views == {
+        "opv2v_stage1": [2, 3, 4],
+        "opv2v_stage2": 8,  # fixed
+        "opv2v_stage3": [2, 3, 4, 5, 6, 7, 8],  # variable
+        "opv2v_cylindrical": [2, 3, 4],
+    }
+
+
+def test_gradient_checkpointing_is_stage_3s(composed):
+    for name in EXPERIMENTS:
+        model = composed(name).model
+        flags = {
+            model.encoder.gradient_checkpointing,
+            model.info_sharing.module_args.gradient_checkpointing,
+            model.pred_head.gradient_checkpointing,
+        }
+        assert flags == {name == "opv2v_stage3"}
+
+
+def test_each_stage_starts_from_the_one_before(composed):
+    first = composed("opv2v_stage1").model
+    assert first.pretrained is None
+    assert first.model_config.pretrained_checkpoint_path == "checkpoints/facebook_map-anything.pth"
+    before = {"opv2v_stage2": "opv2v_stage1", "opv2v_stage3": "opv2v_stage2", "opv2v_cylindrical": "opv2v_stage2"}
+    for name, source in before.items():
+        model, folder = composed(name).model, composed(source).hydra.run.dir
+        assert model.pretrained == f"{folder}/checkpoint-best.pth"
+        assert model.model_config.pretrained_checkpoint_path is None
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_slurm_job_has_a_task_for_each_gpu_and_one_folder(composed, name):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    hydra = composed(name, "+cluster=opv2v_slurm", "hydra.launcher.gpus_per_node=8").hydra
+    assert hydra.mode.name == "MULTIRUN" and hydra.launcher._target_.endswith("SlurmLauncher")
+    assert hydra.launcher.tasks_per_node == hydra.launcher.gpus_per_node == 8
+    assert (hydra.sweep.dir, hydra.sweep.subdir) == (hydra.run.dir, ".")
+    assert hydra.launcher.max_num_timeout > 0 and hydra.launcher.name == name.removeprefix("opv2v_")
+    assert composed(name, "+cluster=opv2v_local").hydra.launcher._target_.endswith("LocalLauncher")
+
+
+def launches():
+    """Words after `-m mapanything_opv2v.train` of every command in the READMEs."""
+    for readme in sorted(Path(__file__).parents[1].glob("README*.md")):
+        for block in re.findall(r"^```bash\n(.*?)^```", readme.read_text(), re.M | re.S):
+            for line in block.replace("\\\n", " ").splitlines():
+                _, found, words = line.partition("-m mapanything_opv2v.train ")
+                if found:
+                    yield pytest.param(shlex.split(words), id=f"{readme.name} {words[:60]}")
+
+
+@pytest.mark.parametrize("words", list(launches()))
+def test_commands_of_the_readmes_compose(composed, words):
+    _, overrides = build_parser().parse_known_args(words)
+    (name,) = [word.partition("=")[2] for word in overrides if word.startswith("+experiment=")]
+    config = composed(name, *(word for word in overrides if not word.startswith("+experiment=")))
+    assert config.experiment_name == name.removeprefix("opv2v_")
+
+
+def test_both_readmes_show_every_experiment():
+    shown = [param.values[0] for param in launches()]
+    for name in EXPERIMENTS:
+        assert sum(f"+experiment={name}" in words for words in shown) >= 2
+    assert sum("+cluster=opv2v_slurm" in words for words in shown) == 2
+
+
+def test_the_output_is_the_folder_of_the_job(composed):
+    (line,) = re.findall(r"^output_dir: .*", (FOLDER / "opv2v_shared.yaml").read_text(), re.M)
+    assert line == "output_dir: ${hydra:runtime.output_dir}"  # hydra.run.dir differs between tasks of a job

@@ -1,0 +1,7 @@
+"""Check what panoramas need, of one frame unless told: `check` under the name that the research notes use."""
+
+import sys
+
+from mapanything_opv2v.cli import main
+
+sys.exit(main(["check", "--max_scenes", "1", "--need_depth", *sys.argv[1:]]))
