@@ -43,9 +43,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="folder of cells, rooms and results")
-    parser.add_argument("--criteria", nargs="+", default=list(COMPETITORS), metavar="NAME[:OPTION=VALUE,...]")
-    parser.add_argument("--difficulty", nargs="+", choices=DIFFICULTIES, default=list(DIFFICULTIES))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="default 0 1 2 3 4")
+    parser.add_argument(
+        "--criteria", nargs="+", metavar="NAME[:OPTION=VALUE,...]", help=f"default {' '.join(COMPETITORS)}"
+    )
+    parser.add_argument("--difficulty", nargs="+", choices=DIFFICULTIES, help="default all")
+    parser.add_argument("--seeds", type=int, nargs="+", help="default 0 1 2 3 4")
     parser.add_argument("--jobs", type=int, default=1, help="processes, over all devices")
     parser.add_argument("--device", default="cpu", help="cpu, or cuda: all GPUs in turn")
     parser.add_argument("--amp", choices=AMP, help="autocast; default bf16 on cuda, none on the cpu")
@@ -56,8 +58,17 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"default {getattr(Settings(), name)}")
     parser.add_argument("--list", action="store_true", help="print the criteria and stop")
     parser.add_argument("--time", action="store_true", help="measure a step of each criterion, alone on the device")
-    parser.add_argument("--summarise", action="store_true", help="print the table of --out and write its curves")
+    parser.add_argument(
+        "--summarise",
+        action="store_true",
+        help="print the table of --out and write its curves; all that "
+        "is there, or what --criteria, --difficulty and --seeds name",
+    )
     args = parser.parse_args(argv)
+    if not args.summarise:
+        args.criteria = args.criteria or list(COMPETITORS)
+        args.difficulty = args.difficulty or list(DIFFICULTIES)
+        args.seeds = [0, 1, 2, 3, 4] if args.seeds is None else args.seeds
     if args.out is None and not args.list:
         parser.error("--out is needed")
     if args.jobs < 1:
@@ -117,8 +128,9 @@ def time_steps(args: argparse.Namespace) -> int:
 
 def summarise(args: argparse.Namespace) -> int:
     """Print the table; write table.md and curves.png."""
-    results = summary.load(args.out)
-    table = summary.markdown(summary.rows(results))
+    wanted = summary.Wanted(args.criteria, args.difficulty, args.seeds)
+    results, made_with = summary.load(args.out, wanted)
+    table = summary.markdown(summary.rows(results)) + f"\n\n{made_with}"
     path = args.out / "step-times.json"
     times = json.loads(path.read_text()) if path.exists() else {}
     write_whole(args.out / "table.md", table + "\n")

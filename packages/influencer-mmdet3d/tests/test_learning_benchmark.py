@@ -389,6 +389,7 @@ def write_cells(out, name, finals, curve=(0.2, 0.4)):
             for n, ap in enumerate((*curve, value))
         ]
         result = {"criterion": name, "difficulty": "easy", "seed": seed, "settings": {"steps": 30}, "curve": points}
+        result |= {"device": "cpu", "torch": "2.0"}
         path = cell.Cell(name, "easy", seed).path(out)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(result))
@@ -398,7 +399,7 @@ def test_summary_by_hand(tmp_path, capsys):
     write_cells(tmp_path, "hungarian", [0.50, 0.60, 0.55, 0.52, 0.58])
     write_cells(tmp_path, "influence", [0.56, 0.64, 0.60, 0.60, 0.60], curve=(0.35, 0.7))
     write_cells(tmp_path, "geomean:rep_weight=0.2", [0.0, 0.0, 0.0], curve=(0.0, 0.0))
-    best, reference, none = summary.rows(summary.load(tmp_path))
+    best, reference, none = summary.rows(summary.load(tmp_path)[0])
     assert [row.criterion for row in (best, reference, none)] == ["influence", "hungarian", "geomean:rep_weight=0.2"]
     assert (best.ap, reference.ap, none.ap) == pytest.approx((0.60, 0.55, 0.0))
     assert best.ap_deviation == pytest.approx(math.sqrt((0.04**2 + 0.04**2) / 4))
@@ -411,19 +412,54 @@ def test_summary_by_hand(tmp_path, capsys):
     assert best.high - best.low == pytest.approx(2 * 2.776445 * 0.01, rel=1e-5)
     assert best.p_wilcoxon == pytest.approx(2 / 2**5)
     # mean curve 0.35 at 10, 0.70 at 20: 0.55 after 10 + 10 * 0.20 / 0.35 of 30 steps
-    assert best.steps == pytest.approx((10 + 10 * 0.20 / 0.35) / 30)
-    assert reference.steps == pytest.approx(1.0)
+    assert best.steps == pytest.approx(10 + 10 * 0.20 / 0.35)
+    assert best.share == pytest.approx(best.steps / 30)
+    assert reference.steps == pytest.approx(30)
     assert (best.raw_ap, best.gap) == pytest.approx((0.30, 0.30))
     assert none.seeds == 3 and none.ratio == 0 and math.isnan(none.steps) and math.isnan(reference.ratio)
     assert learn.summarise(learn.parse(["--out", str(tmp_path), "--summarise"])) == 0
     printed = capsys.readouterr().out
     assert (
-        "| easy | influence | 5 | 0.600 (0.028) | 0.600 | 0.600 | 1.091 | +0.022 to +0.078 | 0.007 | 0.062" in printed
+        "| easy | influence | 5 | 0.600 (0.028) | 0.600 | 0.600 | 1.091 | +0.022 to +0.078 | 0.007 | 0.062 | 16 (52%)"
+        in printed
     )
     assert "not reached" in printed
+    assert "Rows with fewer than 5 pairs are an exploration" in printed
+    assert "13 cells; cpu, torch 2.0; steps=30" in printed
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(ValueError, match="holds no cells"):
+    with pytest.raises(ValueError, match="holds no such cells"):
         summary.load(tmp_path / "elsewhere")
+
+
+def test_summary_of_few_seeds_says_why_there_is_no_test(tmp_path, capsys):
+    write_cells(tmp_path, "hungarian", [0.50])
+    write_cells(tmp_path, "influence", [0.60, 0.70], curve=(0.0, 0.5))
+    write_cells(tmp_path, "sparse", [0.50])
+    best, _, same = summary.rows(summary.load(tmp_path)[0])
+    # paired with seed 0 alone: its curve 0, 0.5, 0.6 reaches 0.5 after 20 steps
+    assert (best.criterion, best.seeds, best.pairs) == ("influence", 2, 1)
+    assert (best.ratio, best.steps) == pytest.approx((0.60 / 0.50, 20)) and math.isnan(best.p_t)
+    table = summary.markdown([best, same])
+    assert (
+        "| influence | 2 | 0.650 (0.071) | 0.650 | 0.650 | 1.200 | one pair | one pair | one pair | 20 (67%) |" in table
+    )
+    assert "| sparse | 1 | 0.500 (one seed) |" in table
+    assert "one pair gives no test" in table
+    assert "exploration" not in summary.markdown([best._replace(pairs=5)])
+    (path,) = (tmp_path / "cells").glob("*hungarian*")
+    path.unlink()
+    assert "| no pair | no pair |" in summary.markdown(summary.rows(summary.load(tmp_path)[0]))
+
+
+def test_summary_of_what_is_named(tmp_path, capsys):
+    write_cells(tmp_path, "hungarian", [0.50, 0.60])
+    write_cells(tmp_path, "influence", [0.60, 0.70])
+    options = ["--out", str(tmp_path), "--summarise", "--criteria", "hungarian", "--seeds", "1", "--difficulty", "easy"]
+    assert learn.summarise(learn.parse(options)) == 0
+    printed = capsys.readouterr().out
+    assert "| easy | hungarian | 1 | 0.600 (one seed)" in printed and "influence" not in printed
+    with pytest.raises(ValueError, match="holds no such cells"):
+        learn.summarise(learn.parse(["--out", str(tmp_path), "--summarise", "--criteria", "sparse"]))
 
 
 def test_reached_by_hand():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +13,13 @@ import numpy as np
 from learning.settings import DIFFICULTIES
 
 REFERENCE = "hungarian"
+ENOUGH = 5  # pairs of seeds
 
-Results = dict[str, dict[str, dict[int, list[dict[str, float]]]]]
-"""Difficulty, criterion, seed: curve."""
+Curves = dict[int, list[dict[str, float]]]
+"""Seed: curve."""
+
+Results = dict[str, dict[str, Curves]]
+"""Difficulty, criterion: curves."""
 
 
 class Row(NamedTuple):
@@ -23,8 +27,8 @@ class Row(NamedTuple):
 
     Attributes
     ----------
-    seeds : int
-        Trainings.
+    seeds, pairs : int
+        Trainings, and how many of their seeds Hungarian matching has too.
     ap, ap_deviation, ap50, ap25 : float
         After the last step, with NMS: means over seeds, and the sample's standard deviation of AP.
     ratio, low, high : float
@@ -32,7 +36,9 @@ class Row(NamedTuple):
     p_t, p_wilcoxon : float
         Two-sided paired t-test and Wilcoxon signed-rank test on these seeds.
     steps : float
-        Share of the training after which the mean curve reaches Hungarian's mean AP at the end.
+        Step at which the mean curve reaches Hungarian's mean AP at the end, both over the common seeds.
+    share : float
+        The same as a share of the training.
     raw_ap, gap : float
         Mean AP without NMS, and how much is missing to AP with NMS.
     """
@@ -40,6 +46,7 @@ class Row(NamedTuple):
     difficulty: str
     criterion: str
     seeds: int
+    pairs: int
     ap: float
     ap_deviation: float
     ap50: float
@@ -50,12 +57,29 @@ class Row(NamedTuple):
     p_t: float
     p_wilcoxon: float
     steps: float
+    share: float
     raw_ap: float
     gap: float
 
 
-def load(out: Path) -> Results:
-    """Read all cells of a folder.
+class Wanted(NamedTuple):
+    """Which cells a summary takes; None means all."""
+
+    criteria: Sequence[str] | None = None
+    difficulties: Sequence[str] | None = None
+    seeds: Sequence[int] | None = None
+
+    def holds(self, file: Mapping[str, Any]) -> bool:
+        """Say whether a cell's file is one of them."""
+        parts = ((self.criteria, "criterion"), (self.difficulties, "difficulty"), (self.seeds, "seed"))
+        return all(wanted is None or file[key] in wanted for wanted, key in parts)
+
+
+_ALL = Wanted()
+
+
+def load(out: Path, wanted: Wanted = _ALL) -> tuple[Results, str]:
+    """Read cells of a folder; return their curves, and a line that says what they were trained with.
 
     Raises
     ------
@@ -63,25 +87,29 @@ def load(out: Path) -> Results:
         If there is none, or settings differ between cells.
     """
     files = [json.loads(path.read_text()) for path in sorted((out / "cells").glob("*.json"))]
+    files = [file for file in files if wanted.holds(file)]
     if not files:
-        raise ValueError(f"{out / 'cells'} holds no cells: run the benchmark with the same --out first")
-    if any(file["settings"] != files[0]["settings"] for file in files):
+        raise ValueError(f"{out / 'cells'} holds no such cells: run the benchmark with the same --out first")
+    settings = files[0]["settings"]
+    if any(file["settings"] != settings for file in files):
         raise ValueError(f"{out / 'cells'} holds cells of different settings: they do not compare")
+    machines = sorted({f"{file['device']}, torch {file['torch']}" for file in files})
+    made_with = f"{len(files)} cells; {'; '.join(machines)}; " + " ".join(f"{k}={v}" for k, v in settings.items())
     results: Results = {}
     for name in DIFFICULTIES:
         for file in files:
             if file["difficulty"] == name:
                 seeds = results.setdefault(name, {}).setdefault(file["criterion"], {})
                 seeds[file["seed"]] = file["curve"]
-    return results
+    return results, made_with
 
 
-def final(curves: dict[int, list[dict[str, float]]], metric: str) -> dict[int, float]:
+def final(curves: Curves, metric: str) -> dict[int, float]:
     """Return a metric after the last step, by seed."""
     return {seed: curve[-1][metric] for seed, curve in sorted(curves.items())}
 
 
-def mean_curve(curves: dict[int, list[dict[str, float]]], metric: str) -> tuple[list[float], list[float]]:
+def mean_curve(curves: Curves, metric: str) -> tuple[list[float], list[float]]:
     """Return steps, and the mean of a metric over seeds."""
     values = np.array([[point[metric] for point in curve] for curve in curves.values()])
     steps = [point["step"] for point in next(iter(curves.values()))]
@@ -118,40 +146,73 @@ def rows(results: Results) -> list[Row]:
     table = []
     for difficulty, criteria in results.items():
         reference = criteria.get(REFERENCE, {})
-        lines = []
-        for name, curves in criteria.items():
-            ap, raw = final(curves, "ap"), final(curves, "raw_ap")
-            mean, without = float(np.mean([*ap.values()])), float(np.mean([*raw.values()]))
-            deviation = float(np.std([*ap.values()], ddof=1)) if len(ap) > 1 else math.nan
-            against = (math.nan,) * 5
-            share = math.nan
-            if reference:
-                if name != REFERENCE:
-                    against = paired(ap, final(reference, "ap"))
-                steps, values = mean_curve(curves, "ap")
-                share = reached(steps, values, float(np.mean([*final(reference, "ap").values()]))) / steps[-1]
-            ap50, ap25 = (float(np.mean([*final(curves, metric).values()])) for metric in ("ap50", "ap25"))
-            values_of = (len(ap), mean, deviation, ap50, ap25, *against, share, without, mean - without)
-            lines.append(Row(difficulty, name, *values_of))
+        lines = [_row(difficulty, name, curves, reference) for name, curves in criteria.items()]
         table += sorted(lines, key=lambda row: -row.ap)
     return table
 
 
+def _row(difficulty: str, name: str, curves: Curves, reference: Curves) -> Row:
+    common = {seed: curve for seed, curve in curves.items() if seed in reference}
+    against, step, share = (math.nan,) * 5, math.nan, math.nan
+    if common:
+        if name != REFERENCE:
+            against = paired(final(curves, "ap"), final(reference, "ap"))
+        steps, values = mean_curve(common, "ap")
+        step = reached(steps, values, _mean({seed: reference[seed] for seed in common}, "ap"))
+        share = step / steps[-1]
+    ap, raw = _mean(curves, "ap"), _mean(curves, "raw_ap")
+    deviation = float(np.std([*final(curves, "ap").values()], ddof=1)) if len(curves) > 1 else math.nan
+    further = (_mean(curves, "ap50"), _mean(curves, "ap25"))
+    return Row(
+        difficulty, name, len(curves), len(common), ap, deviation, *further, *against, step, share, raw, ap - raw
+    )
+
+
+def _mean(curves: Curves, metric: str) -> float:
+    return float(np.mean([*final(curves, metric).values()]))
+
+
 def markdown(table: Sequence[Row]) -> str:
-    """Return the table for people."""
+    """Return the table for people, with what is needed to read it below."""
     head = (
         "| rooms | criterion | seeds | AP (deviation) | AP50 | AP25 | AP / Hungarian's | difference, 95 % | p (t) | "
-        "p (Wilcoxon) | Hungarian's AP at | AP without NMS | gap |"
+        "p (Wilcoxon) | Hungarian's final AP at step | AP without NMS | gap |"
     )
     lines = [head, "|" + "---|" * 13]
     for row in table:
-        interval = "-" if math.isnan(row.low) else f"{row.low:+.3f} to {row.high:+.3f}"
-        at = "not reached" if math.isnan(row.steps) else f"{row.steps:.0%} of steps"
-        cells: list[Any] = [row.difficulty, row.criterion, row.seeds, f"{row.ap:.3f} ({_number(row.ap_deviation)})"]
-        cells += [_number(row.ap50), _number(row.ap25), _number(row.ratio), interval]
-        cells += [_number(row.p_t), _number(row.p_wilcoxon), at, _number(row.raw_ap), _number(row.gap)]
+        deviation = "one seed" if row.seeds == 1 else _number(row.ap_deviation)
+        cells: list[Any] = [row.difficulty, row.criterion, row.seeds, f"{row.ap:.3f} ({deviation})"]
+        cells += [_number(row.ap50), _number(row.ap25), *_against(row)]
+        cells += [_number(row.raw_ap), _number(row.gap)]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *_notes(table)])
+
+
+def _against(row: Row) -> list[str]:
+    """Return the cells that compare a row with Hungarian matching, each with the reason where there is no figure."""
+    at = "not reached" if math.isnan(row.steps) else f"{row.steps:.0f} ({row.share:.0%})"
+    if row.criterion == REFERENCE:
+        return ["-"] * 4 + [at]
+    if row.pairs == 0:
+        return ["no pair"] * 5
+    if math.isnan(row.p_t):
+        return [_number(row.ratio), *["one pair" if row.pairs == 1 else "all equal"] * 3, at]
+    interval = f"{row.low:+.3f} to {row.high:+.3f}"
+    return [_number(row.ratio), interval, _number(row.p_t), _number(row.p_wilcoxon), at]
+
+
+def _notes(table: Sequence[Row]) -> list[str]:
+    lines = [
+        "AP after the last step; deviation over seeds. Compared with Hungarian matching on the seeds that both have "
+        "(pairs): ratio of means, 95 % interval of the mean difference, two-sided paired tests. The step is where the "
+        "mean curve, linear between evaluations and 0 before the first step, reaches Hungarian's final AP."
+    ]
+    if any(0 < row.pairs < ENOUGH for row in table if row.criterion != REFERENCE):
+        lines.append(
+            f"Rows with fewer than {ENOUGH} pairs are an exploration: one pair gives no test, two an interval too wide "
+            "to say anything, and Wilcoxon's p with n pairs is at least 2^(1 - n): 0.5 with 2, 0.0625 with 5."
+        )
+    return lines
 
 
 def _number(value: float) -> str:
