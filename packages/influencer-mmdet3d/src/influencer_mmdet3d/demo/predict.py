@@ -95,12 +95,16 @@ def predict(
     if nms == "hard":
         keep = _suppress(binary[query], label, nms_iou)
         query, label, best = query[keep], label[keep], best[keep]
-    elif nms == "matrix":
-        best = best * matrix_decay(_class_iou(binary[query], label))
-        best, order = best.sort(descending=True)
-        best, order = best[best > min_score], order[best > min_score]
-        query, label = query[order], label[order]
-    return Prediction(binary[query], label, best)
+    found = Prediction(binary[query], label, best)
+    return matrix_nms(found, min_score) if nms == "matrix" else found
+
+
+@torch.no_grad()
+def matrix_nms(found: Prediction, min_score: float = 0.02) -> Prediction:
+    """Lower the ranks of duplicates, best rank first, and drop those that are then not above `min_score`."""
+    best, order = (found.scores * matrix_decay(_class_iou(found.masks, found.labels))).sort(descending=True)
+    best, order = best[best > min_score], order[best > min_score]
+    return Prediction(found.masks[order], found.labels[order], best)
 
 
 def _class_iou(masks: Tensor, labels: Tensor) -> Tensor:
