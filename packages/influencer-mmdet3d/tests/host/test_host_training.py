@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from influencer_mmdet3d import InfluencerCriterion
 
 STEPS = 250
 
@@ -85,6 +86,24 @@ def test_two_processes_through_the_hosts_own_script(data, request, tmp_path):
     done = subprocess.run(command, env=env, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-4000:]
     assert (tmp_path / "work" / "iter_3.pth").is_file()
+
+
+@pytest.mark.parametrize(("data", "given"), [("s3dis", False), ("scannet", True)])
+def test_shipped_configs_hand_over_query_masks_on_scannet_alone(data, given, request, tmp_path, monkeypatch):
+    """They choose the queries wherever they are there (tests/test_criterion.py), so this is all that is needed."""
+    masks, call = [], InfluencerCriterion.__call__
+
+    def spy(self, pred, insts):
+        masks.extend((getattr(inst, "query_masks", None), inst.sp_masks, pred["cls_preds"][0]) for inst in insts[:1])
+        return call(self, pred, insts)
+
+    monkeypatch.setattr(InfluencerCriterion, "__call__", spy)
+    tiny.run(getattr(tiny, data)(request.getfixturevalue(f"{data}_root"), tmp_path, {}, steps=1))
+    ((query_masks, targets, classes),) = masks
+    if given:
+        assert query_masks.shape == (len(targets), len(classes)) and query_masks.any(1).any()
+    else:
+        assert query_masks is None
 
 
 def test_scannet_learns_and_predicts(scannet_root, tmp_path):

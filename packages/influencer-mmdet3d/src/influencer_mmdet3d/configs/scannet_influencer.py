@@ -1,5 +1,5 @@
-# OneFormer3D on ScanNet, trained without matching. Queries are superpoints: `query_masks` lets an instance be
-# influenced only by queries that lie inside it.
+# OneFormer3D on ScanNet, trained without matching. Queries are superpoints: the host says in `query_masks` which lie
+# inside which instance, and the criterion lets an instance be influenced by these alone. That needs no option.
 _base_ = ["scannet_baseline.py"]
 
 model = dict(
