@@ -215,10 +215,10 @@ def test_class_score_and_contrast_by_hand():
     entries = entries_of(classes, scores, torch.tensor([[0]]), iou, torch.tensor([[True]]))
     own = torch.tensor([[0]])
     claim = matching.one_hot(own, 3)
-    one = criterion.Criterion(recipes.Recipe("influence", non_object_weight=0.5, score_others=2.0), 1, WEIGHTS)
+    one = criterion.Criterion(recipes.Recipe("influence", score_others=2.0), 1, WEIGHTS)
     # query 0 is the object (3 of 4), 1 and 2 are none, at half weight (1 of 2 and 4 of 5)
     by_class = (log(4 / 3) + 0.5 * log(2) + 0.5 * log(5 / 4)) / 2
-    torch.testing.assert_close(one._classification(entries, claim), torch.tensor([by_class]))
+    torch.testing.assert_close(one._classification(entries, claim, 0.5), torch.tensor([by_class]))
     by_score = (0.5 - 0.9) ** 2 + 2.0 * (0.4**2 + 0.3**2) / 2
     torch.testing.assert_close(one._score(entries, claim), torch.tensor([by_score]))
     every = criterion.Criterion(recipes.Recipe("influence", score_all=True), 1, WEIGHTS)
@@ -265,6 +265,21 @@ def test_temperature_by_step_and_by_layer():
     torch.testing.assert_close(of(0.7), torch.full((3,), 0.03))
     torch.testing.assert_close(of(0.5, temperature=0.1, temperature_stop=0.001), torch.full((3,), 0.01))
     torch.testing.assert_close(of(0.5, temperature=0.1, temperature_last_layer=0.001), torch.tensor([0.1, 0.01, 0.001]))
+
+
+@torch.no_grad()
+def test_the_weight_of_no_object_rises_over_the_training():
+    batch = made_batch()
+    layers = made_layers(batch)
+
+    def of(**options):
+        return criterion.Criterion(recipes.Recipe("hungarian", **options), 4, WEIGHTS)
+
+    ramp = of(non_object_weight=0.01, non_object_stop=1.0)
+    assert ramp.non_object_weight(0.5) == pytest.approx(0.1)
+    losses = {weight: float(of(non_object_weight=weight)(layers, batch, 0.5)) for weight in (0.01, 0.1, 1.0)}
+    assert len(set(losses.values())) == 3
+    assert [float(ramp(layers, batch, step)) for step in (0.0, 0.5, 1.0)] == pytest.approx([*losses.values()])
 
 
 def test_pilots_by_hand_and_apart_from_the_rest():
@@ -483,6 +498,8 @@ def test_recipes_refuse_what_does_nothing():
         "influence-score-all:score_others=1": "exclude each other",
         "sinkhorn:rounds=0": "at least one round, got 0",
         "influence-pilots:pilot_noise=1": "pilot_noise must be in",
+        "influence:non_object_stop=0": "needs weights > 0, got 0.05 to 0.0",
+        "geomean:non_object_stop=1": "'non_object_stop' does nothing in geomean",
     }.items():
         with pytest.raises(ValueError, match=message):
             recipes.find(name)

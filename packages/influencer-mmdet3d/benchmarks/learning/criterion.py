@@ -99,7 +99,8 @@ class Criterion:
             if self.package is not None:
                 return self._package(regular, batch)
             entries = self._entries(regular, batch)
-            loss = self._losses(entries, batch, *self._assign(entries, batch, len(layers), progress)).sum()
+            assigned = self._assign(entries, batch, len(layers), progress)
+            loss = self._losses(entries, batch, *assigned, self.non_object_weight(progress)).sum()
             if self.recipe.pilots:
                 pilots = self._entries([layer.rows(slice(queries, None)) for layer in layers], batch)
                 loss = loss + self.recipe.pilots * self._pilots(pilots).sum()
@@ -173,13 +174,24 @@ class Criterion:
             stop = recipe.temperature if recipe.temperature_stop is None else recipe.temperature_stop
         return recipe.temperature * (stop / recipe.temperature) ** way
 
+    def non_object_weight(self, progress: float) -> float:
+        """Return the class weight of "no object" after a share of the training."""
+        begin, stop = self.recipe.non_object_weight, self.recipe.non_object_stop
+        return begin if stop is None else begin * (stop / begin) ** progress
+
     def _losses(
-        self, entries: _Entries, batch: Batch, assignment: Assignment, soft_share: float, claim: Tensor
+        self,
+        entries: _Entries,
+        batch: Batch,
+        assignment: Assignment,
+        soft_share: float,
+        claim: Tensor,
+        non_object_weight: float,
     ) -> Tensor:
         """Return the loss (E,) of all queries."""
         by_class, _, _, by_score = self.loss_weight
         loss = attraction(entries.mask_cost, assignment, soft_share)
-        loss = loss + by_class * self._classification(entries, claim)
+        loss = loss + by_class * self._classification(entries, claim, non_object_weight)
         loss = loss + by_score * self._score(entries, claim)
         if self.recipe.form == "influence" and self.recipe.rep_weight:
             loss = loss + self.recipe.rep_weight * repulsion(assignment.influence, 1.0)
@@ -195,12 +207,12 @@ class Criterion:
             loss = loss + self.recipe.compete * torch.cat(competition)
         return loss
 
-    def _classification(self, entries: _Entries, claim: Tensor) -> Tensor:
+    def _classification(self, entries: _Entries, claim: Tensor, non_object_weight: float) -> Tensor:
         """Return the weighted cross-entropy (E,) against claimed classes, the rest of a query being "no object"."""
         target = entries.classes.new_zeros(entries.classes.shape)
         target.scatter_add_(2, entries.labels.unsqueeze(1).expand_as(claim), claim)
         target[..., -1] = (1 - claim.sum(2)).clamp_min(0)
-        target[..., -1] *= self.recipe.non_object_weight
+        target[..., -1] *= non_object_weight
         return -(target * entries.classes.log_softmax(-1)).sum((1, 2)) / target.sum((1, 2)).clamp_min(1e-6)
 
     def _score(self, entries: _Entries, claim: Tensor) -> Tensor:

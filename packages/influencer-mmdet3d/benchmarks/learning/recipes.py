@@ -12,7 +12,7 @@ from typing import Any
 
 _OWN_QUERIES = {
     "non_object_weight", "score_others", "score_all", "contrast", "pilots", "pilot_noise", "outside_cost", "central",
-    "everyone", "crowding", "compete", "class_cost",
+    "everyone", "crowding", "compete", "class_cost", "non_object_stop",
 }  # fmt: skip
 _INFLUENCE = {"temperature", "soft_share", "rep_weight"}
 ACTS = {
@@ -38,6 +38,9 @@ class Recipe:
         that starts inside the instance; 'sinkhorn' is soft: the transport plan weighs masks, classes and scores.
     non_object_weight : float
         Class weight of "no object"; the host's value for S3DIS.
+    non_object_stop : float, optional
+        Ramp of `non_object_weight` to this value at the last step, geometric: instances are found first, then told
+        apart.
     temperature, soft_share, rep_weight : float
         As in `InfluencerCriterion`; for 'sinkhorn' temperature is the weight of the entropy.
     temperature_stop, temperature_last_layer : float, optional
@@ -95,6 +98,7 @@ class Recipe:
     crowding: float = 0.0
     compete: float = 0.0
     class_cost: float = 0.5
+    non_object_stop: float | None = None
 
     def __post_init__(self) -> None:
         if self.form not in ACTS:
@@ -109,6 +113,10 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be > 0, got {value}")
+        if self.non_object_stop is not None and not min(self.non_object_weight, self.non_object_stop) > 0:
+            raise ValueError(
+                f"a ramp to non_object_stop needs weights > 0, got {self.non_object_weight} to {self.non_object_stop}"
+            )
         if self.temperature_stop is not None and self.temperature_last_layer is not None:
             raise ValueError("temperature_stop and temperature_last_layer exclude each other")
         if self.form == "sinkhorn" and self.rounds < 1:
@@ -176,6 +184,9 @@ CRITERIA = {
     "influence-unique": dataclasses.replace(_BASE, **_UNIQUE),
     "influence-unique-pilots": dataclasses.replace(_BASE, pilots=1.0, **_UNIQUE),
     "influence-inside-unique": dataclasses.replace(_BASE, query_masks=True, **_UNIQUE),
+    "influence-late-unique": dataclasses.replace(
+        _BASE, query_masks=True, class_cost=2.0, score_others=1.0, non_object_stop=0.5
+    ),
     "hungarian-unique": dataclasses.replace(_HUNGARIAN, **_UNIQUE),
     "influence-inside-pilots": dataclasses.replace(_BASE, query_masks=True, pilots=1.0),
     "influence-inside-compete": dataclasses.replace(_BASE, query_masks=True, compete=1.0),
