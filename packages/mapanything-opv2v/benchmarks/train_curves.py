@@ -60,10 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs = {}
     for stage in STAGES:
         runs[stage] = train(stage, args, {"OPV2V_ROOT": str(town.root), "OPV2V_DEPTH_ROOT": str(town.depth_root)})
+        report(args, runs)  # after each stage: a job that is stopped keeps what it has
         if runs[stage]["status"] != 0:
             print(f"{stage} ended with status {runs[stage]['status']}: see {args.out / 'runs' / f'{stage}.txt'}")
             break
-    report(args, runs)
     return int(any(run["status"] for run in runs.values()) or len(runs) < len(STAGES))
 
 

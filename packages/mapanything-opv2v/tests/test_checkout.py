@@ -18,6 +18,10 @@ def test_commit_and_changes(tmp_path):
     assert describe(tmp_path) == commit
     (tmp_path / "a.py").write_text("2\n")
     assert describe(tmp_path) == f"{commit}+changes"
+    copy = tmp_path / "site-packages"
+    copy.mkdir()
+    (copy / "a.py").write_text("1\n")
+    assert commit_of(copy) == UNKNOWN  # the repository around it says nothing about it
 
 
 def test_no_git_is_unknown(tmp_path, monkeypatch):

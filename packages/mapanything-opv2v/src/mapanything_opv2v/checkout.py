@@ -9,8 +9,9 @@ UNKNOWN = "unknown (not a git checkout)"
 
 
 def commit_of(folder: Path) -> str:
-    """Return the commit that a folder is at, or `UNKNOWN`."""
-    return _git(folder, "rev-parse", "HEAD") or UNKNOWN
+    """Return the commit that a folder is at, or `UNKNOWN`, also for an untracked copy within another repository."""
+    tracked = _git(folder, "rev-parse", "--quiet", "--verify", "HEAD:./")
+    return _git(folder, "rev-parse", "HEAD") if tracked else UNKNOWN
 
 
 def describe(folder: Path) -> str:

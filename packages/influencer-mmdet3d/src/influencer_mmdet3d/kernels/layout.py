@@ -25,7 +25,7 @@ SAMPLE_FIELDS = len(FIELDS)
 ENTRY_FIELDS = 3  # addresses of mask logits, class logits and scores; 0 without
 CHUNK = 4096  # points that one program sums; a sample has one partial sum for each
 COUNT_CHUNK = 1024  # points of which one program finds the instances
-_ALIGNMENT = 16  # elements; rows that start at multiples of it are read in wide pieces
+ALIGNMENT = 8  # elements, at least 16 bytes; rows that start at multiples of it are read in wide pieces
 
 
 class Scene(NamedTuple):
@@ -70,7 +70,7 @@ class Layout:
     columns : int
         Columns of the small matrices: a power of two over the largest K, at least 16.
     aligned : bool
-        Whether every row of logits starts at a multiple of 16 elements.
+        Whether every row of logits starts at a multiple of 16 bytes, and has a multiple of 8 elements.
     """
 
     samples: Tensor
@@ -126,7 +126,7 @@ def lay_out(scenes: Sequence[Scene]) -> Layout:
         rows += layers * queries
         parts += layers * queries * max(chunks(points), 1)
         counts += max(-(-points // COUNT_CHUNK), 1)
-        segments += -(-points // _ALIGNMENT) * _ALIGNMENT
+        segments += -(-points // ALIGNMENT) * ALIGNMENT
     table = upload([*samples, *entries], device)
     largest = max(scene.targets.shape[0] for scene in scenes)
     return Layout(
@@ -141,7 +141,7 @@ def lay_out(scenes: Sequence[Scene]) -> Layout:
         segments=segments,
         columns=max(16, 1 << largest.bit_length()),
         aligned=all(
-            scene.targets.shape[1] % _ALIGNMENT == 0 and all(x.data_ptr() % _ALIGNMENT == 0 for x in scene.masks)
+            scene.targets.shape[1] % ALIGNMENT == 0 and all(x.data_ptr() % 16 == 0 for x in scene.masks)
             for scene in scenes
         ),
     )
