@@ -48,7 +48,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--difficulty", nargs="+", choices=DIFFICULTIES, help="default all")
     parser.add_argument("--seeds", type=int, nargs="+", help="default 0 1 2 3 4")
-    parser.add_argument("--jobs", type=int, default=1, help="processes, over all devices; 15 for each H200 keep it busy")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="processes, over all devices; 15 for each H200 keep it busy"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, or cuda: all GPUs in turn")
     parser.add_argument("--amp", choices=AMP, help="autocast; default bf16 on cuda, none on the cpu")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no cell that would end later")
