@@ -16,6 +16,7 @@ It is no `bench_*.py`, which `nox -s bench-*` runs without arguments: a cell tak
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -53,16 +54,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "rooms": [24, 12],
         "points": 2000,
         "objects": [3, 8],
+        "superpoint_size": 0.8,
         "config": {
             "model.voxel_size": 0.2,
-            "model.decoder.num_heads": 2,
             "train_dataloader.batch_size": 2,
             "optim_wrapper.optimizer.lr": 0.003,
         },
     },
 }
 """Of each model: training steps, rooms for training and held out, points of a room, objects beside floor, ceiling and
-walls, and what differs from `tests/host/tiny.py`."""
+walls, side of superpoints in metres (they are ScanNet's queries), and what differs from `tests/host/tiny.py`."""
 
 
 class Cell(NamedTuple):
@@ -129,20 +130,28 @@ def is_done(cell: Cell, settings: Mapping[str, Any], out: Path) -> bool:
 
 def write_scenes(model: str, seed: int, settings: Mapping[str, Any], out: Path) -> Path:
     """Write the scenes of a model and seed unless they are there; return their folder."""
-    training, held_out = settings["rooms"]
-    low, high = settings["objects"]
-    name = f"{model}-{training}-{held_out}-points{settings['points']}-objects{low}-{high}-seed{seed}"
-    root, beside = out / "scenes" / name, out / "scenes" / f".{name}.part"
+    made_with = {name: value for name, value in settings.items() if name not in ("steps", "config")}
+    digest = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()[:8]
+    root = out / "scenes" / f"{model}.{seed}.{digest}"
     if root.exists():
         return root
+    beside = root.with_name(f".{root.name}.part")
     shutil.rmtree(beside, ignore_errors=True)
-    points, objects = settings["points"], (low, high)
+    points, (low, high), (training, held_out) = (settings[name] for name in ("points", "objects", "rooms"))
     if model == "s3dis":
         for area, rooms in ((1, training), (5, held_out)):  # the config holds out Area 5
-            write_s3dis(beside, areas=[area], rooms_per_area=rooms, seed=seed, points_per_room=points, objects=objects)
+            write_s3dis(
+                beside, areas=[area], rooms_per_area=rooms, seed=seed, points_per_room=points, objects=(low, high)
+            )
     else:
-        scenes = {"train": training, "val": held_out}
-        write_scannet(beside, scenes=scenes, seed=seed, points_per_scene=points, objects=objects)
+        write_scannet(
+            beside,
+            scenes={"train": training, "val": held_out},
+            seed=seed,
+            points_per_scene=points,
+            objects=(low, high),
+            superpoint_size=settings["superpoint_size"],
+        )
     beside.replace(root)
     return root
 
