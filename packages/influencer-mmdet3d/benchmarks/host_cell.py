@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tiny
 import torch
 from influencer_mmdet3d.files import write_whole
@@ -72,20 +73,30 @@ def run(task: dict[str, Any]) -> dict[str, Any]:
     runner.register_hook(curve)
     runner.train()
     training = named(runner.test())
-    losses = runner.message_hub.get_scalar("train/inst_loss").data[0]
-    tenth = max(1, len(losses) // 10)
     return {
         **{name: task[name] for name in ("model", "criterion", "seed", "settings")},
         "held_out": {name: curve.points[-1][name] for name in METRICS},
         "training": training,
         "curve": curve.points,
-        "inst_loss": {"first_tenth": float(losses[:tenth].mean()), "last_tenth": float(losses[-tenth:].mean())},
+        "inst_loss": loss_summary(runner.message_hub.get_scalar("train/inst_loss").data[0]),
         "train_seconds": curve.seconds,
         "seconds": time.perf_counter() - begin,
         "options": options(runner.model.criterion.inst_criterion, cfg),
         "device": device_name(),
         "versions": {name: version(name) for name in ("torch", "mmengine", "mmdet3d", "spconv")},
     }
+
+
+def loss_summary(losses: Any) -> dict[str, float]:
+    """Return the mean at both ends of training over finite values, and how many are not finite.
+
+    The host's criterion is NaN where it matches no query of a scene; its gradients are not, and training goes on.
+    """
+    finite = np.isfinite(losses)
+    tenth = max(1, len(losses) // 10)
+    ends = {"first_tenth": slice(0, tenth), "last_tenth": slice(len(losses) - tenth, None)}
+    means = {name: float(losses[part][finite[part]].mean()) for name, part in ends.items()}
+    return {**means, "steps_not_finite": int((~finite).sum())}
 
 
 def options(criterion: Any, cfg: Any) -> dict[str, Any]:

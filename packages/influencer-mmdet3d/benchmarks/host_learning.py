@@ -38,7 +38,7 @@ TESTS = HERE.parent / "tests" / "host"  # home of the small configs and of what 
 CRITERIA = ("host", "influence")
 SETTINGS: dict[str, dict[str, Any]] = {
     "s3dis": {
-        "steps": 320,
+        "steps": 300,
         "rooms": [24, 12],
         "points": 4000,
         "objects": [3, 8],
@@ -50,7 +50,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         },
     },
     "scannet": {
-        "steps": 240,
+        "steps": 300,
         "rooms": [24, 12],
         "points": 2000,
         "objects": [3, 8],
