@@ -38,8 +38,8 @@ TESTS = HERE.parent / "tests" / "host"  # home of the small configs and of what 
 CRITERIA = ("host", "influence")
 SETTINGS: dict[str, dict[str, Any]] = {
     "s3dis": {
-        "steps": 300,
-        "rooms": [24, 12],
+        "steps": 800,
+        "rooms": [48, 16],
         "points": 4000,
         "objects": [3, 8],
         "config": {
@@ -50,8 +50,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
         },
     },
     "scannet": {
-        "steps": 300,
-        "rooms": [24, 12],
+        "steps": 800,
+        "rooms": [48, 16],
         "points": 2000,
         "objects": [3, 8],
         "superpoint_size": 0.8,
@@ -88,9 +88,14 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
     parser.add_argument("--criteria", nargs="+", choices=CRITERIA, default=list(CRITERIA))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default 0 1 2")
-    steps = ", ".join(f"{settings['steps']} for {model}" for model, settings in SETTINGS.items())
-    parser.add_argument("--steps", type=int, help=f"default {steps}")
-    parser.add_argument("--rooms", type=int, nargs=2, metavar=("TRAINING", "HELD_OUT"), help="default 24 12")
+    default = {
+        name: ", ".join(f"{settings[name]} for {model}" for model, settings in SETTINGS.items())
+        for name in ("steps", "rooms")
+    }
+    parser.add_argument("--steps", type=int, help=f"default {default['steps']}")
+    parser.add_argument(
+        "--rooms", type=int, nargs=2, metavar=("TRAINING", "HELD_OUT"), help=f"default {default['rooms']}"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="cells side by side, one thread each (default 1)")
     parser.add_argument("--summarise", action="store_true", help="print the table of --out and write table.md")
     args = parser.parse_args(argv)
@@ -190,20 +195,22 @@ def train(args: argparse.Namespace, run: Callable[..., dict[str, Any]] = train_c
     scenes = {
         (cell.model, cell.seed): write_scenes(cell.model, cell.seed, settings[cell.model], args.out) for cell in missing
     }
-    failed, begin = 0, time.perf_counter()
+    begin, failed = time.perf_counter(), 0
     with ThreadPoolExecutor(args.jobs) as pool:
         futures = {
-            pool.submit(run, cell, settings[cell.model], scenes[(cell.model, cell.seed)], args.out, host): cell
+            pool.submit(run, cell, settings[cell.model], scenes[cell.model, cell.seed], args.out, host): cell
             for cell in missing
         }
-        for number, future in enumerate(as_completed(futures), 1):
-            at = f"[{number}/{len(missing)}, {time.perf_counter() - begin:.0f} s] {futures[future]}:"
-            error = future.exception()
-            if error is not None:
-                failed += 1
-                print(f"{at} {type(error).__name__}: {error}", flush=True)
-                continue
-            print(f"{at} {progress(future.result())}", flush=True)
+        try:
+            for number, future in enumerate(as_completed(futures), 1):
+                error = future.exception()
+                failed += error is not None
+                what = progress(future.result()) if error is None else f"{type(error).__name__}: {error}"
+                at = f"[{number}/{len(missing)}, {time.perf_counter() - begin:.0f} s]"
+                print(f"{at} {futures[future]}: {what}", flush=True)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # else Ctrl-C starts the cells that wait
+            raise
     if failed:
         print(f"{failed} cells failed: the same command goes on", flush=True)
     return 1 if failed else 0

@@ -7,6 +7,8 @@ import pickle
 import re
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -140,6 +142,31 @@ def test_cells_are_trained_side_by_side_and_resumed(host, trained, tmp_path, cap
         assert [Path(path).name for path in paths] == ["standins", "host", "checkout", "there"]
         assert all(Path(path).is_dir() for path in paths[:3])
         assert call.env["ONEFORMER3D_ROOT"] == str(host) and call.env["OMP_NUM_THREADS"] == "1"
+
+
+def test_an_interrupt_starts_no_further_cell(host, tmp_path, monkeypatch):
+    cancelled, begun = threading.Event(), []
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait=True, *, cancel_futures=False):
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            cancelled.set()
+            super().shutdown(wait)
+
+    def run(cell, *_):
+        begun.append(cell)
+        assert len(begun) == 1 or cancelled.wait(60)
+        return content(*cell, 0.5)
+
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(host_learning, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(host_learning, "progress", interrupt)
+    args = host_learning.parse(["--out", str(tmp_path), *SMALL, "--seeds", "0", "1"])
+    with pytest.raises(KeyboardInterrupt):
+        host_learning.train(args, run)
+    assert len(begun) <= 2, "the one that had begun, of three"
 
 
 def test_a_folder_keeps_its_settings(host, trained, tmp_path, capsys):
