@@ -55,7 +55,7 @@ def named(metrics: dict[str, float]) -> dict[str, float]:
 def build(task: dict[str, Any]) -> Any:
     """Return the config of a cell: the shipped one, made small, with the settings of its model."""
     settings = task["settings"]
-    criterion = None if task["criterion"] == "host" else {}
+    criterion: dict[str, Any] | None = None if task["criterion"] == "host" else {}
     cfg = getattr(tiny, task["model"])(
         Path(task["data"]), Path(task["work_dir"]), criterion, steps=settings["steps"], seed=task["seed"], held_out=True
     )
