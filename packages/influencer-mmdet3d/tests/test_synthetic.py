@@ -82,6 +82,15 @@ def test_spread_objects_do_not_touch_and_crowded_do():
     assert smallest_gap(crowded).max() < TOUCHING - 0.48
 
 
+@pytest.mark.parametrize("size", [0.2, 0.8])
+def test_superpoints_are_as_large_as_asked(size):
+    room, usual = (room_of(3, noise=0.0, **options) for options in ({"superpoint_size": size}, {}))
+    assert (room.points == usual.points).all() and (room.instance == usual.instance).all()
+    extents = [np.ptp(room.points[room.superpoint == n, :3], axis=0) for n in range(room.superpoint.max() + 1)]
+    assert np.max(extents) < size + 1e-5
+    assert (room.superpoint.max() < usual.superpoint.max()) == (size > 0.3)
+
+
 def test_walls_have_holes_behind_windows():
     room = room_of(11, objects=(30, 30), points=60_000, noise=0.0)
     windows = np.unique(room.instance[room.semantic == CLASSES.index("window")])
@@ -105,6 +114,7 @@ def test_walls_have_holes_behind_windows():
         ({"points": 100}, r"points=100 is too few for up to 20 objects: at least 416 needed"),
         ({"layout": "maze"}, r"layout must be one of \('spread', 'crowded'\), got 'maze'"),
         ({"noise": 3.0}, r"noise is a standard deviation in metres within 0 to 0.1, got 3.0"),
+        ({"superpoint_size": 0.0}, r"superpoint_size is the side of a cell in metres within 0.05 to 10, got 0.0"),
     ],
 )
 def test_make_room_refuses(options, message):

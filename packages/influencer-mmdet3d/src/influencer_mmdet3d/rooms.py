@@ -61,7 +61,7 @@ class Room:
     instance : ndarray of int64, shape (N,)
         Instance of each point, 1 to K; every instance has points of one class.
     superpoint : ndarray of int64, shape (N,)
-        Over-segmentation by flat patch and 0.3 m cell, contiguous from 0.
+        Over-segmentation by flat patch and cell of `superpoint_size`, contiguous from 0.
     """
 
     points: npt.NDArray[np.float32]
@@ -89,6 +89,7 @@ def make_room(
     objects: tuple[int, int] = (10, 60),
     layout: str = "spread",
     noise: float = 0.005,
+    superpoint_size: float = 0.3,
 ) -> Room:
     """Make one room with floor, ceiling, four walls and a drawn number of further objects.
 
@@ -105,6 +106,8 @@ def make_room(
         one class (chairs) that touch each other, which is what instance segmentation fails at.
     noise : float
         Standard deviation of the scanner noise on each coordinate, in metres.
+    superpoint_size : float
+        Side of the cells that cut flat patches into superpoints, in metres; nothing else depends on it.
 
     Returns
     -------
@@ -127,8 +130,10 @@ def make_room(
         raise ValueError(f"layout must be one of {LAYOUTS}, got {layout!r}")
     if not 0 <= noise <= 0.1:
         raise ValueError(f"noise is a standard deviation in metres within 0 to 0.1, got {noise}")
+    if not 0.05 <= superpoint_size <= 10:
+        raise ValueError(f"superpoint_size is the side of a cell in metres within 0.05 to 10, got {superpoint_size}")
     things = _furnish(rng, int(rng.integers(low, high + 1)), layout)
-    return _sample(rng, things, points, noise)
+    return _sample(rng, things, points, noise, superpoint_size)
 
 
 def _furnish(rng: np.random.Generator, count: int, layout: str) -> list[_Thing]:
@@ -263,7 +268,7 @@ def _columns_and_beams(rng: np.random.Generator, size: npt.NDArray[np.float64], 
     return things
 
 
-def _sample(rng: np.random.Generator, things: list[_Thing], count: int, noise: float) -> Room:
+def _sample(rng: np.random.Generator, things: list[_Thing], count: int, noise: float, superpoint_size: float) -> Room:
     """Draw `count` points from the patches by area, with a floor of points for every instance."""
     areas = np.array([thing.areas.sum() for thing in things])
     least = min(64, count // (2 * len(things)))
@@ -283,7 +288,7 @@ def _sample(rng: np.random.Generator, things: list[_Thing], count: int, noise: f
             column.append(values)
         patch_base += len(thing.patches)
     xyz, rgb, semantic, instance, patch = (np.concatenate(column) for column in columns)
-    cell = np.floor(xyz / 0.3).astype(np.int64)
+    cell = np.floor(xyz / superpoint_size).astype(np.int64)
     superpoint = np.unique(np.column_stack([patch, cell]), axis=0, return_inverse=True)[1].reshape(-1)
     xyz = xyz + rng.normal(0, noise, xyz.shape)
     order = rng.permutation(count)

@@ -95,6 +95,7 @@ def write_scannet(
     objects: tuple[int, int] = (10, 40),
     layout: str = "spread",
     unlabelled: float = 0.02,
+    superpoint_size: float = 0.3,
 ) -> list[Path]:
     """Write rooms with superpoints as ``points/``, ``super_points/``, two masks and one infos file per split.
 
@@ -106,7 +107,7 @@ def write_scannet(
         Number of scenes of each split, for instance ``{'train': 4, 'val': 2}``.
     seed : int
         Seed of the whole set; a scene depends on (seed, split, its number) only.
-    points_per_scene, objects, layout
+    points_per_scene, objects, layout, superpoint_size
         See `make_room`.
     unlabelled : float
         Share of superpoints that lose their label (semantic and instance 0), as in ScanNet.
@@ -136,7 +137,9 @@ def write_scannet(
             data_list = []
             for number in range(count):
                 rng = _generator(seed, 1, splits.index(split), number)
-                room = make_room(rng, points=points_per_scene, objects=objects, layout=layout)
+                room = make_room(
+                    rng, points=points_per_scene, objects=objects, layout=layout, superpoint_size=superpoint_size
+                )
                 keep = (rng.random(room.superpoint.max() + 1) >= unlabelled)[room.superpoint]
                 name = f"scene{number:04d}_{splits.index(split):02d}.bin"
                 semantic, instance = ids[room.semantic] * keep, room.instance * keep

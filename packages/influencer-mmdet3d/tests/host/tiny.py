@@ -1,4 +1,7 @@
-"""Small versions of the host's models, trained by the host's own runner on synthetic rooms."""
+"""Small versions of the host's models, trained by the host's own runner on synthetic rooms.
+
+The tests overfit a few rooms; `benchmarks/host_learning.py` also evaluates on others.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,20 @@ from mmengine.runner import Runner
 CONFIGS = Path(str(files("influencer_mmdet3d") / "configs"))
 
 
-def s3dis(root: Path, work_dir: Path, criterion: dict | None = None, *, steps: int = 250, seed: int = 0) -> Config:
-    """Shrink the shipped S3DIS config; `criterion` replaces options of the influencer criterion, None is the host's."""
+def s3dis(
+    root: Path,
+    work_dir: Path,
+    criterion: dict | None = None,
+    *,
+    steps: int = 250,
+    seed: int = 0,
+    held_out: bool = False,
+) -> Config:
+    """Shrink the shipped S3DIS config.
+
+    `criterion` replaces options of the influencer criterion, None is the host's. Training is on Area 1, and so is
+    the test; with `held_out` validation is on the config's Area 5, else on Area 1 too.
+    """
     cfg = _load("s3dis", criterion)
     cfg.model.update(num_channels=16, voxel_size=0.1, min_spatial_shape=64)
     cfg.model.backbone.num_planes = [16, 32, 48]
@@ -24,12 +39,13 @@ def s3dis(root: Path, work_dir: Path, criterion: dict | None = None, *, steps: i
     dataset = cfg.train_dataloader.dataset.datasets[0]
     dataset.update(data_root=str(root), ann_file="s3dis_infos_Area_1.pkl")
     cfg.train_dataloader.dataset = dataset
-    cfg.val_dataloader.dataset.update(data_root=str(root), ann_file="s3dis_infos_Area_1.pkl")
-    return _short(cfg, work_dir, steps, batch_size=4, seed=seed)
+    return _short(cfg, work_dir, steps, seed, held_out)
 
 
-def scannet(root: Path, work_dir: Path, criterion: dict | None = None, *, steps: int = 20, seed: int = 0) -> Config:
-    """Shrink the shipped ScanNet config."""
+def scannet(
+    root: Path, work_dir: Path, criterion: dict | None = None, *, steps: int = 20, seed: int = 0, held_out: bool = False
+) -> Config:
+    """Shrink the shipped ScanNet config; training and test are on split train, `held_out` validation on val."""
     cfg = _load("scannet", criterion)
     cfg.model.update(num_channels=16, voxel_size=0.1, min_spatial_shape=64)
     cfg.model.backbone.num_planes = [16, 32, 48]
@@ -37,8 +53,7 @@ def scannet(root: Path, work_dir: Path, criterion: dict | None = None, *, steps:
     cfg.model.test_cfg.update(topk_insts=100, npoint_thr=20)
     _pipeline(cfg.train_dataloader.dataset.pipeline, cfg.val_dataloader.dataset.pipeline)
     cfg.train_dataloader.dataset.update(data_root=str(root))
-    cfg.val_dataloader.dataset.update(data_root=str(root), ann_file="scannet_oneformer3d_infos_train.pkl")
-    return _short(cfg, work_dir, steps, batch_size=4, seed=seed)
+    return _short(cfg, work_dir, steps, seed, held_out)
 
 
 def _load(name: str, criterion: dict | None) -> Config:
@@ -58,13 +73,16 @@ def _pipeline(train: list[ConfigDict], test: list[ConfigDict]) -> None:
             step["keys"] = [key for key in step["keys"] if key != "elastic_coords"]
 
 
-def _short(cfg: Config, work_dir: Path, steps: int, batch_size: int, seed: int) -> Config:
+def _short(cfg: Config, work_dir: Path, steps: int, seed: int, held_out: bool) -> Config:
+    trained = cfg.train_dataloader.dataset
+    cfg.val_dataloader.dataset.data_root = trained.data_root
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.update(num_workers=0, persistent_workers=False)
-    cfg.train_dataloader.update(
-        batch_size=batch_size, dataset=cfg.train_dataloader.dataset, sampler=dict(type="InfiniteSampler", shuffle=True)
-    )
+    cfg.train_dataloader.update(batch_size=4, dataset=trained, sampler=dict(type="InfiniteSampler", shuffle=True))
     cfg.test_dataloader = copy.deepcopy(cfg.val_dataloader)
+    cfg.test_dataloader.dataset.ann_file = trained.ann_file
+    if not held_out:
+        cfg.val_dataloader = copy.deepcopy(cfg.test_dataloader)
     cfg.test_evaluator = copy.deepcopy(cfg.val_evaluator)
     cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=steps, val_interval=10 * steps)
     cfg.optim_wrapper.optimizer.update(lr=2e-3)
