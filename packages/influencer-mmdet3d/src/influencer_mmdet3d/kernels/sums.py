@@ -21,6 +21,7 @@ import triton.language as tl
 from torch import Tensor
 
 from influencer_mmdet3d.kernels.choose import interpreted
+from influencer_mmdet3d.kernels.launcher import launch
 from influencer_mmdet3d.kernels.layout import CHUNK, COUNT_CHUNK, ENTRY_FIELDS, FIELDS, SAMPLE_FIELDS, Layout
 from influencer_mmdet3d.kernels.ops import LOG_2, leading, log2, sigmoid
 from influencer_mmdet3d.kernels.upload import upload
@@ -203,7 +204,8 @@ def find_segments(layout: Layout) -> tuple[Tensor, Tensor]:
     counts = torch.empty(layout.counts, layout.columns, dtype=torch.int32, device=device)
     block = min(_INSTANCE_BLOCK, layout.columns)
     grid = (max(-(-layout.points // COUNT_CHUNK), 1), layout.batch)
-    _segments[grid](layout.samples, segments, counts, layout.columns, block, COUNT_CHUNK, num_warps=8)
+    constants = dict(COLUMNS=layout.columns, BK=block, BN=COUNT_CHUNK)
+    launch(_segments, grid, (layout.samples, segments, counts), (), constants, num_warps=8)
     return segments, counts
 
 
@@ -223,12 +225,13 @@ def sum_points(layout: Layout, segments: Tensor, dtype: torch.dtype) -> tuple[Te
         layout.batch,
     )
     if layout.rows:
-        _forward[grid](
-            layout.samples, layout.entries, segments, softplus, logit, prob, layout.layers,
+        constants = dict(
             ELEMENT=ELEMENTS[dtype], PIECES=_PIECES[dtype], COLUMNS=layout.columns, BC=block, BQ=rows, BN=_BN,
             CHUNK=CHUNK, VEC=16 if layout.aligned else 1, FAST=not interpreted(),
-            num_warps=4, num_stages=3 if layout.aligned else 1,
         )  # fmt: skip
+        tensors = (layout.samples, layout.entries, segments, softplus, logit, prob)
+        stages = 3 if layout.aligned else 1
+        launch(_forward, grid, tensors, (layout.layers,), constants, num_warps=4, num_stages=stages)
     return softplus, logit, prob
 
 
