@@ -144,11 +144,10 @@ def lay_out(scenes: Sequence[Scene]) -> Layout:
 
 
 def _addresses(tensors: Sequence[Tensor], device: torch.device) -> list[int]:
-    for value in tensors:
-        if value.device != device:
-            raise ValueError(f"a tensor of the batch is on {value.device}, the first mask logits are on {device}")
-        assert value.is_contiguous()
-    return [value.data_ptr() for value in tensors]
+    if others := [value.device for value in tensors if value.device != device]:
+        raise ValueError(f"a tensor of the batch is on {others[0]}, the first mask logits are on {device}")
+    assert all(map(Tensor.is_contiguous, tensors))
+    return list(map(Tensor.data_ptr, tensors))
 
 
 def chunks(points: int) -> int:
