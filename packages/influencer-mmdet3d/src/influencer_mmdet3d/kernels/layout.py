@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from influencer_mmdet3d.kernels.upload import upload
@@ -105,46 +106,48 @@ def lay_out(scenes: Sequence[Scene]) -> Layout:
         If the tensors are on several devices.
     """
     layers, device = len(scenes[0].masks), scenes[0].masks[0].device
-
-    def address(value: Tensor | None) -> int:
-        if value is None:
-            return 0
-        if value.device != device:
-            raise ValueError(f"a tensor of the batch is on {value.device}, the first mask logits are on {device}")
-        assert value.is_contiguous()
-        return value.data_ptr()
-
     samples: list[int] = []
     entries: list[int] = []
-    rows = parts = counts = segments = 0
+    rows = parts = counts = segments = most_queries = most_points = most_instances = 0
+    aligned = True
+    none = [0] * layers
     for scene in scenes:
         queries, (instances, points) = scene.masks[0].shape[0], scene.targets.shape
         samples += [queries, points, instances, rows, segments, parts, counts]
-        samples += [address(scene.targets), address(scene.labels), address(scene.query_masks)]
-        for layer in range(layers):
-            entries += [address(head[layer] if head else None) for head in (scene.masks, scene.classes, scene.scores)]
+        for value in (scene.targets, scene.labels, scene.query_masks):
+            samples += [0] if value is None else _addresses([value], device)
+        masks = _addresses(scene.masks, device)
+        classes = _addresses(scene.classes, device) if scene.classes else none
+        scores = _addresses(scene.scores, device) if scene.scores else none
+        entries += [address for line in zip(masks, classes, scores) for address in line]
+        most_queries, most_points = max(most_queries, queries), max(most_points, points)
+        most_instances = max(most_instances, instances)
+        aligned = aligned and points % ALIGNMENT == 0 and not any(address % 16 for address in masks)
         rows += layers * queries
         parts += layers * queries * max(chunks(points), 1)
         counts += max(-(-points // COUNT_CHUNK), 1)
         segments += -(-points // ALIGNMENT) * ALIGNMENT
     table = upload([*samples, *entries], device)
-    largest = max(scene.targets.shape[0] for scene in scenes)
     return Layout(
         samples=table[: len(samples)].view(-1, SAMPLE_FIELDS),
         entries=table[len(samples) :].view(-1, layers, ENTRY_FIELDS),
         layers=layers,
-        queries=max(scene.masks[0].shape[0] for scene in scenes),
-        points=max(scene.targets.shape[1] for scene in scenes),
+        queries=most_queries,
+        points=most_points,
         rows=rows,
         parts=parts,
         counts=counts,
         segments=segments,
-        columns=max(16, 1 << largest.bit_length()),
-        aligned=all(
-            scene.targets.shape[1] % ALIGNMENT == 0 and all(x.data_ptr() % 16 == 0 for x in scene.masks)
-            for scene in scenes
-        ),
+        columns=max(16, 1 << most_instances.bit_length()),
+        aligned=aligned,
     )
+
+
+def _addresses(tensors: Sequence[Tensor], device: torch.device) -> list[int]:
+    if others := [value.device for value in tensors if value.device != device]:
+        raise ValueError(f"a tensor of the batch is on {others[0]}, the first mask logits are on {device}")
+    assert all(map(Tensor.is_contiguous, tensors))
+    return list(map(Tensor.data_ptr, tensors))
 
 
 def chunks(points: int) -> int:

@@ -18,8 +18,11 @@ from torch.autograd.function import once_differentiable
 
 from influencer_mmdet3d.kernels import pairs, slopes
 from influencer_mmdet3d.kernels.choose import on_device
+from influencer_mmdet3d.kernels.launcher import launch
 from influencer_mmdet3d.kernels.layout import CHUNK, COUNT_CHUNK, Layout, Scene, lay_out
 from influencer_mmdet3d.kernels.sums import ELEMENTS, find_segments, spread_slopes, sum_points
+
+_LINE = 64  # elements; arrays that share an allocation start at multiples of it
 
 
 class Weights(NamedTuple):
@@ -60,7 +63,11 @@ def step_loss(scenes: Sequence[Scene], weights: Weights, checks: Tensor) -> tupl
     diagnostics : Tensor
         (6,) float32, in the order of `influencer_mmdet3d.kernels.slopes.DIAGNOSTICS`, without gradient.
     """
-    heads = [head for scene in scenes for head in (*scene.masks, *scene.classes, *scene.scores)]
+    heads = [
+        *(x for scene in scenes for x in scene.masks),
+        *(x for scene in scenes for x in scene.classes),
+        *(x for scene in scenes for x in scene.scores),
+    ]
     with on_device(heads[0].device):
         return _Step.apply(scenes, weights, checks, *heads)
 
@@ -69,15 +76,12 @@ class _Step(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, scenes: Sequence[Scene], weights: Weights, checks: Tensor, *heads: Tensor) -> Any:
         layout = lay_out(scenes)
-        with torch.autocast(heads[0].device.type, enabled=False):
-            segments, (d_sums, d_class, d_score), out = _run(layout, scenes, weights, checks)
+        segments, slopes, out = _run(layout, scenes, weights, checks)
         ctx.layout = layout
-        ctx.heads = [
-            (scene.masks[0].shape[0], scene.classes[0].dtype, scene.scores[0].dtype if scene.scores else None)
-            for scene in scenes
-        ]
-        masks = [x for scene in scenes for x in scene.masks]
-        ctx.save_for_backward(segments, *d_sums, d_class, d_score, *masks)
+        ctx.queries = [scene.masks[0].shape[0] for scene in scenes for _ in scene.masks]
+        ctx.scored = [bool(scene.scores) for scene in scenes for _ in scene.masks]
+        ctx.types = scenes[0].classes[0].dtype, heads[-1].dtype  # the latter of use where there are scores
+        ctx.save_for_backward(segments, *slopes, *heads[: layout.batch * layout.layers])
         loss, diagnostics = out[0], out[1:]
         ctx.mark_non_differentiable(diagnostics)
         return loss, diagnostics
@@ -86,80 +90,87 @@ class _Step(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, d_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         segments, d_softplus, d_logit, d_prob, d_class, d_score, *logits = ctx.saved_tensors
-        layout, layers, first = ctx.layout, ctx.layout.layers, 0
         masks = [torch.empty_like(x) for x in logits]
-        d_class, d_score = d_class * d_loss, d_score * d_loss
-        gradients: list[Tensor] = []
-        for sample, (queries, class_type, score_type) in enumerate(ctx.heads):
-            rows = slice(first, first + layers * queries)
-            first = rows.stop
-            gradients += masks[sample * layers : (sample + 1) * layers]
-            gradients += d_class[rows].to(class_type).view(layers, queries, -1).unbind(0)
-            if score_type is not None:
-                gradients += d_score[rows].to(score_type).view(layers, queries, 1).unbind(0)
-        spread_slopes(layout, segments, (d_softplus, d_logit, d_prob), d_loss.float().view(1), logits, masks)
-        return None, None, None, *gradients
+        # first, since it is the longest: the rest is issued while it runs
+        spread_slopes(ctx.layout, segments, (d_softplus, d_logit, d_prob), d_loss.float().view(1), logits, masks)
+        class_type, score_type = ctx.types
+        classes = _scaled(d_class, d_loss, class_type).split_with_sizes(ctx.queries)
+        scores: Sequence[Tensor] = ()
+        if any(ctx.scored):
+            every = _scaled(d_score, d_loss, score_type).split_with_sizes(ctx.queries)
+            scores = every if all(ctx.scored) else [x for x, scored in zip(every, ctx.scored) if scored]
+        return None, None, None, *masks, *classes, *scores
+
+
+def _scaled(slopes: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Multiply and round in one pass."""
+    return torch.mul(slopes, factor, out=torch.empty(slopes.shape, dtype=dtype, device=slopes.device))
 
 
 def _run(
     layout: Layout, scenes: Sequence[Scene], weights: Weights, checks: Tensor
-) -> tuple[Tensor, tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor], Tensor]:
+) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
     """Launch the forward kernels; returns segments, slopes and the loss with its diagnostics."""
     w, columns, layers, batch = weights, layout.columns, layout.layers, layout.batch
-    entries, device = batch * layers, layout.samples.device
+    samples, table, rows, device = layout.samples, layout.entries, layout.rows, layout.samples.device
+    entries = batch * layers
     queries_block = max(16, min(64, 1024 // columns))  # at least 16, for matrix products
     blocks = max(-(-layout.queries // queries_block), 1)
     block = min(32, columns)
+    head = next((scene.scores[0].dtype for scene in scenes if scene.scores), torch.float32)
+    score, element = ELEMENTS[head], ELEMENTS[scenes[0].classes[0].dtype]
+    classes: dict[str, Any] = dict(CLASSES=w.num_classes, WIDTH=max(16, 1 << w.num_classes.bit_length()))
+    every: dict[str, Any] = dict(EVERY_LAYER=w.iter_matcher)
 
     def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=device)
 
-    sizes, cheapest, norm = empty(batch, columns), empty(entries, columns), empty(entries, columns)
-    own, bad = empty(entries, columns, dtype=torch.int32), empty(entries, blocks, 4, dtype=torch.int32)
-    overlap, parts, covered = empty(entries, columns, columns), empty(entries, blocks, 8), empty(batch, blocks, columns)
-    prob, cost = empty(layout.rows, columns), empty(layout.rows, columns)
-    first = scenes[0]
-    shared: dict[str, Any] = dict(COLUMNS=columns, BQ=queries_block, num_warps=4)
-    classes: dict[str, Any] = dict(
-        CLASSES=w.num_classes,
-        WIDTH=max(16, 1 << w.num_classes.bit_length()),
-        ELEMENT=ELEMENTS[first.classes[0].dtype],
-    )
-    scores = next((scene.scores[0].dtype for scene in scenes if scene.scores), torch.float32)
-
     segments, counts = find_segments(layout)
-    partial = sum_points(layout, segments, first.masks[0].dtype)
-    pairs.costs[(blocks, entries)](
-        layout.samples, layout.entries, counts, *partial, sizes, prob, cost, bad, layers, blocks, w.bce_weight,
-        w.dice_weight, w.class_weight, SCORE=ELEMENTS[scores], CHUNK=CHUNK, COUNT_CHUNK=COUNT_CHUNK, **classes,
-        **shared,
+    partial = sum_points(layout, segments, scenes[0].masks[0].dtype)
+    pairs_size = entries * columns
+    sizes, cheapest, norm, overlap, parts, covered, prob, cost = _carve(
+        device, batch * columns, pairs_size, pairs_size, pairs_size * columns, entries * blocks * 8,
+        batch * blocks * columns, rows * columns, rows * columns,
+    )  # fmt: skip
+    own, bad = empty(pairs_size, dtype=torch.int32), empty(entries * blocks * 4, dtype=torch.int32)
+    launch(
+        pairs.costs, (blocks, entries), (samples, table, counts, *partial, sizes, prob, cost, bad),
+        (layers, blocks, w.bce_weight, w.dice_weight, w.class_weight),
+        dict(**classes, ELEMENT=element, SCORE=score, COLUMNS=columns, BQ=queries_block, CHUNK=CHUNK,
+             COUNT_CHUNK=COUNT_CHUNK), num_warps=4,
     )  # fmt: skip
     del partial, counts  # their memory serves the slopes
-    d_softplus, d_logit, d_prob = empty(layout.rows), empty(layout.rows, columns), empty(layout.rows, columns)
-    d_class, d_score = empty(layout.rows, w.num_classes + 1), empty(layout.rows)
-    pairs.assign[(entries,)](
-        layout.samples, cost, own, cheapest, norm, layers, w.temperature, EVERY_LAYER=w.iter_matcher, COLUMNS=columns,
-        BQ=max(8192 // columns, 16), num_warps=8,
+    launch(
+        pairs.assign, (entries,), (samples, cost, own, cheapest, norm), (layers, w.temperature),
+        dict(COLUMNS=columns, BQ=max(8192 // columns, 16), **every), num_warps=8,
     )  # fmt: skip
-    tiles = columns // block
-    pairs.overlaps[(tiles, tiles, entries)](
-        layout.samples, cost, cheapest, norm, overlap, layers, w.temperature, COLUMNS=columns, BK=block, BQ=32,
-        EVERY_LAYER=w.iter_matcher, num_warps=4,
+    launch(
+        pairs.overlaps, (columns // block, columns // block, entries), (samples, cost, cheapest, norm, overlap),
+        (layers, w.temperature), dict(COLUMNS=columns, BK=block, BQ=32, **every), num_warps=4,
     )  # fmt: skip
-    slopes.slopes[(blocks, entries)](
-        layout.samples, layout.entries, sizes, prob, cost, own, cheapest, norm, overlap, parts, covered, d_softplus,
-        d_logit, d_prob, d_class, d_score, layers, batch, blocks, w.temperature, w.soft_share, 1 - w.rep_margin,
-        w.class_weight, w.bce_weight, w.dice_weight, w.score_weight, w.attr_weight, w.rep_weight, w.bg_weight,
-        w.non_object_weight, SCORE_ELEMENT=ELEMENTS[scores], BK=block, BATCH_WIDTH=_power_of_two(batch),
-        EVERY_LAYER=w.iter_matcher, **classes, **shared,
+    found = empty(rows), empty(rows, columns), empty(rows, columns), empty(rows, w.num_classes + 1), empty(rows, 1)
+    launch(
+        slopes.slopes, (blocks, entries),
+        (samples, table, sizes, prob, cost, own, cheapest, norm, overlap, parts, covered, *found),
+        (layers, batch, blocks, w.temperature, w.soft_share, 1 - w.rep_margin, w.class_weight, w.bce_weight,
+         w.dice_weight, w.score_weight, w.attr_weight, w.rep_weight, w.bg_weight, w.non_object_weight),
+        dict(**classes, ELEMENT=element, SCORE_ELEMENT=score, COLUMNS=columns, BK=block, BQ=queries_block,
+             BATCH_WIDTH=_power_of_two(batch), **every), num_warps=4,
     )  # fmt: skip
     out = empty(1 + len(slopes.DIAGNOSTICS))
-    slopes.finish[(1,)](
-        layout.samples, sizes, own, cheapest, parts, covered, bad, out, checks, layers, batch, blocks, w.soft_share,
-        w.class_weight, w.score_weight, w.attr_weight, w.rep_weight, w.bg_weight, ENTRY_WIDTH=_power_of_two(entries),
-        EVERY_LAYER=w.iter_matcher, **shared,
+    launch(
+        slopes.finish, (1,), (samples, sizes, own, cheapest, parts, covered, bad, out, checks),
+        (layers, batch, blocks, w.soft_share, w.class_weight, w.score_weight, w.attr_weight, w.rep_weight,
+         w.bg_weight),
+        dict(COLUMNS=columns, ENTRY_WIDTH=_power_of_two(entries), BQ=queries_block, **every), num_warps=4,
     )  # fmt: skip
-    return segments, ((d_softplus, d_logit, d_prob), d_class, d_score), out
+    return segments, found, out
+
+
+def _carve(device: torch.device, *sizes: int) -> tuple[Tensor, ...]:
+    """Return float32 arrays of at least these sizes, aligned, from one allocation."""
+    rounded = [-(-size // _LINE) * _LINE for size in sizes]
+    return torch.empty(sum(rounded), device=device).split_with_sizes(rounded)
 
 
 def _power_of_two(number: int) -> int:

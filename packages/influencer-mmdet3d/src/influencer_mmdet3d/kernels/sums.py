@@ -13,6 +13,8 @@ slopes of each point's instance from its rows' lines.
 # Arguments of kernels are what Triton makes of them; the functions that launch kernels are typed.
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Sequence
 
 import torch
@@ -21,6 +23,7 @@ import triton.language as tl
 from torch import Tensor
 
 from influencer_mmdet3d.kernels.choose import interpreted
+from influencer_mmdet3d.kernels.launcher import launch
 from influencer_mmdet3d.kernels.layout import (
     ALIGNMENT,
     CHUNK,
@@ -219,7 +222,8 @@ def find_segments(layout: Layout) -> tuple[Tensor, Tensor]:
     counts = torch.empty(layout.counts, layout.columns, dtype=torch.int32, device=device)
     block = min(_INSTANCE_BLOCK, layout.columns)
     grid = (max(-(-layout.points // COUNT_CHUNK), 1), layout.batch)
-    _segments[grid](layout.samples, segments, counts, layout.columns, block, COUNT_CHUNK, num_warps=8)
+    constants = dict(COLUMNS=layout.columns, BK=block, BN=COUNT_CHUNK)
+    launch(_segments, grid, (layout.samples, segments, counts), (), constants, num_warps=8)
     return segments, counts
 
 
@@ -239,12 +243,13 @@ def sum_points(layout: Layout, segments: Tensor, dtype: torch.dtype) -> tuple[Te
         layout.batch,
     )
     if layout.rows:
-        _forward[grid](
-            layout.samples, layout.entries, segments, softplus, logit, prob, layout.layers,
+        constants = dict(
             ELEMENT=ELEMENTS[dtype], PIECES=_PIECES[dtype], COLUMNS=layout.columns, BC=block, BQ=rows, BN=_BN,
             CHUNK=CHUNK, VEC=ALIGNMENT if layout.aligned else 1, FAST=not interpreted(),
-            num_warps=4, num_stages=3 if layout.aligned else 1,
         )  # fmt: skip
+        tensors = (layout.samples, layout.entries, segments, softplus, logit, prob)
+        stages = 3 if layout.aligned else 1
+        launch(_forward, grid, tensors, (layout.layers,), constants, num_warps=4, num_stages=stages)
     return softplus, logit, prob
 
 
@@ -272,12 +277,13 @@ def spread_slopes(
     """
     addresses = [value.data_ptr() for pair in zip(logits, gradients) for value in pair]
     table = upload(addresses, segments.device)
-    aligned = layout.aligned and not any(address % 16 for address in addresses)
+    aligned = layout.aligned and not functools.reduce(operator.or_, addresses, 0) % 16
     rows, points = 32, 128
     grid = (-(-layout.points // (points * _TILES)), -(-layout.queries * layout.layers // rows), layout.batch)
     if layout.rows and layout.points:
-        _backward[grid](
-            layout.samples, table, segments, *slopes, scale, layout.layers,
+        constants = dict(
             ELEMENT=ELEMENTS[gradients[0].dtype], COLUMNS=layout.columns, BQ=rows, BN=points, TILES=_TILES,
-            VEC=ALIGNMENT if aligned else 1, FAST=not interpreted(), num_warps=4,
+            VEC=ALIGNMENT if aligned else 1, FAST=not interpreted(),
         )  # fmt: skip
+        tensors = (layout.samples, table, segments, *slopes, scale)
+        launch(_backward, grid, tensors, (layout.layers,), constants, num_warps=4)

@@ -16,11 +16,17 @@ def upload(values: Sequence[int], device: torch.device) -> Tensor:
     of kernels instead: a graph keeps those, and would read page-locked memory again at every replay.
     """
     if device.type == "cpu":
-        return torch.tensor(values, dtype=torch.int64)
+        return _filled(values, pinned=False)
     if torch.cuda.is_current_stream_capturing():
         return _as_arguments(values, device)
     _load(device)
-    return torch.tensor(values, dtype=torch.int64, pin_memory=True).to(device, non_blocking=True)
+    return _filled(values, pinned=True).to(device, non_blocking=True)
+
+
+def _filled(values: Sequence[int], *, pinned: bool) -> Tensor:
+    out = torch.empty(len(values), dtype=torch.int64, pin_memory=pinned)
+    out.numpy()[:] = values  # several times faster than torch.tensor(values)
+    return out
 
 
 def _as_arguments(values: Sequence[int], device: torch.device) -> Tensor:

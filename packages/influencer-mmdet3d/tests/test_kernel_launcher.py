@@ -1,0 +1,71 @@
+import pytest
+import torch
+
+pytest.importorskip("triton")
+from influencer_mmdet3d.kernels import launcher
+
+
+class Kernel:
+    """Stands for a Triton function, and for what Triton compiles from it."""
+
+    arg_names = ["one", "other", "number", "WIDTH", "KIND"]
+
+    def __init__(self, compiles=True):
+        self.by_triton, self.directly = [], []
+        self.compiles = compiles
+
+    def __getitem__(self, grid):
+        def bind(*args, **named):
+            self.by_triton.append((grid, args, named))
+            return Compiled(self) if self.compiles else None
+
+        return bind
+
+
+class Compiled:
+    def __init__(self, kernel):
+        self.kernel = kernel
+
+    def __getitem__(self, grid):
+        return lambda *args: self.kernel.directly.append((grid, args))
+
+
+@pytest.fixture
+def tensors(monkeypatch):
+    monkeypatch.setattr(launcher, "_compiled", {})
+    return torch.zeros(4), torch.zeros(8)
+
+
+def test_triton_binds_the_first_launch_only(tensors):
+    kernel = Kernel()
+    for _ in range(3):
+        launcher.launch(kernel, (5,), tensors, (0.5,), dict(WIDTH=16, KIND="a"), num_warps=4)
+    assert kernel.by_triton == [((5,), (*tensors, 0.5), dict(WIDTH=16, KIND="a", num_warps=4))]
+    assert kernel.directly == [((5, 1, 1), (*tensors, 0.5, 16, "a"))] * 2
+
+
+@pytest.mark.parametrize("constants, options", [(dict(WIDTH=32, KIND="a"), 4), (dict(WIDTH=16, KIND="a"), 8)])
+def test_other_constants_are_compiled_anew(tensors, constants, options):
+    kernel = Kernel()
+    launcher.launch(kernel, (5, 2), tensors, (0.5,), dict(WIDTH=16, KIND="a"), num_warps=4)
+    launcher.launch(kernel, (5, 2), tensors, (0.5,), constants, num_warps=options)
+    assert len(kernel.by_triton) == 2 and not kernel.directly
+
+
+def test_odd_addresses_are_triton_s(tensors):
+    kernel = Kernel()
+    for odd in (False, True, True):
+        launcher.launch(kernel, (1,), (tensors[0], tensors[1][odd:]), (0.5,), dict(WIDTH=16, KIND="a"))
+    assert len(kernel.by_triton) == 3 and not kernel.directly
+
+
+def test_the_interpreter_compiles_nothing(tensors):
+    kernel = Kernel(compiles=False)
+    for _ in range(2):
+        launcher.launch(kernel, (1,), tensors, (0.5,), dict(WIDTH=16, KIND="a"))
+    assert len(kernel.by_triton) == 2
+
+
+def test_constants_in_another_order(tensors):
+    with pytest.raises(AssertionError):
+        launcher.launch(Kernel(), (1,), tensors, (0.5,), dict(KIND="a", WIDTH=16))
