@@ -17,7 +17,7 @@ IMPLEMENTATIONS = ("auto", "plain", "triton")
 MAX_INSTANCES = 255
 _OLDEST_TRITON = (3, 4)
 # Compute capabilities on which tests/gpu has passed: 'auto' takes the kernels there and nowhere else.
-VERIFIED: tuple[tuple[int, int], ...] = ()
+VERIFIED: tuple[tuple[int, int], ...] = ((9, 0),)
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _log = logging.getLogger(__name__)
 
