@@ -3,10 +3,12 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from mapanything_opv2v import predictions
 from mapanything_opv2v.synthetic import write_town
 
@@ -65,6 +67,27 @@ def double_host(monkeypatch):
 
     yield datasets
     double.clear()
+
+
+@pytest.fixture
+def host_configs(tmp_path, double_host, small_town, monkeypatch):
+    """Return a context in which Hydra composes from given files of the host, our plugin being active."""
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    @contextmanager
+    def entered(files):
+        for name, text in files.items():
+            path = tmp_path / "configs" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(yaml.safe_dump(yaml.safe_load(text)))
+        monkeypatch.setenv("OPV2V_ROOT", str(small_town.root))
+        monkeypatch.setenv("OPV2V_DEPTH_ROOT", str(small_town.depth_root))
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(tmp_path / "configs"), version_base=None):
+            yield
+
+    return entered
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import mapanything_opv2v
 import pytest
-import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+from hydra import compose
 from mapanything_opv2v.run_checks import run_problems
 from mapanything_opv2v.train import build_parser
 from test_configs import HOST
@@ -42,16 +40,9 @@ MORE = {
 
 
 @pytest.fixture
-def composed(tmp_path, double_host, small_town, monkeypatch):
+def composed(host_configs):
     """Return a function that composes train.yaml of the double with overrides, our plugin being active."""
-    for name, text in {**HOST, **MORE}.items():
-        path = tmp_path / "configs" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(yaml.safe_load(text)))
-    monkeypatch.setenv("OPV2V_ROOT", str(small_town.root))
-    monkeypatch.setenv("OPV2V_DEPTH_ROOT", str(small_town.depth_root))
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(tmp_path / "configs"), version_base=None):
+    with host_configs({**HOST, **MORE}):
 
         def get(name, *overrides):
             return compose("train", overrides=[f"+experiment={name}", *overrides], return_hydra_config=True)
