@@ -73,8 +73,8 @@ def load_with(torch_load: Callable[..., Any], path: Any, *arguments: Any, **opti
         except pickle.UnpicklingError as error:
             raise ValueError(
                 f"{path}: not loaded, because it asks for more than tensors and plain values, or is no checkpoint: "
-                f"{str(error).splitlines()[0]}. Loading it could run code; if you trust its source, start "
-                "with --without safe_loading"
+                f"{str(error).splitlines()[0]}. Loading it could run code; if you trust its source, a training takes "
+                "it with --without safe_loading"
             ) from error
         except (EOFError, RuntimeError) as error:
             reason = str(error).partition("\n")[0] or "the file is empty"

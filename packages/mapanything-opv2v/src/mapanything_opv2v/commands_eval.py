@@ -10,16 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mapanything_opv2v import __version__, cluster, exports, jobs
 from mapanything_opv2v.evaluation.options import EXPORTS, CloudOptions, EvaluationOptions
 from mapanything_opv2v.evaluation.results import PROVENANCE, ResultsFolder, claim, read_json, scale_warning
 from mapanything_opv2v.evaluation.run import Item, conclude, evaluate_all
 from mapanything_opv2v.predictions import FramePredictions, list_predictions, save_predictions
-
-if TYPE_CHECKING:
-    pass
 
 SHOWN = (
     "pose_translation_m",
