@@ -12,13 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from mapanything_opv2v.geometry import Cylinder, check_rigid, pinhole_rays, transform_points
-
-FloatArray = npt.NDArray[np.float64]
+from mapanything_opv2v.geometry import Cylinder, FloatArray, check_rigid, pinhole_rays, transform_points
 
 POSE_SOURCES = ("pred", "gt")
 """Whose camera poses place the points."""
-
 
 COMMIT_DIGITS = 12
 """Of a commit in a title; the line below it has all."""

@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mapanything_opv2v.geometry import Cylinder, transform_points
+from mapanything_opv2v.geometry import Cylinder, FloatArray, transform_points
 from mapanything_opv2v.views.frame import Cloud, Frame, View
 from mapanything_opv2v.views.page import PALETTE, encode
-
-FloatArray = npt.NDArray[np.float64]
 
 FRUSTUM_M = 1.2
 """Length of the cameras that are drawn."""
