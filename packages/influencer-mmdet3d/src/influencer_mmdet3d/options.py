@@ -38,7 +38,8 @@ class CriterionOptions:
     form : str
         'influence', or 'geomean' for the research notes' formula.
     impl : str
-        'plain' (torch), 'triton' (fused GPU kernels, for 'influence'), or 'auto' for the kernels where they can run.
+        'plain' (torch), 'triton' (fused GPU kernels, for 'influence'), or 'auto' for the kernels where they can run and
+        have been verified.
     """
 
     num_classes: int
