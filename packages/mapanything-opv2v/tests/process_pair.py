@@ -71,4 +71,5 @@ with deviations.applied(state()):
     torch.distributed.all_gather_object(said, seen["refusal"])
     seen["agree"] = len(set(said)) == 1
     torch.distributed.destroy_process_group()
-print(json.dumps(seen))
+print(json.dumps(seen), flush=True)
+os._exit(0)  # all is said; on a busy machine gloo's threads now and then abort when the interpreter takes them down
