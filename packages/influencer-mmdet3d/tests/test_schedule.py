@@ -38,7 +38,8 @@ def runner(tmp_path, epochs, hooks, resume=False):
         optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.01)),
         custom_hooks=hooks,
         resume=resume,
-        experiment_name=f"run{epochs}",
+        # mmengine's loggers are global, by this name and the second: two tests must never share one
+        experiment_name=f"{tmp_path.name}-{epochs}",
         log_level="ERROR",
     )
 

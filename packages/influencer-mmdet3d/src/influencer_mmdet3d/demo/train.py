@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,6 +16,7 @@ CRITERIA = {"influencer": "influencer (no matching)", "hungarian": "Hungarian ma
 """Name of the config (rooms_<name>.py) and what people are shown."""
 
 _WARM_UP = 30
+_RUNS = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ def demo_config(
 def train(name: str, cfg: Config) -> TrainedRun:
     """Train and evaluate; `name` only labels the result."""
     began = time.process_time()
+    # mmengine's loggers are global, by this name and the second: two runs must never share one
+    cfg.experiment_name = f"{name}-{next(_RUNS)}"
     runner = Runner.from_cfg(cfg)
     runner.train()
     curves = next(hook for hook in runner.hooks if type(hook).__name__ == "DemoProgressHook")
