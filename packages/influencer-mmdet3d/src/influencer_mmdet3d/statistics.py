@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from influencer_mmdet3d.pages import empty_large_like
+
 # Columns of a matrix product are padded to whole vectors, which halves its time on a CPU.
 _BLAS_WIDTH = 16
 _HALVINGS = 4
@@ -156,7 +158,7 @@ class _Sums(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, d_softplus: Tensor, d_logit: Tensor, d_prob: Tensor) -> tuple[Tensor | None, ...]:
         segments, *logits = ctx.saved_tensors
-        grads = [torch.empty_like(x) for x in logits]
+        grads = [empty_large_like(x) for x in logits]
         first, second = _scratch(logits[0])
         with torch.autocast(segments.device.type, enabled=False):
             for layer in zip(logits, grads, d_softplus.unsqueeze(-1), d_logit, d_prob):
