@@ -104,15 +104,22 @@ class InfluencerCriterion:
         samples = collect(pred, insts, self.options.num_classes)
         if not samples:
             raise ValueError("InfluencerCriterion: the batch is empty")
-        device = samples[0].masks[0].device
-        with torch.autocast(device.type, enabled=False):
-            if self.options.form == "geomean":
-                return self._geomean(samples)
-            return self._influence(samples)
+        if self.options.form == "influence" and self._takes_kernels(samples):
+            return self._fused(samples)
+        with torch.autocast(samples[0].masks[0].device.type, enabled=False):
+            return self._geomean(samples) if self.options.form == "geomean" else self._influence(samples)
 
     def check_values(self) -> None:
         """Wait for the calls so far and raise what the next one would have reported."""
         self._checks.poll(wait=True)
+
+    def _takes_kernels(self, samples: Sequence[Sample]) -> bool:
+        heads = [
+            [x for sample in samples for x in sample.masks],
+            [x for sample in samples for x in sample.classes],
+            [x for sample in samples for x in sample.scores or ()],
+        ]
+        return use_triton(self.options.impl, heads, max(sample.target_masks.shape[0] for sample in samples))
 
     def _fused(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """What `_influence` returns, by the fused kernels."""
@@ -131,13 +138,6 @@ class InfluencerCriterion:
 
     def _influence(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         o = self.options
-        heads = [
-            [x for sample in samples for x in sample.masks],
-            [x for sample in samples for x in sample.classes],
-            [x for sample in samples for x in sample.scores or ()],
-        ]
-        if use_triton(o.impl, heads, max(sample.target_masks.shape[0] for sample in samples)):
-            return self._fused(samples)
         entries = _line_up(samples, o.num_classes)
         class_weight, bce_weight, dice_weight, score_weight = o.loss_weight
         batch, layers = len(samples), len(samples[0].masks)

@@ -19,10 +19,8 @@ from torch.autograd.function import once_differentiable
 from influencer_mmdet3d.kernels import pairs, slopes
 from influencer_mmdet3d.kernels.choose import on_device
 from influencer_mmdet3d.kernels.launcher import launch
-from influencer_mmdet3d.kernels.layout import CHUNK, COUNT_CHUNK, Layout, Scene, lay_out
+from influencer_mmdet3d.kernels.layout import CHUNK, COUNT_CHUNK, Layout, Scene, carve, lay_out, rounded
 from influencer_mmdet3d.kernels.sums import ELEMENTS, find_segments, spread_slopes, sum_points
-
-_LINE = 64  # elements; arrays that share an allocation start at multiples of it
 
 
 class Weights(NamedTuple):
@@ -80,25 +78,30 @@ class _Step(torch.autograd.Function):
         ctx.layout = layout
         ctx.queries = [scene.masks[0].shape[0] for scene in scenes for _ in scene.masks]
         ctx.scored = [bool(scene.scores) for scene in scenes for _ in scene.masks]
+        ctx.width = weights.num_classes + 1
         ctx.types = scenes[0].classes[0].dtype, heads[-1].dtype  # the latter of use where there are scores
         ctx.save_for_backward(segments, *slopes, *heads[: layout.batch * layout.layers])
-        loss, diagnostics = out[0], out[1:]
+        diagnostics = out[1:]
         ctx.mark_non_differentiable(diagnostics)
-        return loss, diagnostics
+        return out[0], diagnostics
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        segments, d_softplus, d_logit, d_prob, d_class, d_score, *logits = ctx.saved_tensors
-        masks = [torch.empty_like(x) for x in logits]
+        segments, d_softplus, d_logit, d_prob, d_heads, *logits = ctx.saved_tensors
         # first, since it is the longest: the rest is issued while it runs
-        spread_slopes(ctx.layout, segments, (d_softplus, d_logit, d_prob), d_loss.float().view(1), logits, masks)
+        masks = spread_slopes(ctx.layout, segments, (d_softplus, d_logit, d_prob), d_loss.float().view(1), logits)
         class_type, score_type = ctx.types
-        classes = _scaled(d_class, d_loss, class_type).split_with_sizes(ctx.queries)
+        rows, width = ctx.layout.rows, ctx.width
+        every = _scaled(d_heads, d_loss, class_type)
+        classes = every[: rows * width].view(rows, width).split_with_sizes(ctx.queries)
         scores: Sequence[Tensor] = ()
         if any(ctx.scored):
-            every = _scaled(d_score, d_loss, score_type).split_with_sizes(ctx.queries)
-            scores = every if all(ctx.scored) else [x for x, scored in zip(every, ctx.scored) if scored]
+            begin = rounded(rows * width)
+            own = every[begin:] if score_type == class_type else _scaled(d_heads[begin:], d_loss, score_type)
+            scores = own[:rows].view(rows, 1).split_with_sizes(ctx.queries)
+            if not all(ctx.scored):
+                scores = [x for x, scored in zip(scores, ctx.scored) if scored]
         return None, None, None, *masks, *classes, *scores
 
 
@@ -110,7 +113,11 @@ def _scaled(slopes: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
 def _run(
     layout: Layout, scenes: Sequence[Scene], weights: Weights, checks: Tensor
 ) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
-    """Launch the forward kernels; returns segments, slopes and the loss with its diagnostics."""
+    """Launch the forward kernels; returns segments, slopes and the loss with its diagnostics.
+
+    Slopes are those of the sums over points and, in one array, those of class logits and scores, which follow at the
+    next multiple that `rounded` gives.
+    """
     w, columns, layers, batch = weights, layout.columns, layout.layers, layout.batch
     samples, table, rows, device = layout.samples, layout.entries, layout.rows, layout.samples.device
     entries = batch * layers
@@ -122,17 +129,14 @@ def _run(
     classes: dict[str, Any] = dict(CLASSES=w.num_classes, WIDTH=max(16, 1 << w.num_classes.bit_length()))
     every: dict[str, Any] = dict(EVERY_LAYER=w.iter_matcher)
 
-    def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        return torch.empty(shape, dtype=dtype, device=device)
-
     segments, counts = find_segments(layout)
     partial = sum_points(layout, segments, scenes[0].masks[0].dtype)
     pairs_size = entries * columns
-    sizes, cheapest, norm, overlap, parts, covered, prob, cost = _carve(
+    sizes, cheapest, norm, overlap, parts, covered, prob, cost, own, bad = carve(
         device, batch * columns, pairs_size, pairs_size, pairs_size * columns, entries * blocks * 8,
-        batch * blocks * columns, rows * columns, rows * columns,
+        batch * blocks * columns, rows * columns, rows * columns, pairs_size, entries * blocks * 4,
     )  # fmt: skip
-    own, bad = empty(pairs_size, dtype=torch.int32), empty(entries * blocks * 4, dtype=torch.int32)
+    own, bad = own.view(torch.int32), bad.view(torch.int32)
     launch(
         pairs.costs, (blocks, entries), (samples, table, counts, *partial, sizes, prob, cost, bad),
         (layers, blocks, w.bce_weight, w.dice_weight, w.class_weight),
@@ -148,29 +152,25 @@ def _run(
         pairs.overlaps, (columns // block, columns // block, entries), (samples, cost, cheapest, norm, overlap),
         (layers, w.temperature), dict(COLUMNS=columns, BK=block, BQ=32, **every), num_warps=4,
     )  # fmt: skip
-    found = empty(rows), empty(rows, columns), empty(rows, columns), empty(rows, w.num_classes + 1), empty(rows, 1)
+    d_classes = rounded(rows * (w.num_classes + 1))
+    *found, d_heads = carve(device, rows, rows * columns, rows * columns, d_classes + rows)
     launch(
         slopes.slopes, (blocks, entries),
-        (samples, table, sizes, prob, cost, own, cheapest, norm, overlap, parts, covered, *found),
+        (samples, table, sizes, prob, cost, own, cheapest, norm, overlap, parts, covered, *found,
+         d_heads, d_heads[d_classes:]),
         (layers, batch, blocks, w.temperature, w.soft_share, 1 - w.rep_margin, w.class_weight, w.bce_weight,
          w.dice_weight, w.score_weight, w.attr_weight, w.rep_weight, w.bg_weight, w.non_object_weight),
         dict(**classes, ELEMENT=element, SCORE_ELEMENT=score, COLUMNS=columns, BK=block, BQ=queries_block,
              BATCH_WIDTH=_power_of_two(batch), **every), num_warps=4,
     )  # fmt: skip
-    out = empty(1 + len(slopes.DIAGNOSTICS))
+    out = torch.empty(1 + len(slopes.DIAGNOSTICS), device=device)
     launch(
         slopes.finish, (1,), (samples, sizes, own, cheapest, parts, covered, bad, out, checks),
         (layers, batch, blocks, w.soft_share, w.class_weight, w.score_weight, w.attr_weight, w.rep_weight,
          w.bg_weight),
         dict(COLUMNS=columns, ENTRY_WIDTH=_power_of_two(entries), BQ=queries_block, **every), num_warps=4,
     )  # fmt: skip
-    return segments, found, out
-
-
-def _carve(device: torch.device, *sizes: int) -> tuple[Tensor, ...]:
-    """Return float32 arrays of at least these sizes, aligned, from one allocation."""
-    rounded = [-(-size // _LINE) * _LINE for size in sizes]
-    return torch.empty(sum(rounded), device=device).split_with_sizes(rounded)
+    return segments, (*found, d_heads), out
 
 
 def _power_of_two(number: int) -> int:
