@@ -86,6 +86,7 @@ OPTIONS = [
     {"iter_matcher": False, "rep_weight": 5.0},
     {"loss_weight": [0.3, 2.0, 0.7, 1.5], "attr_weight": 2.0, "rep_weight": 3.0, "bg_weight": 5.0},
     {"temperature": 0.5, "soft_share": 0.9, "rep_margin": 0.95, "non_object_weight": 1.0},
+    {"class_cost_weight": 2.0, "score_others": 3.0},
 ]
 
 
@@ -113,9 +114,10 @@ def check_step(batch, options, device):
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_step_matches_the_plain_path(device, options):
-    batch = make_batch(instances=(15, 2))
-    batch[1][1].sp_masks[0] = False  # an empty row
+@pytest.mark.parametrize("instances", [(15, 2), (14, 0)])  # more than queries, and none
+def test_step_matches_the_plain_path(device, options, instances):
+    batch = make_batch(instances=instances)
+    batch[1][0].sp_masks[0] = False  # an empty row
     check_step(batch, options, device)
 
 

@@ -31,7 +31,9 @@ class Weights(NamedTuple):
     bce_weight: float
     dice_weight: float
     score_weight: float
+    class_price: float
     non_object_weight: float
+    score_others: float
     attr_weight: float
     rep_weight: float
     bg_weight: float
@@ -139,7 +141,7 @@ def _run(
     own, bad = own.view(torch.int32), bad.view(torch.int32)
     launch(
         pairs.costs, (blocks, entries), (samples, table, counts, *partial, sizes, prob, cost, bad),
-        (layers, blocks, w.bce_weight, w.dice_weight, w.class_weight),
+        (layers, blocks, w.bce_weight, w.dice_weight, w.class_price),
         dict(**classes, ELEMENT=element, SCORE=score, COLUMNS=columns, BQ=queries_block, CHUNK=CHUNK,
              COUNT_CHUNK=COUNT_CHUNK), num_warps=4,
     )  # fmt: skip
@@ -159,7 +161,8 @@ def _run(
         (samples, table, sizes, prob, cost, own, cheapest, norm, overlap, parts, covered, *found,
          d_heads, d_heads[d_classes:]),
         (layers, batch, blocks, w.temperature, w.soft_share, 1 - w.rep_margin, w.class_weight, w.bce_weight,
-         w.dice_weight, w.score_weight, w.attr_weight, w.rep_weight, w.bg_weight, w.non_object_weight),
+         w.dice_weight, w.score_weight, w.attr_weight, w.rep_weight, w.bg_weight, w.class_price,
+         w.non_object_weight, w.score_weight * w.score_others),
         dict(**classes, ELEMENT=element, SCORE_ELEMENT=score, COLUMNS=columns, BK=block, BQ=queries_block,
              BATCH_WIDTH=_power_of_two(batch), **every), num_warps=4,
     )  # fmt: skip
@@ -167,7 +170,7 @@ def _run(
     launch(
         slopes.finish, (1,), (samples, sizes, own, cheapest, parts, covered, bad, out, checks),
         (layers, batch, blocks, w.soft_share, w.class_weight, w.score_weight, w.attr_weight, w.rep_weight,
-         w.bg_weight),
+         w.bg_weight, w.score_weight * w.score_others),
         dict(COLUMNS=columns, ENTRY_WIDTH=_power_of_two(entries), BQ=queries_block, **every), num_warps=4,
     )  # fmt: skip
     return segments, (*found, d_heads), out
