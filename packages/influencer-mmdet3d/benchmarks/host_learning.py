@@ -7,6 +7,7 @@ leaves a file; the same command goes on after a stop. ONEFORMER3D_ROOT names the
 
     python benchmarks/host_learning.py --out bench_out/host
     python benchmarks/host_learning.py --out bench_out/host --jobs 8 --seeds 0 1 2 3 4 5 6 7
+    python benchmarks/host_learning.py --out bench_out/host --criteria host influence influence:score_others=1
     python benchmarks/host_learning.py --out bench_out/host --summarise
     python benchmarks/host_learning.py --out bench_out/trial --models s3dis --seeds 0 --steps 4 --rooms 2 1
 
@@ -29,13 +30,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import host_summary
+from host_criteria import CRITERIA, options_of
 from influencer_mmdet3d.files import write_whole
 from influencer_mmdet3d.pin import host_root, load_pin
 from influencer_mmdet3d.synthetic import write_s3dis, write_scannet
 
 HERE = Path(__file__).resolve().parent
 TESTS = HERE.parent / "tests" / "host"  # home of the small configs and of what stands in for a GPU
-CRITERIA = ("host", "influence")
 SETTINGS: dict[str, dict[str, Any]] = {
     "s3dis": {
         "steps": 800,
@@ -75,7 +76,7 @@ class Cell(NamedTuple):
 
     def path(self, out: Path) -> Path:
         """Return the cell's result file."""
-        return out / "cells" / f"{self.model}.{self.criterion}.{self.seed}.json"
+        return out / "cells" / f"{self.model}.{self.criterion.replace(':', '-')}.{self.seed}.json"
 
     def __str__(self) -> str:
         return f"{self.model} {self.criterion} seed {self.seed}"
@@ -86,7 +87,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of scenes, runs and cells")
     parser.add_argument("--models", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
-    parser.add_argument("--criteria", nargs="+", choices=CRITERIA, default=list(CRITERIA))
+    parser.add_argument(
+        "--criteria", nargs="+", default=list(CRITERIA), metavar="NAME[:OPTION=VALUE,...]",
+        help="host or influence, with options of their own (default both as shipped)",
+    )  # fmt: skip
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default 0 1 2")
     default = {
         name: ", ".join(f"{settings[name]} for {model}" for model, settings in SETTINGS.items())
@@ -99,6 +103,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="cells side by side, one thread each (default 1)")
     parser.add_argument("--summarise", action="store_true", help="print the table of --out and write table.md")
     args = parser.parse_args(argv)
+    for name in args.criteria:
+        try:
+            options_of(name)
+        except ValueError as error:
+            parser.error(f"--criteria: {error}")
     for name, values in {"steps": [args.steps], "jobs": [args.jobs], "rooms": args.rooms or []}.items():
         if any(value is not None and value < 1 for value in values):
             parser.error(f"--{name} must be at least 1, got {' '.join(map(str, values))}")
@@ -220,7 +229,8 @@ def progress(result: Mapping[str, Any]) -> str:
     """Return a cell's result in a line."""
     held_out, training = result["held_out"], result["training"]
     return (
-        f"held-out AP {held_out['ap']:.3f} AP50 {held_out['ap50']:.3f}, training scenes AP {training['ap']:.3f}, "
+        f"held-out AP {held_out['ap']:.3f} AP50 {held_out['ap50']:.3f}, without NMS AP "
+        f"{result['without_nms']['ap']:.3f}, training scenes AP {training['ap']:.3f}, "
         f"{result['seconds']:.0f} s"
     )
 
