@@ -9,6 +9,7 @@ waits for the device. All sums run in a fixed order, so that results repeat bit 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from influencer_mmdet3d.kernels import pairs, slopes
 from influencer_mmdet3d.kernels.choose import on_device
-from influencer_mmdet3d.kernels.launcher import launch
+from influencer_mmdet3d.kernels.launcher import Variant
 from influencer_mmdet3d.kernels.layout import CHUNK, COUNT_CHUNK, Layout, Scene, carve, lay_out, rounded
 from influencer_mmdet3d.kernels.sums import ELEMENTS, find_segments, spread_slopes, sum_points
 
@@ -112,6 +113,49 @@ def _scaled(slopes: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.mul(slopes, factor, out=torch.empty(slopes.shape, dtype=dtype, device=slopes.device))
 
 
+class _Variants(NamedTuple):
+    """The kernels between the two passes over the logits, and the sizes that their grids follow from."""
+
+    costs: Variant
+    assign: Variant
+    overlaps: Variant
+    slopes: Variant
+    finish: Variant
+    queries_block: int
+    instances_block: int
+
+
+@functools.cache
+def _variants(
+    num_classes: int, element: torch.dtype, score: torch.dtype, columns: int, every_layer: bool, batch: int, layers: int
+) -> _Variants:
+    queries_block = max(16, min(64, 1024 // columns))  # at least 16, for matrix products
+    block = min(32, columns)
+    classes: dict[str, Any] = dict(CLASSES=num_classes, WIDTH=max(16, 1 << num_classes.bit_length()))
+    every: dict[str, Any] = dict(EVERY_LAYER=every_layer)
+    head, types = ELEMENTS[score], dict(ELEMENT=ELEMENTS[element])
+    return _Variants(
+        Variant(
+            pairs.costs,
+            dict(**classes, **types, SCORE=head, COLUMNS=columns, BQ=queries_block, CHUNK=CHUNK,
+                 COUNT_CHUNK=COUNT_CHUNK), num_warps=4,
+        ),
+        Variant(pairs.assign, dict(COLUMNS=columns, BQ=max(8192 // columns, 16), **every), num_warps=8),
+        Variant(pairs.overlaps, dict(COLUMNS=columns, BK=block, BQ=32, **every), num_warps=4),
+        Variant(
+            slopes.slopes,
+            dict(**classes, **types, SCORE_ELEMENT=head, COLUMNS=columns, BK=block, BQ=queries_block,
+                 BATCH_WIDTH=_power_of_two(batch), **every), num_warps=4,
+        ),
+        Variant(
+            slopes.finish,
+            dict(COLUMNS=columns, ENTRY_WIDTH=_power_of_two(batch * layers), BQ=queries_block, **every), num_warps=4,
+        ),
+        queries_block,
+        block,
+    )  # fmt: skip
+
+
 def _run(
     layout: Layout, scenes: Sequence[Scene], weights: Weights, checks: Tensor
 ) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
@@ -122,14 +166,10 @@ def _run(
     """
     w, columns, layers, batch = weights, layout.columns, layout.layers, layout.batch
     samples, table, rows, device = layout.samples, layout.entries, layout.rows, layout.samples.device
-    entries = batch * layers
-    queries_block = max(16, min(64, 1024 // columns))  # at least 16, for matrix products
-    blocks = max(-(-layout.queries // queries_block), 1)
-    block = min(32, columns)
-    head = next((scene.scores[0].dtype for scene in scenes if scene.scores), torch.float32)
-    score, element = ELEMENTS[head], ELEMENTS[scenes[0].classes[0].dtype]
-    classes: dict[str, Any] = dict(CLASSES=w.num_classes, WIDTH=max(16, 1 << w.num_classes.bit_length()))
-    every: dict[str, Any] = dict(EVERY_LAYER=w.iter_matcher)
+    score = next((scene.scores[0].dtype for scene in scenes if scene.scores), torch.float32)
+    kernels = _variants(w.num_classes, scenes[0].classes[0].dtype, score, columns, w.iter_matcher, batch, layers)
+    entries, block = batch * layers, kernels.instances_block
+    blocks = max(-(-layout.queries // kernels.queries_block), 1)
 
     segments, counts = find_segments(layout)
     partial = sum_points(layout, segments, scenes[0].masks[0].dtype)
@@ -139,39 +179,31 @@ def _run(
         batch * blocks * columns, rows * columns, rows * columns, pairs_size, entries * blocks * 4,
     )  # fmt: skip
     own, bad = own.view(torch.int32), bad.view(torch.int32)
-    launch(
-        pairs.costs, (blocks, entries), (samples, table, counts, *partial, sizes, prob, cost, bad),
+    kernels.costs.launch(
+        (blocks, entries), (samples, table, counts, *partial, sizes, prob, cost, bad),
         (layers, blocks, w.bce_weight, w.dice_weight, w.class_price),
-        dict(**classes, ELEMENT=element, SCORE=score, COLUMNS=columns, BQ=queries_block, CHUNK=CHUNK,
-             COUNT_CHUNK=COUNT_CHUNK), num_warps=4,
     )  # fmt: skip
     del partial, counts  # their memory serves the slopes
-    launch(
-        pairs.assign, (entries,), (samples, cost, own, cheapest, norm), (layers, w.temperature),
-        dict(COLUMNS=columns, BQ=max(8192 // columns, 16), **every), num_warps=8,
-    )  # fmt: skip
-    launch(
-        pairs.overlaps, (columns // block, columns // block, entries), (samples, cost, cheapest, norm, overlap),
-        (layers, w.temperature), dict(COLUMNS=columns, BK=block, BQ=32, **every), num_warps=4,
-    )  # fmt: skip
+    kernels.assign.launch((entries,), (samples, cost, own, cheapest, norm), (layers, w.temperature))
+    kernels.overlaps.launch(
+        (columns // block, columns // block, entries), (samples, cost, cheapest, norm, overlap), (layers, w.temperature)
+    )
     d_classes = rounded(rows * (w.num_classes + 1))
     *found, d_heads = carve(device, rows, rows * columns, rows * columns, d_classes + rows)
-    launch(
-        slopes.slopes, (blocks, entries),
+    by_others = w.score_weight * w.score_others
+    kernels.slopes.launch(
+        (blocks, entries),
         (samples, table, sizes, prob, cost, own, cheapest, norm, overlap, parts, covered, *found,
          d_heads, d_heads[d_classes:]),
         (layers, batch, blocks, w.temperature, w.soft_share, 1 - w.rep_margin, w.class_weight, w.bce_weight,
-         w.dice_weight, w.score_weight, w.attr_weight, w.rep_weight, w.bg_weight, w.class_price,
-         w.non_object_weight, w.score_weight * w.score_others),
-        dict(**classes, ELEMENT=element, SCORE_ELEMENT=score, COLUMNS=columns, BK=block, BQ=queries_block,
-             BATCH_WIDTH=_power_of_two(batch), **every), num_warps=4,
+         w.dice_weight, w.score_weight, w.attr_weight, w.rep_weight, w.bg_weight, w.class_price, w.non_object_weight,
+         by_others),
     )  # fmt: skip
     out = torch.empty(1 + len(slopes.DIAGNOSTICS), device=device)
-    launch(
-        slopes.finish, (1,), (samples, sizes, own, cheapest, parts, covered, bad, out, checks),
-        (layers, batch, blocks, w.soft_share, w.class_weight, w.score_weight, w.attr_weight, w.rep_weight,
-         w.bg_weight, w.score_weight * w.score_others),
-        dict(COLUMNS=columns, ENTRY_WIDTH=_power_of_two(entries), BQ=queries_block, **every), num_warps=4,
+    kernels.finish.launch(
+        (1,), (samples, sizes, own, cheapest, parts, covered, bad, out, checks),
+        (layers, batch, blocks, w.soft_share, w.class_weight, w.score_weight, w.attr_weight, w.rep_weight, w.bg_weight,
+         by_others),
     )  # fmt: skip
     return segments, (*found, d_heads), out
 

@@ -13,6 +13,7 @@ slopes of each point's instance from its rows' lines.
 # Arguments of kernels are what Triton makes of them; the functions that launch kernels are typed.
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -22,7 +23,7 @@ import triton.language as tl
 from torch import Tensor
 
 from influencer_mmdet3d.kernels.choose import interpreted
-from influencer_mmdet3d.kernels.launcher import launch
+from influencer_mmdet3d.kernels.launcher import Variant
 from influencer_mmdet3d.kernels.layout import (
     ALIGNMENT,
     CHUNK,
@@ -50,7 +51,9 @@ _INSTANCE_BLOCK = 32
 # Bytes of gradients up to which they share an allocation: the time of larger ones is the device's, and apart they are
 # given back one by one.
 _TOGETHER = 1 << 28
+_ROW_BLOCK, _COLUMN_BLOCK = 64, 64
 _BN = 32
+_BACKWARD_TILE = 32, 128  # rows, points
 _TILES = 8
 # Products of CHUNK / BN numbers in [0.5, 1] start here, so that none leaves float32's normal range: 2^64 to 2^-64.
 _START_LOG2 = tl.constexpr(CHUNK // _BN // 2)
@@ -224,11 +227,15 @@ def find_segments(layout: Layout) -> tuple[Tensor, Tensor]:
     device = layout.samples.device
     segments = torch.empty(max(layout.segments, 1), dtype=torch.int32, device=device)
     counts = torch.empty(layout.counts, layout.columns, dtype=torch.int32, device=device)
-    block = min(_INSTANCE_BLOCK, layout.columns)
     grid = (max(-(-layout.points // COUNT_CHUNK), 1), layout.batch)
-    constants = dict(COLUMNS=layout.columns, BK=block, BN=COUNT_CHUNK)
-    launch(_segments, grid, (layout.samples, segments, counts), (), constants, num_warps=8)
+    _segments_variant(layout.columns).launch(grid, (layout.samples, segments, counts), ())
     return segments, counts
+
+
+@functools.cache
+def _segments_variant(columns: int) -> Variant:
+    constants = dict(COLUMNS=columns, BK=min(_INSTANCE_BLOCK, columns), BN=COUNT_CHUNK)
+    return Variant(_segments, constants, num_warps=8)
 
 
 def sum_points(layout: Layout, segments: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
@@ -238,21 +245,24 @@ def sum_points(layout: Layout, segments: Tensor, dtype: torch.dtype) -> tuple[Te
     """
     lines = layout.parts
     softplus, logit, prob = carve(segments.device, lines, lines * layout.columns, lines * layout.columns)
-    block, rows = min(64, layout.columns), 64
     grid = (
-        max(-(-layout.points // CHUNK), 1) * (layout.columns // block),
-        -(-layout.queries * layout.layers // rows),
+        max(-(-layout.points // CHUNK), 1) * (layout.columns // min(_COLUMN_BLOCK, layout.columns)),
+        -(-layout.queries * layout.layers // _ROW_BLOCK),
         layout.batch,
     )
     if layout.rows:
-        constants = dict(
-            ELEMENT=ELEMENTS[dtype], PIECES=_PIECES[dtype], COLUMNS=layout.columns, BC=block, BQ=rows, BN=_BN,
-            CHUNK=CHUNK, VEC=ALIGNMENT if layout.aligned else 1, FAST=not interpreted(),
-        )  # fmt: skip
         tensors = (layout.samples, layout.entries, segments, softplus, logit, prob)
-        stages = 3 if layout.aligned else 1
-        launch(_forward, grid, tensors, (layout.layers,), constants, num_warps=4, num_stages=stages)
+        _forward_variant(dtype, layout.columns, layout.aligned).launch(grid, tensors, (layout.layers,))
     return softplus, logit, prob
+
+
+@functools.cache
+def _forward_variant(dtype: torch.dtype, columns: int, aligned: bool) -> Variant:
+    constants = dict(
+        ELEMENT=ELEMENTS[dtype], PIECES=_PIECES[dtype], COLUMNS=columns, BC=min(_COLUMN_BLOCK, columns), BQ=_ROW_BLOCK,
+        BN=_BN, CHUNK=CHUNK, VEC=ALIGNMENT if aligned else 1, FAST=not interpreted(),
+    )  # fmt: skip
+    return Variant(_forward, constants, num_warps=4, num_stages=3 if aligned else 1)
 
 
 def spread_slopes(
@@ -293,13 +303,19 @@ def spread_slopes(
         lines = [value for address, offset in zip(addresses, offsets) for value in (address, 0, 0, offset)]
         entries = upload(lines, segments.device)
     aligned = layout.aligned and not any(address % 16 for address in addresses)
-    rows, points = 32, 128
+    rows, points = _BACKWARD_TILE
     grid = (-(-layout.points // (points * _TILES)), -(-layout.queries * layout.layers // rows), layout.batch)
     if layout.rows and layout.points:
-        constants = dict(
-            ELEMENT=ELEMENTS[first.dtype], COLUMNS=layout.columns, BQ=rows, BN=points, TILES=_TILES,
-            VEC=ALIGNMENT if aligned else 1, FAST=not interpreted(),
-        )  # fmt: skip
         tensors = (layout.samples, entries, segments, *slopes, scale, gradients[0])
-        launch(_backward, grid, tensors, (layout.layers,), constants, num_warps=4)
+        _backward_variant(first.dtype, layout.columns, aligned).launch(grid, tensors, (layout.layers,))
     return gradients
+
+
+@functools.cache
+def _backward_variant(dtype: torch.dtype, columns: int, aligned: bool) -> Variant:
+    rows, points = _BACKWARD_TILE
+    constants = dict(
+        ELEMENT=ELEMENTS[dtype], COLUMNS=columns, BQ=rows, BN=points, TILES=_TILES, VEC=ALIGNMENT if aligned else 1,
+        FAST=not interpreted(),
+    )  # fmt: skip
+    return Variant(_backward, constants, num_warps=4)
