@@ -10,7 +10,7 @@ CRITERIA = ("host", "influence")
 _HOST_OPTIONS = ("non_object_weight",)
 
 
-def options_of(name: str) -> dict[str, float]:
+def options_of(name: str) -> dict[str, float | str]:
     """Return the options that ``criterion:option=value,...`` changes in the criterion's shipped config.
 
     Raises
@@ -21,7 +21,7 @@ def options_of(name: str) -> dict[str, float]:
     criterion, _, changes = name.partition(":")
     if criterion not in CRITERIA:
         raise ValueError(f"no criterion {criterion!r}; known: {', '.join(CRITERIA)}")
-    options = {}
+    options: dict[str, float | str] = {}
     for change in filter(None, changes.split(",")):
         option, _, text = change.partition("=")
         if criterion == "host" and option not in _HOST_OPTIONS:
@@ -29,9 +29,11 @@ def options_of(name: str) -> dict[str, float]:
         try:
             options[option] = float(text)
         except ValueError:
-            raise ValueError(f"{name}: {option}={text!r} is no number") from None
+            options[option] = text
     if criterion == "influence":
         CriterionOptions.from_kwargs(num_classes=1, **options)
+    elif words := [f"{option}={value!r}" for option, value in options.items() if isinstance(value, str)]:
+        raise ValueError(f"{name}: {', '.join(words)} is no number")
     return options
 
 

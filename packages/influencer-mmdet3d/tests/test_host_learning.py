@@ -223,7 +223,8 @@ def test_without_a_host(tmp_path, monkeypatch, capsys):
         (("--models", "kitti"), "invalid choice: 'kitti'"),
         (("--criteria", "auction"), "--criteria: no criterion 'auction'; known: host, influence"),
         (("--criteria", "influence:temprature=1"), "unknown option 'temprature'. Did you mean 'temperature'"),
-        (("--criteria", "influence:temperature=warm"), "influence:temperature=warm: temperature='warm' is no number"),
+        (("--criteria", "influence:temperature=warm"), "temperature must be a finite number >= 0, got 'warm'"),
+        (("--criteria", "host:non_object_weight=low"), "host:non_object_weight=low: non_object_weight='low' is no"),
         (("--criteria", "host:temperature=1"), "of the host's criterion only non_object_weight can be changed here"),
     ],
 )
@@ -238,7 +239,10 @@ def test_misuse(options, message, capsys):
     [
         ("host", {"type": "theirs"}),
         ("host:non_object_weight=0.2", {"type": "theirs", "non_object_weight": 0.2}),
-        ("influence:score_others=1,class_cost_weight=2", {"type": "theirs", "score_others": 1, "class_cost_weight": 2}),
+        (
+            "influence:score_others=1,class_cost=log_odds",
+            {"type": "theirs", "score_others": 1, "class_cost": "log_odds"},
+        ),
     ],
 )
 def test_options_reach_the_config(name, options):

@@ -65,7 +65,8 @@ def slopes(
     d_class, d_score, LAYERS, BATCH, BLOCKS, temperature, soft_share, threshold, class_weight, bce_weight,
     dice_weight, score_weight, attr_weight, rep_weight, bg_weight, class_price, non_object_weight, others_weight,
     CLASSES: tl.constexpr, WIDTH: tl.constexpr, LOG_ODDS: tl.constexpr, ELEMENT: tl.constexpr,
-    SCORE_ELEMENT: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr, BQ: tl.constexpr, BATCH_WIDTH: tl.constexpr, EVERY_LAYER: tl.constexpr,
+    SCORE_ELEMENT: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr, BQ: tl.constexpr, BATCH_WIDTH: tl.constexpr,
+    EVERY_LAYER: tl.constexpr,
 ):  # fmt: skip
     """Parts of the loss of a block of queries, and every slope of theirs."""
     entry = tl.program_id(1)
