@@ -12,7 +12,8 @@ from typing import Any
 
 _OWN_QUERIES = {
     "non_object_weight", "score_others", "score_all", "contrast", "pilots", "pilot_noise", "outside_cost", "central",
-    "everyone", "crowding", "compete", "class_cost", "non_object_stop",
+    "everyone", "crowding", "compete", "class_cost", "class_cost_last", "non_object_stop", "non_object_early",
+    "score_others_early", "score_repeats", "common", "many", "balance",
 }  # fmt: skip
 _INFLUENCE = {"temperature", "soft_share", "rep_weight"}
 ACTS = {
@@ -24,6 +25,7 @@ ACTS = {
     "sinkhorn": {"non_object_weight", "temperature", "rounds", "pilots", "pilot_noise", "score_others", "class_cost"},
 }
 """Forms, and the options that act in each; any other option that is changed raises."""
+COMMON = ("", "first", "mean", "last")
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,20 @@ class Recipe:
     class_cost : float
         Weight of minus the class probability in the cost; the host's value. The larger, the more a query that stands
         for an instance already goes on to do so.
+    class_cost_last : float, optional
+        `class_cost` of the last layer.
+    non_object_early, score_others_early : float, optional
+        `non_object_weight` and `score_others` of all layers but the last: early layers find, the last one tells apart.
+    score_repeats : float
+        Weight of the squared scores of queries that repeat an instance (soft IoU over 0.5), instead of all others.
+    common : {'', 'first', 'mean', 'last'}
+        One choice of own queries for all layers of a sample, by the cost of that layer or the mean of all: targets of
+        the layers then never contradict each other.
+    many : int
+        Queries that share class, mask and score targets of an instance in all layers but the last: the own one and
+        the next cheapest with a soft IoU over 0.5.
+    balance : float
+        The BCE of an instance counts (mean size / its size) to this power: small ones weigh as much as large ones at 1.
     """
 
     form: str
@@ -99,6 +115,13 @@ class Recipe:
     compete: float = 0.0
     class_cost: float = 0.5
     non_object_stop: float | None = None
+    non_object_early: float | None = None
+    score_others_early: float | None = None
+    score_repeats: float = 0.0
+    class_cost_last: float | None = None
+    common: str = ""
+    many: int = 1
+    balance: float = 0.0
 
     def __post_init__(self) -> None:
         if self.form not in ACTS:
@@ -121,6 +144,10 @@ class Recipe:
             raise ValueError("temperature_stop and temperature_last_layer exclude each other")
         if self.form == "sinkhorn" and self.rounds < 1:
             raise ValueError(f"sinkhorn needs at least one round, got {self.rounds}")
+        if self.common not in COMMON:
+            raise ValueError(f"common must be one of {COMMON}, got {self.common!r}")
+        if self.many < 1:
+            raise ValueError(f"many must be at least 1, got {self.many}")
         if self.score_all and self.score_others:
             raise ValueError("score_all and score_others exclude each other")
         if not 0 <= self.pilot_noise < 1:
@@ -221,8 +248,10 @@ def find(name: str) -> Recipe:
     return dataclasses.replace(CRITERIA[entry], **options)
 
 
-def _value(name: str, option: str, text: str) -> float | int | bool:
-    kinds: dict[str, Callable[[str], float | int | bool]] = {"rounds": int, "query_masks": _flag, "score_all": _flag}
+def _value(name: str, option: str, text: str) -> float | int | bool | str:
+    kinds: dict[str, Callable[[str], float | int | bool | str]] = {
+        "rounds": int, "many": int, "query_masks": _flag, "score_all": _flag, "common": str,
+    }  # fmt: skip
     try:
         return kinds.get(option, float)(text)
     except ValueError:
