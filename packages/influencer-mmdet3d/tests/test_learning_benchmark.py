@@ -219,6 +219,10 @@ def test_class_score_and_contrast_by_hand():
     # query 0 is the object (3 of 4), 1 and 2 are none, at half weight (1 of 2 and 4 of 5)
     by_class = (log(4 / 3) + 0.5 * log(2) + 0.5 * log(5 / 4)) / 2
     torch.testing.assert_close(one._classification(entries, claim, torch.tensor([0.5])), torch.tensor([by_class]))
+    # query 1 repeats the instance, 2 does not
+    heavy = criterion.Criterion(recipes.Recipe("influence", non_object_repeats=4.0, per_object=True), 1, WEIGHTS)
+    by_repeat = (log(4 / 3) + 4.0 * log(2) + 0.5 * log(5 / 4)) / 1
+    torch.testing.assert_close(heavy._classification(entries, claim, torch.tensor([0.5])), torch.tensor([by_repeat]))
     by_score = (0.5 - 0.9) ** 2 + 2.0 * (0.4**2 + 0.3**2) / 2
     torch.testing.assert_close(one._score(entries, claim), torch.tensor([by_score]))
     every = criterion.Criterion(recipes.Recipe("influence", score_all=True), 1, WEIGHTS)
@@ -239,6 +243,10 @@ def test_the_class_probability_lowers_the_cost():
     entries = one._entries(layers, batch)
     prob = layers[0].classes[0, 3].float().softmax(-1)[batch.labels[0, 1]]
     torch.testing.assert_close(entries.mask_cost[0, 3, 1] - entries.cost[0, 3, 1], 2.0 * prob)
+    odds = criterion.Criterion(recipes.Recipe("influence", class_cost=2.0, odds=True), 4, WEIGHTS)
+    entries, logits = odds._entries(layers, batch), layers[0].classes[0, 3].detach()
+    wanted = 2.0 * (logits[batch.labels[0, 1]] - logits[4])
+    torch.testing.assert_close(entries.mask_cost[0, 3, 1] - entries.cost[0, 3, 1], wanted)
 
 
 @pytest.mark.parametrize("form", ["influence", "hungarian"])

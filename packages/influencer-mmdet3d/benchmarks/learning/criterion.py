@@ -128,11 +128,13 @@ class Criterion:
         if self.recipe.balance:
             bce = bce * size_factors(batch, self.recipe.balance).repeat(len(layers), 1).unsqueeze(1)
         mask_cost = by_bce * bce + by_dice * costs.dice
-        prob = classes.detach().softmax(-1).gather(2, labels.unsqueeze(1).expand_as(mask_cost))
+        belief = classes.detach()
+        belief = belief - belief[..., -1:] if self.recipe.odds else belief.softmax(-1)
+        belief = belief.gather(2, labels.unsqueeze(1).expand_as(mask_cost))
         scores = torch.cat([layer.scores.float().squeeze(-1) for layer in layers])
         present = batch.present.repeat(len(layers), 1)
         weight = self._by_layer(self.recipe.class_cost, self.recipe.class_cost_last, present, len(layers))
-        cost = mask_cost - weight.view(-1, 1, 1) * prob
+        cost = mask_cost - weight.view(-1, 1, 1) * belief
         return _Entries(classes, scores, labels, mask_cost, cost, costs.iou, present, masks)
 
     def _assign(
@@ -244,8 +246,12 @@ class Criterion:
         target = entries.classes.new_zeros(entries.classes.shape)
         target.scatter_add_(2, entries.labels.unsqueeze(1).expand_as(claim), claim)
         target[..., -1] = (1 - claim.sum(2)).clamp_min(0)
-        target[..., -1] *= non_object_weight.unsqueeze(1)
-        return -(target * entries.classes.log_softmax(-1)).sum((1, 2)) / target.sum((1, 2)).clamp_min(1e-6)
+        weight = non_object_weight.unsqueeze(1)
+        if self.recipe.non_object_repeats is not None:
+            weight = torch.where(_repeats(entries, claim), self.recipe.non_object_repeats, weight)
+        target[..., -1] *= weight
+        total = claim.sum((1, 2)) if self.recipe.per_object else target.sum((1, 2))
+        return -(target * entries.classes.log_softmax(-1)).sum((1, 2)) / total.clamp_min(1e-6)
 
     def _score(self, entries: _Entries, claim: Tensor) -> Tensor:
         """Return the squared error (E,) of scores."""
@@ -263,8 +269,8 @@ class Criterion:
             )
             loss = loss + by_others * others
         if self.recipe.score_repeats:
-            repeats = ((entries.iou > 0.5) & (sharing > 0).unsqueeze(1)).any(2) & (claim.sum(2) == 0)
-            loss = loss + self.recipe.score_repeats * masked_mean(entries.scores.square(), repeats)
+            by_repeats = masked_mean(entries.scores.square(), _repeats(entries, claim))
+            loss = loss + self.recipe.score_repeats * by_repeats
         return loss
 
     def _contrast(self, entries: _Entries, own: Tensor) -> Tensor:
@@ -296,6 +302,12 @@ class Criterion:
         mask = masked_mean(entries.mask_cost.diagonal(dim1=1, dim2=2), entries.present)
         score = masked_mean((claim * (entries.scores.unsqueeze(2) - entries.iou).square()).sum(1), entries.present)
         return mask + by_class * masked_mean(entropy, entries.present) + by_score * score
+
+
+def _repeats(entries: _Entries, claim: Tensor) -> Tensor:
+    """Return which queries (E, Q) repeat an instance that another one owns: soft IoU over 0.5, and no claim."""
+    owned = (claim.sum(1) > 0).unsqueeze(1)
+    return ((entries.iou > 0.5) & owned).any(2) & (claim.sum(2) == 0)
 
 
 def common(cost: Tensor, layers: int, which: str) -> Tensor:

@@ -12,8 +12,8 @@ from typing import Any
 
 _OWN_QUERIES = {
     "non_object_weight", "score_others", "score_all", "contrast", "pilots", "pilot_noise", "outside_cost", "central",
-    "everyone", "crowding", "compete", "class_cost", "class_cost_last", "non_object_stop", "non_object_early",
-    "score_others_early", "score_repeats", "common", "many", "balance",
+    "everyone", "crowding", "compete", "class_cost", "class_cost_last", "odds", "non_object_stop", "non_object_early",
+    "score_others_early", "score_repeats", "non_object_repeats", "per_object", "common", "many", "balance",
 }  # fmt: skip
 _INFLUENCE = {"temperature", "soft_share", "rep_weight"}
 ACTS = {
@@ -84,6 +84,14 @@ class Recipe:
         `non_object_weight` and `score_others` of all layers but the last: early layers find, the last one tells apart.
     score_repeats : float
         Weight of the squared scores of queries that repeat an instance (soft IoU over 0.5), instead of all others.
+    non_object_repeats : float, optional
+        Class weight of "no object" for queries that repeat an instance: as long as masks are poor there are none.
+    per_object : bool
+        Divide the class loss by the weight of queries with an instance, not of all: a higher weight of "no object" then
+        does not slow down the classes of the others.
+    odds : bool
+        The class part of the cost is `class_cost` times the log-odds of the class against "no object" instead of its
+        probability, which hardly differs between queries that all pass for an object.
     common : {'', 'first', 'mean', 'last'}
         One choice of own queries for all layers of a sample, by the cost of that layer or the mean of all: targets of
         the layers then never contradict each other.
@@ -118,7 +126,10 @@ class Recipe:
     non_object_early: float | None = None
     score_others_early: float | None = None
     score_repeats: float = 0.0
+    non_object_repeats: float | None = None
+    per_object: bool = False
     class_cost_last: float | None = None
+    odds: bool = False
     common: str = ""
     many: int = 1
     balance: float = 0.0
@@ -250,7 +261,8 @@ def find(name: str) -> Recipe:
 
 def _value(name: str, option: str, text: str) -> float | int | bool | str:
     kinds: dict[str, Callable[[str], float | int | bool | str]] = {
-        "rounds": int, "many": int, "query_masks": _flag, "score_all": _flag, "common": str,
+        "rounds": int, "many": int, "query_masks": _flag, "score_all": _flag, "per_object": _flag, "odds": _flag,
+        "common": str,
     }  # fmt: skip
     try:
         return kinds.get(option, float)(text)
