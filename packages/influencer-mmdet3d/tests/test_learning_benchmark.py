@@ -204,7 +204,7 @@ def test_masks_of_all_and_crowding_by_hand():
 
 def entries_of(classes, scores, labels, iou, present):
     cost = torch.zeros_like(iou)
-    return criterion._Entries(classes, scores, labels, cost, cost, iou, present, [cost])
+    return criterion._Entries(classes, scores, labels, cost, cost, iou, present, [])
 
 
 def test_class_score_and_contrast_by_hand():
@@ -218,25 +218,18 @@ def test_class_score_and_contrast_by_hand():
     one = criterion.Criterion(recipes.Recipe("influence", score_others=2.0), 1, WEIGHTS)
     # query 0 is the object (3 of 4), 1 and 2 are none, at half weight (1 of 2 and 4 of 5)
     by_class = (log(4 / 3) + 0.5 * log(2) + 0.5 * log(5 / 4)) / 2
-    torch.testing.assert_close(one._classification(entries, claim, torch.tensor([0.5])), torch.tensor([by_class]))
-    # query 1 repeats the instance, 2 does not
-    heavy = criterion.Criterion(recipes.Recipe("influence", non_object_repeats=4.0, per_object=True), 1, WEIGHTS)
-    by_repeat = (log(4 / 3) + 4.0 * log(2) + 0.5 * log(5 / 4)) / 1
-    torch.testing.assert_close(heavy._classification(entries, claim, torch.tensor([0.5])), torch.tensor([by_repeat]))
+    torch.testing.assert_close(one._classification(entries, claim, 0.5), torch.tensor([by_class]))
     by_score = (0.5 - 0.9) ** 2 + 2.0 * (0.4**2 + 0.3**2) / 2
     torch.testing.assert_close(one._score(entries, claim), torch.tensor([by_score]))
     every = criterion.Criterion(recipes.Recipe("influence", score_all=True), 1, WEIGHTS)
     by_all = (0.4**2 + 0.2**2 + 0.1**2) / 3
     torch.testing.assert_close(every._score(entries, claim), torch.tensor([by_all]))
-    repeats = criterion.Criterion(recipes.Recipe("influence", score_repeats=2.0), 1, WEIGHTS)
-    by_repeat = (0.5 - 0.9) ** 2 + 2.0 * 0.4**2  # query 1 alone
-    torch.testing.assert_close(repeats._score(entries, claim), torch.tensor([by_repeat]))
     # query 1 alone repeats the instance (IoU 0.6): log-odds 0 against log 3
     torch.testing.assert_close(one._contrast(entries, own), torch.tensor([log(1 + math.exp(1 - log(3.0)))]))
     assert one._contrast(entries, torch.tensor([[-1]])) == 0
 
 
-def test_the_class_probability_lowers_the_cost():
+def test_the_class_lowers_the_cost():
     batch = made_batch()
     layers = made_layers(batch)
     one = criterion.Criterion(recipes.Recipe("influence", class_cost=2.0), 4, WEIGHTS)
@@ -291,97 +284,6 @@ def test_the_weight_of_no_object_rises_over_the_training():
     losses = {weight: float(of(non_object_weight=weight)(layers, batch, 0.5)) for weight in (0.01, 0.1, 1.0)}
     assert len(set(losses.values())) == 3
     assert [float(ramp(layers, batch, step)) for step in (0.0, 0.5, 1.0)] == pytest.approx([*losses.values()])
-
-
-@torch.no_grad()
-def test_weights_of_the_early_layers():
-    batch = made_batch()
-    layers = made_layers(batch)
-
-    def of(heads, **options):
-        return float(criterion.Criterion(recipes.Recipe("hungarian", **options), 4, WEIGHTS)(heads, batch, 1.0))
-
-    mixed = of(layers, non_object_early=0.01, non_object_stop=1.0, score_others=3.0, score_others_early=0.5)
-    early = of(layers[:2], non_object_weight=0.01, score_others=0.5)
-    last = of(layers[2:], non_object_weight=1.0, score_others=3.0)
-    assert mixed == pytest.approx(early + last)
-    one = criterion.Criterion(recipes.Recipe("influence", class_cost=1.0, class_cost_last=4.0), 4, WEIGHTS)
-    entries = one._entries(layers, batch)
-    for layer, weight in enumerate((1.0, 1.0, 4.0)):
-        prob = layers[layer].classes[1, 3].softmax(-1)[batch.labels[1, 2]]
-        torch.testing.assert_close((entries.mask_cost - entries.cost)[2 * layer + 1, 3, 2], weight * prob)
-
-
-@pytest.mark.parametrize("form", ["influence", "hungarian", "sparse"])
-def test_one_choice_for_all_layers(form):
-    batch = made_batch()
-    layers = made_layers(batch)
-
-    def own(heads, **options):
-        one = criterion.Criterion(recipes.Recipe(form, **options), 4, WEIGHTS)
-        return one._assign(one._entries(heads, batch), batch, len(heads), 0.0)[0].own.view(len(heads), 2, -1)
-
-    alone = own(layers)
-    assert not torch.equal(alone[0], alone[2])
-    assert torch.equal(own(layers, common="first"), alone[:1].expand(3, -1, -1))
-    assert torch.equal(own(layers, common="last"), alone[2:].expand(3, -1, -1))
-    cost = torch.tensor([1.0, 4.0]).view(2, 1, 1)
-    torch.testing.assert_close(criterion.common(cost, 2, "mean"), torch.full((2, 1, 1), 2.5))
-
-
-def test_queries_that_share_an_instance_by_hand():
-    inf = math.inf
-    # query 1 is cheapest for instance 0 and 0 for instance 1; 3 comes after 1, query 2 is not for sale
-    price = torch.tensor([[[3.0, 1.0], [1.0, 2.0], [inf, inf], [2.0, inf]]])
-    wanted = {
-        1: [[0, 1], [1, 0], [0, 0], [0, 0]],
-        2: [[0, 1], [1, 0], [0, 0], [1, 0]],
-        9: [[0, 1], [1, 0], [0, 0], [1, 0]],
-    }
-    for count, claims in wanted.items():
-        assert criterion.cheapest(price, count)[0].tolist() == claims
-    batch = made_batch(queries=3, instances=2)
-    layers = made_layers(batch, count=2)
-    one = criterion.Criterion(recipes.Recipe("hungarian", many=2), 4, WEIGHTS)
-    costs = one._entries(layers, batch)
-    iou = torch.tensor([[0.9], [0.6], [0.4]]).expand(4, -1, 2).clone()
-    entries = costs._replace(iou=iou)
-    allowed = entries.present.unsqueeze(1).expand_as(iou)
-    own = torch.tensor([[0, -1]]).expand(4, -1)
-    claim = one._claim(own, entries, entries.cost, allowed, 2)
-    assert claim[:, :, 0].tolist() == [[1, 1, 0]] * 2 + [[1, 0, 0]] * 2 and not claim[:, :, 1].any()
-    none = criterion.Assignment(torch.zeros_like(iou), own)
-    many = one._losses(entries, batch, none, 0.0, claim, 0.0)
-    plain = criterion.Criterion(recipes.Recipe("hungarian"), 4, WEIGHTS)
-    few = plain._losses(entries, batch, none, 0.0, matching.one_hot(own, 3), 0.0)
-    torch.testing.assert_close(many[2:], few[2:])  # the last layer
-
-    def parts(both):  # mask, class and score of query 0 alone, and of queries 0 and 1
-        rows, e = slice(0, 2 if both else 1), 0
-        mask = entries.mask_cost[e, rows, 0].mean()
-        score = (entries.scores[e, rows] - iou[e, rows, 0]).square().mean()
-        entropy = -entries.classes[e].log_softmax(-1)
-        kept, rest = entropy[rows, entries.labels[e, 0]].sum(), 0.05 * entropy[rows.stop :, -1].sum()
-        weight = rows.stop + 0.05 * (3 - rows.stop)
-        return mask + 0.5 * (kept + rest) / weight + 0.5 * score
-
-    torch.testing.assert_close(many[0], parts(True))
-    torch.testing.assert_close(few[0], parts(False))
-
-
-def test_small_instances_weigh_more_by_hand():
-    batch = made_batch(samples=1, points=8, instances=4)._replace(segments=torch.tensor([[0, 0, 0, 0, 0, 0, 1, 1]]))
-    batch = batch._replace(present=torch.tensor([[True, True, False, False]]))
-    # the mean size is 4
-    torch.testing.assert_close(criterion.size_factors(batch, 0.5), torch.tensor([[4 / 6, 2.0, 1, 1]]).sqrt())
-    layers = made_layers(batch)
-
-    def mask_cost(**options):
-        return criterion.Criterion(recipes.Recipe("influence", **options), 4, WEIGHTS)._entries(layers, batch).mask_cost
-
-    costs = criterion.pair_costs([layer.masks for layer in layers], batch.segments, 4)
-    torch.testing.assert_close(mask_cost(), costs.bce + costs.dice)
-    torch.testing.assert_close(mask_cost(balance=1.0)[..., 1], 2 * costs.bce[..., 1] + costs.dice[..., 1])
 
 
 def test_pilots_by_hand_and_apart_from_the_rest():
@@ -601,8 +503,6 @@ def test_recipes_refuse_what_does_nothing():
         "sinkhorn:rounds=0": "at least one round, got 0",
         "influence-pilots:pilot_noise=1": "pilot_noise must be in",
         "influence:non_object_stop=0": "needs weights > 0, got 0.05 to 0.0",
-        "influence:common=middle": "common must be one of",
-        "influence:many=0": "many must be at least 1, got 0",
         "geomean:non_object_stop=1": "'non_object_stop' does nothing in geomean",
     }.items():
         with pytest.raises(ValueError, match=message):

@@ -100,7 +100,7 @@ class Criterion:
                 return self._package(regular, batch)
             entries = self._entries(regular, batch)
             assigned = self._assign(entries, batch, len(layers), progress)
-            loss = self._losses(entries, batch, *assigned, progress).sum()
+            loss = self._losses(entries, batch, *assigned, self.non_object_weight(progress)).sum()
             if self.recipe.pilots:
                 pilots = self._entries([layer.rows(slice(queries, None)) for layer in layers], batch)
                 loss = loss + self.recipe.pilots * self._pilots(pilots).sum()
@@ -124,24 +124,20 @@ class Criterion:
         costs = pair_costs(masks, batch.segments, batch.labels.shape[1])
         classes = torch.cat([layer.classes.float() for layer in layers])
         labels = batch.labels.repeat(len(layers), 1)
-        bce = costs.bce
-        if self.recipe.balance:
-            bce = bce * size_factors(batch, self.recipe.balance).repeat(len(layers), 1).unsqueeze(1)
-        mask_cost = by_bce * bce + by_dice * costs.dice
+        mask_cost = by_bce * costs.bce + by_dice * costs.dice
         belief = classes.detach()
         belief = belief - belief[..., -1:] if self.recipe.odds else belief.softmax(-1)
         belief = belief.gather(2, labels.unsqueeze(1).expand_as(mask_cost))
         scores = torch.cat([layer.scores.float().squeeze(-1) for layer in layers])
         present = batch.present.repeat(len(layers), 1)
-        weight = self._by_layer(self.recipe.class_cost, self.recipe.class_cost_last, present, len(layers))
-        cost = mask_cost - weight.view(-1, 1, 1) * belief
+        cost = mask_cost - self.recipe.class_cost * belief
         return _Entries(classes, scores, labels, mask_cost, cost, costs.iou, present, masks)
 
     def _assign(
         self, entries: _Entries, batch: Batch, layers: int, progress: float
     ) -> tuple[Assignment, float, Tensor]:
         """Return the assignment, the share of the attraction that its influence carries, and claims (E, Q, K)."""
-        form = self.recipe.form
+        form, queries = self.recipe.form, entries.cost.shape[1]
         allowed = entries.present.unsqueeze(1).expand_as(entries.cost)
         none = torch.zeros_like(entries.cost)
         cost = entries.cost
@@ -149,15 +145,12 @@ class Criterion:
             cost = cost + self.recipe.outside_cost * (~batch.inside).repeat(layers, 1, 1)
         if self.recipe.central:
             cost = cost + self.recipe.central * from_centre(batch).repeat(layers, 1, 1)
-        if self.recipe.common:
-            cost = common(cost, layers, self.recipe.common)
         if form == "hungarian":
             own = hungarian(cost.detach(), allowed)
-            return Assignment(none, own), 0.0, self._claim(own, entries, cost, allowed, layers)
+            return Assignment(none, own), 0.0, one_hot(own, queries)
         if form == "sparse":
-            allowed = allowed & batch.inside.repeat(layers, 1, 1)
-            own = sparse(cost.detach(), allowed)
-            return Assignment(none, own), 0.0, self._claim(own, entries, cost, allowed, layers)
+            own = sparse(cost.detach(), allowed & batch.inside.repeat(layers, 1, 1))
+            return Assignment(none, own), 0.0, one_hot(own, queries)
         if form == "sinkhorn":
             plan = sinkhorn(cost.detach(), allowed, self.recipe.temperature, self.recipe.rounds)
             own = torch.where(entries.present, plan.argmax(1), -1)
@@ -170,17 +163,7 @@ class Criterion:
         else:
             share = influence(cost / heat, allowed, 1.0)
         own = greedy(cost.detach(), allowed)
-        return Assignment(share, own), self.recipe.soft_share, self._claim(own, entries, cost, allowed, layers)
-
-    def _claim(self, own: Tensor, entries: _Entries, cost: Tensor, allowed: Tensor, layers: int) -> Tensor:
-        """Return claims (E, Q, K) of own queries and, in all layers but the last, of `many` - 1 further ones."""
-        claim = one_hot(own, cost.shape[1])
-        if self.recipe.many == 1:
-            return claim
-        early = len(cost) - len(cost) // layers
-        free = allowed[:early] & (entries.iou[:early] > 0.5) & (claim[:early].sum(2, keepdim=True) == 0)
-        extra = cheapest(cost[:early].detach().masked_fill(~free, torch.inf), self.recipe.many - 1)
-        return torch.cat([claim[:early] + extra, claim[early:]])
+        return Assignment(share, own), self.recipe.soft_share, one_hot(own, queries)
 
     def temperature(self, layers: int, progress: float) -> Tensor:
         """Return the temperature of every layer (L,)."""
@@ -194,17 +177,9 @@ class Criterion:
         return recipe.temperature * (stop / recipe.temperature) ** way
 
     def non_object_weight(self, progress: float) -> float:
-        """Return the class weight of "no object", of the last layer, after a share of the training."""
+        """Return the class weight of "no object" after a share of the training."""
         begin, stop = self.recipe.non_object_weight, self.recipe.non_object_stop
         return begin if stop is None else begin * (stop / begin) ** progress
-
-    @staticmethod
-    def _by_layer(early: float | None, last: float | None, like: Tensor, layers: int) -> Tensor:
-        """Return a value for each entry (E,) of `like`; None stands for the other one."""
-        values = like.new_full(like.shape[:1], last if early is None else early, dtype=torch.float32)
-        if last is not None:
-            values[len(values) - len(values) // layers :] = last
-        return values
 
     def _losses(
         self,
@@ -213,19 +188,12 @@ class Criterion:
         assignment: Assignment,
         soft_share: float,
         claim: Tensor,
-        progress: float,
+        non_object_weight: float,
     ) -> Tensor:
         """Return the loss (E,) of all queries."""
         by_class, _, _, by_score = self.loss_weight
         loss = attraction(entries.mask_cost, assignment, soft_share)
-        if self.recipe.many > 1:
-            sharing = claim.sum(1)
-            shared = masked_mean((claim * entries.mask_cost).sum(1) / sharing.clamp_min(1), sharing > 0)
-            loss = loss + (1 - soft_share) * (shared - attraction(entries.mask_cost, assignment, 0.0))
-        weight = self._by_layer(
-            self.recipe.non_object_early, self.non_object_weight(progress), entries.present, len(entries.masks)
-        )
-        loss = loss + by_class * self._classification(entries, claim, weight)
+        loss = loss + by_class * self._classification(entries, claim, non_object_weight)
         loss = loss + by_score * self._score(entries, claim)
         if self.recipe.form == "influence" and self.recipe.rep_weight:
             loss = loss + self.recipe.rep_weight * repulsion(assignment.influence, 1.0)
@@ -241,17 +209,13 @@ class Criterion:
             loss = loss + self.recipe.compete * torch.cat(competition)
         return loss
 
-    def _classification(self, entries: _Entries, claim: Tensor, non_object_weight: Tensor) -> Tensor:
+    def _classification(self, entries: _Entries, claim: Tensor, non_object_weight: float) -> Tensor:
         """Return the weighted cross-entropy (E,) against claimed classes, the rest of a query being "no object"."""
         target = entries.classes.new_zeros(entries.classes.shape)
         target.scatter_add_(2, entries.labels.unsqueeze(1).expand_as(claim), claim)
         target[..., -1] = (1 - claim.sum(2)).clamp_min(0)
-        weight = non_object_weight.unsqueeze(1)
-        if self.recipe.non_object_repeats is not None:
-            weight = torch.where(_repeats(entries, claim), self.recipe.non_object_repeats, weight)
-        target[..., -1] *= weight
-        total = claim.sum((1, 2)) if self.recipe.per_object else target.sum((1, 2))
-        return -(target * entries.classes.log_softmax(-1)).sum((1, 2)) / total.clamp_min(1e-6)
+        target[..., -1] *= non_object_weight
+        return -(target * entries.classes.log_softmax(-1)).sum((1, 2)) / target.sum((1, 2)).clamp_min(1e-6)
 
     def _score(self, entries: _Entries, claim: Tensor) -> Tensor:
         """Return the squared error (E,) of scores."""
@@ -259,19 +223,12 @@ class Criterion:
             best = entries.iou.masked_fill(~entries.present.unsqueeze(1), 0).amax(2)
             return (entries.scores - best).square().mean(1)
         error = (entries.scores.unsqueeze(2) - entries.iou).square()
-        sharing = claim.sum(1)
-        loss = masked_mean((claim * error).sum(1) / sharing.clamp_min(1), sharing > 0)
-        if self.recipe.score_others or self.recipe.score_others_early:
-            free = (1 - claim.sum(2)).clamp_min(0)
-            others = (free * entries.scores.square()).sum(1) / free.sum(1).clamp_min(1)
-            by_others = self._by_layer(
-                self.recipe.score_others_early, self.recipe.score_others, claim, len(entries.masks)
-            )
-            loss = loss + by_others * others
-        if self.recipe.score_repeats:
-            by_repeats = masked_mean(entries.scores.square(), _repeats(entries, claim))
-            loss = loss + self.recipe.score_repeats * by_repeats
-        return loss
+        own = masked_mean((claim * error).sum(1), claim.sum(1) > 0)
+        if not self.recipe.score_others:
+            return own
+        free = (1 - claim.sum(2)).clamp_min(0)
+        others = (free * entries.scores.square()).sum(1) / free.sum(1).clamp_min(1)
+        return own + self.recipe.score_others * others
 
     def _contrast(self, entries: _Entries, own: Tensor) -> Tensor:
         """Return the ranking loss (E,) of own queries against queries that repeat their instance."""
@@ -302,36 +259,6 @@ class Criterion:
         mask = masked_mean(entries.mask_cost.diagonal(dim1=1, dim2=2), entries.present)
         score = masked_mean((claim * (entries.scores.unsqueeze(2) - entries.iou).square()).sum(1), entries.present)
         return mask + by_class * masked_mean(entropy, entries.present) + by_score * score
-
-
-def _repeats(entries: _Entries, claim: Tensor) -> Tensor:
-    """Return which queries (E, Q) repeat an instance that another one owns: soft IoU over 0.5, and no claim."""
-    owned = (claim.sum(1) > 0).unsqueeze(1)
-    return ((entries.iou > 0.5) & owned).any(2) & (claim.sum(2) == 0)
-
-
-def common(cost: Tensor, layers: int, which: str) -> Tensor:
-    """Return the cost (E, Q, K) of one layer, or the mean of all, in the place of every layer's."""
-    split = cost.unflatten(0, (layers, -1))
-    chosen = {"first": split[0], "last": split[-1]}.get(which, split.mean(0))
-    return chosen.repeat(layers, 1, 1)
-
-
-def cheapest(price: Tensor, count: int) -> Tensor:
-    """Return claims (E, Q, K) of up to `count` queries for each instance by price (E, Q, K); infinite is not for sale.
-
-    A query is there for its cheapest instance alone.
-    """
-    price = price.masked_fill(price > price.amin(2, keepdim=True), torch.inf)
-    least, query = price.topk(min(count, price.shape[1]), 1, largest=False)
-    return torch.zeros_like(price).scatter_(1, query, least.isfinite().float())
-
-
-def size_factors(batch: Batch, power: float) -> Tensor:
-    """Return (mean size / size)^power of the instances that are present (B, K), and 1 for the others."""
-    size = F.one_hot(batch.segments, batch.labels.shape[1]).float().sum(1)
-    mean = size.sum(1, keepdim=True) / batch.present.sum(1, keepdim=True).clamp_min(1)
-    return torch.where(batch.present, mean / size.clamp_min(1), 1.0) ** power
 
 
 def compete(logits: Tensor, segments: Tensor, own: Tensor) -> Tensor:

@@ -12,8 +12,7 @@ from typing import Any
 
 _OWN_QUERIES = {
     "non_object_weight", "score_others", "score_all", "contrast", "pilots", "pilot_noise", "outside_cost", "central",
-    "everyone", "crowding", "compete", "class_cost", "class_cost_last", "odds", "non_object_stop", "non_object_early",
-    "score_others_early", "score_repeats", "non_object_repeats", "per_object", "common", "many", "balance",
+    "everyone", "crowding", "compete", "class_cost", "odds", "non_object_stop",
 }  # fmt: skip
 _INFLUENCE = {"temperature", "soft_share", "rep_weight"}
 ACTS = {
@@ -25,7 +24,6 @@ ACTS = {
     "sinkhorn": {"non_object_weight", "temperature", "rounds", "pilots", "pilot_noise", "score_others", "class_cost"},
 }
 """Forms, and the options that act in each; any other option that is changed raises."""
-COMMON = ("", "first", "mean", "last")
 
 
 @dataclass(frozen=True)
@@ -78,28 +76,10 @@ class Recipe:
     class_cost : float
         Weight of minus the class probability in the cost; the host's value. The larger, the more a query that stands
         for an instance already goes on to do so.
-    class_cost_last : float, optional
-        `class_cost` of the last layer.
-    non_object_early, score_others_early : float, optional
-        `non_object_weight` and `score_others` of all layers but the last: early layers find, the last one tells apart.
-    score_repeats : float
-        Weight of the squared scores of queries that repeat an instance (soft IoU over 0.5), instead of all others.
-    non_object_repeats : float, optional
-        Class weight of "no object" for queries that repeat an instance: as long as masks are poor there are none.
-    per_object : bool
-        Divide the class loss by the weight of queries with an instance, not of all: a higher weight of "no object" then
-        does not slow down the classes of the others.
     odds : bool
         The class part of the cost is `class_cost` times the log-odds of the class against "no object" instead of its
-        probability, which hardly differs between queries that all pass for an object.
-    common : {'', 'first', 'mean', 'last'}
-        One choice of own queries for all layers of a sample, by the cost of that layer or the mean of all: targets of
-        the layers then never contradict each other.
-    many : int
-        Queries that share class, mask and score targets of an instance in all layers but the last: the own one and
-        the next cheapest with a soft IoU over 0.5.
-    balance : float
-        The BCE of an instance counts (mean size / its size) to this power: small ones weigh as much as large ones at 1.
+        probability, which hardly differs between queries that all pass for an object: the one that is believed most
+        keeps the instance, so that the network's own belief says which of several it will be.
     """
 
     form: str
@@ -122,17 +102,8 @@ class Recipe:
     crowding: float = 0.0
     compete: float = 0.0
     class_cost: float = 0.5
-    non_object_stop: float | None = None
-    non_object_early: float | None = None
-    score_others_early: float | None = None
-    score_repeats: float = 0.0
-    non_object_repeats: float | None = None
-    per_object: bool = False
-    class_cost_last: float | None = None
     odds: bool = False
-    common: str = ""
-    many: int = 1
-    balance: float = 0.0
+    non_object_stop: float | None = None
 
     def __post_init__(self) -> None:
         if self.form not in ACTS:
@@ -155,10 +126,6 @@ class Recipe:
             raise ValueError("temperature_stop and temperature_last_layer exclude each other")
         if self.form == "sinkhorn" and self.rounds < 1:
             raise ValueError(f"sinkhorn needs at least one round, got {self.rounds}")
-        if self.common not in COMMON:
-            raise ValueError(f"common must be one of {COMMON}, got {self.common!r}")
-        if self.many < 1:
-            raise ValueError(f"many must be at least 1, got {self.many}")
         if self.score_all and self.score_others:
             raise ValueError("score_all and score_others exclude each other")
         if not 0 <= self.pilot_noise < 1:
@@ -175,6 +142,8 @@ _HUNGARIAN = Recipe("hungarian")
 _EVERYONE = Recipe("influence", query_masks=True, everyone=1.0)
 _UNIQUE: dict[str, Any] = {"non_object_weight": 0.2, "score_others": 1.0, "contrast": 0.5}
 """What tells the one query of an instance from its duplicates."""
+_BELIEF: dict[str, Any] = {"class_cost": 2.0, "odds": True, "score_others": 1.0, "non_object_weight": 0.2}
+"""The same by the network's own belief: whom it takes for the object goes on to own the instance."""
 
 CRITERIA = {
     # competitors
@@ -210,6 +179,9 @@ CRITERIA = {
     "hungarian-near": dataclasses.replace(_HUNGARIAN, outside_cost=1.0),
     "influence-central": dataclasses.replace(_BASE, query_masks=True, central=0.5),
     "hungarian-central": dataclasses.replace(_HUNGARIAN, outside_cost=1.0, central=0.5),
+    # of the queries inside, the one that is believed most
+    "influence-belief": dataclasses.replace(_BASE, query_masks=True, **_BELIEF),
+    "hungarian-belief": dataclasses.replace(_HUNGARIAN, outside_cost=100.0, **_BELIEF),
     # masks for all queries, class and score for one
     "influence-everyone": dataclasses.replace(_BASE, query_masks=True, everyone=1.0),
     "hungarian-everyone": dataclasses.replace(_HUNGARIAN, outside_cost=1.0, everyone=1.0),
@@ -259,10 +231,9 @@ def find(name: str) -> Recipe:
     return dataclasses.replace(CRITERIA[entry], **options)
 
 
-def _value(name: str, option: str, text: str) -> float | int | bool | str:
-    kinds: dict[str, Callable[[str], float | int | bool | str]] = {
-        "rounds": int, "many": int, "query_masks": _flag, "score_all": _flag, "per_object": _flag, "odds": _flag,
-        "common": str,
+def _value(name: str, option: str, text: str) -> float | int | bool:
+    kinds: dict[str, Callable[[str], float | int | bool]] = {
+        "rounds": int, "query_masks": _flag, "score_all": _flag, "odds": _flag,
     }  # fmt: skip
     try:
         return kinds.get(option, float)(text)
