@@ -229,13 +229,17 @@ def test_class_score_and_contrast_by_hand():
     assert one._contrast(entries, torch.tensor([[-1]])) == 0
 
 
-def test_the_class_probability_lowers_the_cost():
+def test_the_class_lowers_the_cost():
     batch = made_batch()
     layers = made_layers(batch)
     one = criterion.Criterion(recipes.Recipe("influence", class_cost=2.0), 4, WEIGHTS)
     entries = one._entries(layers, batch)
     prob = layers[0].classes[0, 3].float().softmax(-1)[batch.labels[0, 1]]
     torch.testing.assert_close(entries.mask_cost[0, 3, 1] - entries.cost[0, 3, 1], 2.0 * prob)
+    odds = criterion.Criterion(recipes.Recipe("influence", class_cost=2.0, odds=True), 4, WEIGHTS)
+    entries, logits = odds._entries(layers, batch), layers[0].classes[0, 3].detach()
+    wanted = 2.0 * (logits[batch.labels[0, 1]] - logits[4])
+    torch.testing.assert_close(entries.mask_cost[0, 3, 1] - entries.cost[0, 3, 1], wanted)
 
 
 @pytest.mark.parametrize("form", ["influence", "hungarian"])

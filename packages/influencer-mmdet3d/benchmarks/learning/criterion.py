@@ -125,10 +125,12 @@ class Criterion:
         classes = torch.cat([layer.classes.float() for layer in layers])
         labels = batch.labels.repeat(len(layers), 1)
         mask_cost = by_bce * costs.bce + by_dice * costs.dice
-        prob = classes.detach().softmax(-1).gather(2, labels.unsqueeze(1).expand_as(mask_cost))
+        belief = classes.detach()
+        belief = belief - belief[..., -1:] if self.recipe.odds else belief.softmax(-1)
+        belief = belief.gather(2, labels.unsqueeze(1).expand_as(mask_cost))
         scores = torch.cat([layer.scores.float().squeeze(-1) for layer in layers])
         present = batch.present.repeat(len(layers), 1)
-        cost = mask_cost - self.recipe.class_cost * prob
+        cost = mask_cost - self.recipe.class_cost * belief
         return _Entries(classes, scores, labels, mask_cost, cost, costs.iou, present, masks)
 
     def _assign(

@@ -12,7 +12,7 @@ from typing import Any
 
 _OWN_QUERIES = {
     "non_object_weight", "score_others", "score_all", "contrast", "pilots", "pilot_noise", "outside_cost", "central",
-    "everyone", "crowding", "compete", "class_cost", "non_object_stop",
+    "everyone", "crowding", "compete", "class_cost", "odds", "non_object_stop",
 }  # fmt: skip
 _INFLUENCE = {"temperature", "soft_share", "rep_weight"}
 ACTS = {
@@ -76,6 +76,10 @@ class Recipe:
     class_cost : float
         Weight of minus the class probability in the cost; the host's value. The larger, the more a query that stands
         for an instance already goes on to do so.
+    odds : bool
+        The class part of the cost is `class_cost` times the log-odds of the class against "no object" instead of its
+        probability, which hardly differs between queries that all pass for an object: the one that is believed most
+        keeps the instance, so that the network's own belief says which of several it will be.
     """
 
     form: str
@@ -98,6 +102,7 @@ class Recipe:
     crowding: float = 0.0
     compete: float = 0.0
     class_cost: float = 0.5
+    odds: bool = False
     non_object_stop: float | None = None
 
     def __post_init__(self) -> None:
@@ -137,6 +142,8 @@ _HUNGARIAN = Recipe("hungarian")
 _EVERYONE = Recipe("influence", query_masks=True, everyone=1.0)
 _UNIQUE: dict[str, Any] = {"non_object_weight": 0.2, "score_others": 1.0, "contrast": 0.5}
 """What tells the one query of an instance from its duplicates."""
+_BELIEF: dict[str, Any] = {"class_cost": 2.0, "odds": True, "score_others": 1.0, "non_object_weight": 0.2}
+"""The same by the network's own belief: whom it takes for the object goes on to own the instance."""
 
 CRITERIA = {
     # competitors
@@ -172,6 +179,9 @@ CRITERIA = {
     "hungarian-near": dataclasses.replace(_HUNGARIAN, outside_cost=1.0),
     "influence-central": dataclasses.replace(_BASE, query_masks=True, central=0.5),
     "hungarian-central": dataclasses.replace(_HUNGARIAN, outside_cost=1.0, central=0.5),
+    # of the queries inside, the one that is believed most
+    "influence-belief": dataclasses.replace(_BASE, query_masks=True, **_BELIEF),
+    "hungarian-belief": dataclasses.replace(_HUNGARIAN, outside_cost=100.0, **_BELIEF),
     # masks for all queries, class and score for one
     "influence-everyone": dataclasses.replace(_BASE, query_masks=True, everyone=1.0),
     "hungarian-everyone": dataclasses.replace(_HUNGARIAN, outside_cost=1.0, everyone=1.0),
@@ -222,7 +232,9 @@ def find(name: str) -> Recipe:
 
 
 def _value(name: str, option: str, text: str) -> float | int | bool:
-    kinds: dict[str, Callable[[str], float | int | bool]] = {"rounds": int, "query_masks": _flag, "score_all": _flag}
+    kinds: dict[str, Callable[[str], float | int | bool]] = {
+        "rounds": int, "query_masks": _flag, "score_all": _flag, "odds": _flag,
+    }  # fmt: skip
     try:
         return kinds.get(option, float)(text)
     except ValueError:
