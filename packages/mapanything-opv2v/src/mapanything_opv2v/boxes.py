@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from mapanything_opv2v.geometry import T_world_from_pose, points_carla_to_opencv, transform_points
+from mapanything_opv2v.geometry import FloatArray, T_world_from_pose, points_carla_to_opencv, transform_points
 from mapanything_opv2v.rawdata import Vehicle
-
-FloatArray = npt.NDArray[np.float64]
 
 # forward/back, right/left, up/down in the vehicle's CARLA axes
 _SIGNS: FloatArray = np.array([(x, y, z) for x in (1, -1) for y in (1, -1) for z in (1, -1)], dtype=np.float64)

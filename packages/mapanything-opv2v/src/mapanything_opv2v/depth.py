@@ -15,8 +15,7 @@ import numpy.typing as npt
 
 from mapanything_opv2v import geometry, jobs, rawdata
 from mapanything_opv2v.files import write_json
-
-FloatArray = npt.NDArray[np.float64]
+from mapanything_opv2v.geometry import FloatArray
 
 PARAMETERS_FILE = "depth_parameters.json"
 HIDDEN_MARGIN = 0.1

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from mapanything_opv2v import geometry
+from mapanything_opv2v.geometry import FloatArray
 
 if TYPE_CHECKING:
     from mapanything_opv2v.rawdata import AgentMeta
 
-FloatArray = npt.NDArray[np.float64]
 
 POSITION_STEP_M = 1e-3
 ANGLE_STEP_DEG = 1e-2

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import yaml
 
-FloatArray = npt.NDArray[np.float64]
+from mapanything_opv2v.geometry import FloatArray
 
 MAX_YAML_BYTES = 16 * 1024 * 1024
 """Larger files are refused: a frame with 200 vehicles has about 60 kB."""

@@ -13,8 +13,6 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-FloatArray = npt.NDArray[np.float64]
-
 NONE = -1
 """Owner of what belongs to no vehicle."""
 

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mapanything_opv2v import geometry
-
-FloatArray = npt.NDArray[np.float64]
+from mapanything_opv2v.geometry import FloatArray
 
 CAMERA_POSES: tuple[tuple[float, ...], ...] = (
     (2.5, 0.0, 1.0, 0.0, 0.0, 0.0),

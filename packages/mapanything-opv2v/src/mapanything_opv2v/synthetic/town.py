@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mapanything_opv2v import geometry
+from mapanything_opv2v.geometry import FloatArray
 from mapanything_opv2v.synthetic import raycast
-
-FloatArray = npt.NDArray[np.float64]
 
 MAX_RANGE_M = 900.0
 """Beyond this the town is sky."""

@@ -15,9 +15,8 @@ from tqdm import tqdm
 
 from mapanything_opv2v import geometry, rawdata
 from mapanything_opv2v.files import write_bytes
+from mapanything_opv2v.geometry import FloatArray
 from mapanything_opv2v.synthetic import sensors, town
-
-FloatArray = npt.NDArray[np.float64]
 
 FRAME_SECONDS = 0.1
 FIRST_FRAME, FRAME_STEP = 68, 2  # OPV2V counts simulator ticks and keeps every second one
