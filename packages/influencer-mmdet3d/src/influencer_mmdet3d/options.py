@@ -26,7 +26,8 @@ class CriterionOptions:
         of the assignment's cost.
     class_cost : str
         The class part of the assignment's cost is minus the 'probability' of the instance's class, or minus its
-        'log_odds' against "no object", which still differ between queries that are all sure of the class.
+        'log_odds' against "no object", which still differ between queries that are all sure of the class. They
+        outweigh the masks: use them where `query_masks` say which queries start inside an instance (ScanNet).
     class_cost_weight : float, optional
         Weight of that part; None for the weight of the classification loss. The larger, the more a query that stands
         for an instance already goes on to do so.
