@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import spconv
 import tiny
 import torch
 from host_criteria import configure
@@ -88,7 +89,8 @@ def run(task: dict[str, Any]) -> dict[str, Any]:
         "seconds": time.perf_counter() - begin,
         "options": options(runner.model.criterion.inst_criterion, cfg),
         "device": device_name(),
-        "versions": {name: version(name) for name in ("torch", "mmengine", "mmdet3d", "spconv")},
+        # spconv's builds for CUDA are distributions of other names
+        "versions": {name: version(name) for name in ("torch", "mmengine", "mmdet3d")} | {"spconv": spconv.__version__},
     }
 
 

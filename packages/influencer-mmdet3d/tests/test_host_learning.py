@@ -175,6 +175,14 @@ def test_an_interrupt_starts_no_further_cell(host, tmp_path, monkeypatch):
     assert len(begun) <= 2, "the one that had begun, of three"
 
 
+@pytest.mark.parametrize(("gpus", "seen"), [((), ["5", "5", "5", "5"]), (("--gpus", "0", "2"), ["0", "2", "0", "2"])])
+def test_cells_take_the_gpus_in_turn(gpus, seen, host, trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    trained.repair()
+    assert host_learning.main(["--out", str(tmp_path / "out"), *SMALL, "--seeds", "0", "1", *gpus]) == 0
+    assert [call.env["CUDA_VISIBLE_DEVICES"] for call in trained.calls] == seen
+
+
 def test_a_folder_keeps_its_settings(host, trained, tmp_path, capsys):
     trained.repair()
     command = ["--out", str(tmp_path / "out"), *SMALL]
@@ -255,6 +263,6 @@ def test_options_reach_the_config(name, options):
 def test_help_examples_parse():
     done = subprocess.run([sys.executable, FOLDER / "host_learning.py", "--help"], capture_output=True, text=True)
     examples = re.findall(r"^    python benchmarks/host_learning\.py (.*)$", done.stdout, re.M)
-    assert done.returncode == 0 and len(examples) == 5
+    assert done.returncode == 0 and len(examples) == 6
     for example in examples:
         assert host_learning.parse(example.split()).out.parts[0] == "bench_out"
