@@ -30,11 +30,11 @@ from learning import plots, summary
 from learning.cell import Cell, is_done, step_time
 from learning.jobs import make_rooms, run_cells
 from learning.recipes import COMPETITORS, CRITERIA, find
-from learning.settings import AMP, DIFFICULTIES, SMALL, Settings
+from learning.settings import AMP, COMPARED, DIFFICULTIES, SMALL, Settings
 
 TUNABLE = (
     "steps", "batch", "points", "rooms", "held_out", "queries_per_instance", "evaluations", "width", "lr",
-    "mask_weight",
+    "mask_weight", "room_points", "min_points",
 )  # fmt: skip
 """Fields of `Settings` with an option of their own."""
 
@@ -46,7 +46,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--criteria", nargs="+", metavar="NAME[:OPTION=VALUE,...]", help=f"default {' '.join(COMPETITORS)}"
     )
-    parser.add_argument("--difficulty", nargs="+", choices=DIFFICULTIES, help="default all")
+    parser.add_argument("--difficulty", nargs="+", choices=DIFFICULTIES, help=f"default {' '.join(COMPARED)}")
     parser.add_argument("--seeds", type=int, nargs="+", help="default 0 1 2 3 4")
     parser.add_argument(
         "--jobs", type=int, default=1, help="processes, over all devices; 15 for each H200 keep it busy"
@@ -69,7 +69,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if not args.summarise:
         args.criteria = args.criteria or list(COMPETITORS)
-        args.difficulty = args.difficulty or list(DIFFICULTIES)
+        args.difficulty = args.difficulty or list(COMPARED)
         args.seeds = [0, 1, 2, 3, 4] if args.seeds is None else args.seeds
     if args.out is None and not args.list:
         parser.error("--out is needed")

@@ -1,6 +1,4 @@
 import mmap
-import resource
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +7,6 @@ from influencer_mmdet3d import pages
 from influencer_mmdet3d.pages import empty_large_like
 
 LARGE = 1 << 23
-SWITCH = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
@@ -31,15 +28,17 @@ def test_two_do_not_share_memory_and_a_view_keeps_it():
     assert part.tolist() == [1, 1, 1]
 
 
-@pytest.mark.skipif(
-    not SWITCH.exists() or "[never]" in SWITCH.read_text(), reason="this kernel offers no transparent huge pages"
-)
-def test_far_fewer_faults_than_small_pages_would_take():
-    x = torch.zeros(LARGE)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    empty_large_like(x).fill_(1)
-    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-    assert faults < 4 * LARGE // mmap.PAGESIZE // 4
+def test_asks_for_huge_pages_where_they_pay(monkeypatch):
+    asked = []
+
+    class Memory(mmap.mmap):
+        def madvise(self, advice):
+            asked.append((len(self), advice))
+
+    names = {"MAP_PRIVATE": mmap.MAP_PRIVATE, "MAP_ANONYMOUS": mmap.MAP_ANONYMOUS, "MADV_HUGEPAGE": 14}
+    monkeypatch.setattr(pages, "mmap", SimpleNamespace(**names, mmap=Memory))
+    empty_large_like(torch.zeros(1 << 18)), empty_large_like(torch.zeros(LARGE))
+    assert asked == [(4 * LARGE, 14)]
 
 
 @pytest.mark.parametrize("kernel", ["no advice", "no huge pages"])

@@ -91,8 +91,9 @@ def test_signals_reach_the_job_and_its_end_is_waited_for(number, tmp_path):
         time.sleep(60)
     """
     outer = f"""
-        import os, sys
+        import os, signal, sys
         from influencer_mmdet3d.processes import run_logged
+        signal.signal({int(number)}, signal.SIG_DFL)  # a suite in a shell's background ignores SIGINT, as would this
         sys.exit(run_logged([sys.executable, "-c", {textwrap.dedent(job)!r}], os.environ, None))
     """
     launcher = subprocess.Popen([sys.executable, "-c", textwrap.dedent(outer)], start_new_session=True)

@@ -81,7 +81,7 @@ def make_pool(difficulty: str, role: str, rooms: int, points: int) -> Pool:
     kind = DIFFICULTIES[difficulty]
     made = []
     for number in range(rooms):
-        rng = np.random.default_rng((list(DIFFICULTIES).index(difficulty), ROLES.index(role), number))
+        rng = np.random.default_rng((kind.seed, ROLES.index(role), number))
         made.append(make_room(rng, points=points, objects=kind.objects, layout=kind.layout))
     labels = torch.zeros(rooms, kind.instances, dtype=torch.long)
     for row, room in zip(labels, made):

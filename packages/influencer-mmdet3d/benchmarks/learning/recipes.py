@@ -143,7 +143,7 @@ _EVERYONE = Recipe("influence", query_masks=True, everyone=1.0)
 _UNIQUE: dict[str, Any] = {"non_object_weight": 0.2, "score_others": 1.0, "contrast": 0.5}
 """What tells the one query of an instance from its duplicates."""
 _BELIEF: dict[str, Any] = {"class_cost": 2.0, "odds": True, "score_others": 1.0, "non_object_weight": 0.2}
-"""The same by the network's own belief: whom it takes for the object goes on to own the instance."""
+"""What `_UNIQUE` is for, by the network's own belief: whom it takes for the object goes on to own the instance."""
 
 CRITERIA = {
     # competitors

@@ -9,10 +9,11 @@ AMP = ("none", "bf16", "fp16")
 
 
 class Difficulty(NamedTuple):
-    """Rooms of one kind: number of objects besides floor, ceiling and walls, and the generator's layout."""
+    """Rooms of one kind: objects besides floor, ceiling and walls, layout and part of the generator's seed."""
 
     objects: tuple[int, int]
     layout: str
+    seed: int
 
     @property
     def instances(self) -> int:
@@ -21,10 +22,13 @@ class Difficulty(NamedTuple):
 
 
 DIFFICULTIES = {
-    "easy": Difficulty((6, 24), "spread"),
-    "dense": Difficulty((20, 60), "spread"),
-    "crowded": Difficulty((20, 60), "crowded"),  # chairs that touch each other
+    "easy": Difficulty((6, 24), "spread", 0),
+    "dense": Difficulty((20, 60), "spread", 1),
+    "crowded": Difficulty((20, 60), "crowded", 2),  # chairs that touch each other
+    "crowded-few": Difficulty((10, 24), "crowded", 2),  # the same, small enough to try ideas on a CPU
 }
+COMPARED = ("easy", "dense", "crowded")
+"""What is compared by default."""
 
 
 @dataclass(frozen=True)
