@@ -24,9 +24,7 @@ def literal(pred, insts, o):
             present = inst.sp_masks.any(1)
             targets, labels = inst.sp_masks[present], inst.labels_3d[present]
             assert o.iter_matcher  # the shared assignment has a test of its own
-            belief = source["cls_preds"][i].float()
-            belief = belief.softmax(-1) if o.class_cost == "probability" else belief - belief[:, -1:]
-            cost = -o.class_price * belief[:, labels]
+            cost = -o.class_price * source["cls_preds"][i].float().softmax(-1)[:, labels]
             terms, found = mask_influencer_loss(
                 masks, targets, temperature=o.temperature, soft_share=o.soft_share, rep_margin=o.rep_margin,
                 bce_weight=o.loss_weight[1], dice_weight=o.loss_weight[2], class_cost=cost,
@@ -60,7 +58,6 @@ def literal(pred, insts, o):
         {"loss_weight": [0.3, 2.0, 0.7, 1.5], "attr_weight": 2.0, "rep_weight": 3.0, "bg_weight": 5.0},
         {"temperature": 0.5, "soft_share": 0.9, "rep_margin": 0.95, "non_object_weight": 1.0},
         {"class_cost_weight": 2.0, "score_others": 3.0},
-        {"class_cost": "log_odds", "temperature": 1.0},
     ],
 )
 @pytest.mark.parametrize("instances", [(4, 3), (5, 0), (15, 2)])
@@ -197,7 +194,7 @@ def test_options_act():
     value = base(pred, insts)["inst_loss"].item()
     changes = {"non_object_weight": 0.5, "attr_weight": 2.0, "rep_weight": 2.0, "bg_weight": 2.0, "rep_margin": 0.5}
     changes.update(temperature=0.5, soft_share=0.9, iter_matcher=False, form="geomean")
-    changes.update(class_cost_weight=5.0, score_others=1.0, class_cost="log_odds")
+    changes.update(class_cost_weight=5.0, score_others=1.0)
     for name, new in changes.items():
         base.set_option(name, new)
         assert base(pred, insts)["inst_loss"].item() != pytest.approx(value, rel=1e-6), name
@@ -225,19 +222,6 @@ def test_class_cost_weight_hand_computed():
     """Masks are the same: the cost's class decides, and without it the first query is the instance's own."""
     assert two_queries(class_cost_weight=0.5)[0] == two_queries()[0]
     assert two_queries(class_cost_weight=0.0)[1][1] == 0 and two_queries(class_cost_weight=0.0)[1][0] != 0
-
-
-def test_log_odds_hand_computed():
-    """Both queries are sure of the class to 1e-4: by probability the better mask decides, by odds 12 against 10."""
-    logits = torch.tensor([[2.0, -4.0], [4.0, -4.0]])
-    pred = dict(masks=[logits], cls_preds=[torch.tensor([[12.0, 0.0], [10.0, 0.0]])], aux_outputs=[])
-    pred["scores"] = [torch.tensor([[0.5], [0.4]], requires_grad=True)]
-    insts = [SimpleNamespace(sp_masks=torch.tensor([[True, False]]), labels_3d=torch.tensor([0]))]
-    trained = {}
-    for class_cost in ("probability", "log_odds"):
-        loss = InfluencerCriterion(num_classes=1, class_cost=class_cost)(pred, insts)["inst_loss"]
-        trained[class_cost] = torch.autograd.grad(loss, pred["scores"][0])[0].flatten().ne(0).tolist()
-    assert trained == {"probability": [False, True], "log_odds": [True, False]}
 
 
 def test_set_option_checks():

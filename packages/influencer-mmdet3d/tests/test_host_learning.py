@@ -247,10 +247,7 @@ def test_misuse(options, message, capsys):
     [
         ("host", {"type": "theirs"}),
         ("host:non_object_weight=0.2", {"type": "theirs", "non_object_weight": 0.2}),
-        (
-            "influence:score_others=1,class_cost=log_odds",
-            {"type": "theirs", "score_others": 1, "class_cost": "log_odds"},
-        ),
+        ("influence:score_others=1,impl=plain", {"type": "theirs", "score_others": 1, "impl": "plain"}),
     ],
 )
 def test_options_reach_the_config(name, options):

@@ -87,8 +87,6 @@ OPTIONS = [
     {"loss_weight": [0.3, 2.0, 0.7, 1.5], "attr_weight": 2.0, "rep_weight": 3.0, "bg_weight": 5.0},
     {"temperature": 0.5, "soft_share": 0.9, "rep_margin": 0.95, "non_object_weight": 1.0},
     {"class_cost_weight": 2.0, "score_others": 3.0},
-    {"class_cost": "log_odds", "class_cost_weight": 2.0},
-    {"class_cost": "log_odds", "iter_matcher": False, "temperature": 1.0},
 ]
 
 

@@ -74,7 +74,6 @@ class Criterion:
             if recipe.form == "package":
                 options.update(soft_share=recipe.soft_share, score_others=recipe.score_others)
                 options.update(class_cost_weight=recipe.class_cost)
-                options.update(class_cost="log_odds" if recipe.odds else "probability")
             self.package = InfluencerCriterion(
                 num_classes=num_classes,
                 loss_weight=loss_weight,

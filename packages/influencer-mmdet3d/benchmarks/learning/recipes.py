@@ -16,7 +16,7 @@ _OWN_QUERIES = {
 }  # fmt: skip
 _INFLUENCE = {"temperature", "soft_share", "rep_weight"}
 ACTS = {
-    "package": {"non_object_weight", "query_masks", "class_cost", "odds", "score_others"} | _INFLUENCE,
+    "package": {"non_object_weight", "query_masks", "class_cost", "score_others"} | _INFLUENCE,
     "geomean": {"non_object_weight", "temperature", "rep_weight"},
     "influence": _OWN_QUERIES | _INFLUENCE | {"query_masks", "temperature_stop", "temperature_last_layer", "rounds"},
     "hungarian": _OWN_QUERIES,
@@ -181,7 +181,6 @@ CRITERIA = {
     "hungarian-central": dataclasses.replace(_HUNGARIAN, outside_cost=1.0, central=0.5),
     # of the queries inside, the one that is believed most
     "influence-belief": dataclasses.replace(_BASE, query_masks=True, **_BELIEF),
-    "influence-belief-package": Recipe("package", query_masks=True, **_BELIEF),
     "hungarian-belief": dataclasses.replace(_HUNGARIAN, outside_cost=100.0, **_BELIEF),
     # masks for all queries, class and score for one
     "influence-everyone": dataclasses.replace(_BASE, query_masks=True, everyone=1.0),

@@ -114,7 +114,6 @@ class InfluencerCriterion:
         weights = Weights(
             o.num_classes, *o.loss_weight, o.class_price, o.non_object_weight, o.score_others, o.attr_weight,
             o.rep_weight, o.bg_weight, o.rep_margin, o.temperature, o.soft_share, o.iter_matcher,
-            o.class_cost == "log_odds",
         )  # fmt: skip
         loss, diagnostics = step_loss([_scene(sample) for sample in samples], weights, checks)
         self._checks.add(checks, [sample.labels for sample in samples], o.num_classes, device)
@@ -127,10 +126,8 @@ class InfluencerCriterion:
         batch, layers = len(samples), len(samples[0].masks)
         mask_cost = bce_weight * entries.bce + dice_weight * entries.dice
         prob = entries.classes.softmax(-1)
-        belief = prob if o.class_cost == "probability" else entries.classes - entries.classes[..., -1:]
         wanted = entries.labels.unsqueeze(1).expand(-1, prob.shape[1], -1)
-        class_cost = -o.class_price * belief.detach().gather(2, wanted)
-        assignment = assign(mask_cost, class_cost, entries.allowed, o.temperature)
+        assignment = assign(mask_cost, -o.class_price * prob.detach().gather(2, wanted), entries.allowed, o.temperature)
         if not o.iter_matcher:
             assignment = Assignment(*(part[-batch:].repeat(layers, *[1] * (part.ndim - 1)) for part in assignment))
         has_own = assignment.own >= 0

@@ -10,7 +10,6 @@ from typing import Any
 from influencer_mmdet3d.kernels.choose import check_impl
 
 FORMS = ("influence", "geomean")
-CLASS_COSTS = ("probability", "log_odds")
 
 
 @dataclass(frozen=True)
@@ -24,13 +23,9 @@ class CriterionOptions:
     loss_weight : tuple of float
         Four weights: classification, mask BCE, mask Dice, score, in the host's order. The mask weights are also those
         of the assignment's cost.
-    class_cost : str
-        The class part of the assignment's cost is minus the 'probability' of the instance's class, or minus its
-        'log_odds' against "no object", which still differ between queries that are all sure of the class. They
-        outweigh the masks: use them where `query_masks` say which queries start inside an instance (ScanNet).
     class_cost_weight : float, optional
-        Weight of that part; None for the weight of the classification loss. The larger, the more a query that stands
-        for an instance already goes on to do so.
+        Weight of minus the probability of the instance's class in the assignment's cost; None for the weight of the
+        classification loss. The larger, the more a query that stands for an instance already goes on to do so.
     non_object_weight : float
         Class weight of "no object" in the cross-entropy.
     score_others : float
@@ -55,7 +50,6 @@ class CriterionOptions:
 
     num_classes: int
     loss_weight: tuple[float, float, float, float] = (0.5, 1.0, 1.0, 0.5)
-    class_cost: str = "probability"
     class_cost_weight: float | None = None
     non_object_weight: float = 0.1
     score_others: float = 0.0
@@ -96,12 +90,8 @@ class CriterionOptions:
         if self.form not in FORMS:
             raise ValueError(f"form must be one of {FORMS}, got {self.form!r}")
         check_impl(self.impl, self.form)
-        if self.class_cost not in CLASS_COSTS:
-            raise ValueError(f"class_cost must be one of {CLASS_COSTS}, got {self.class_cost!r}")
-        own = ("class_cost", "class_cost_weight", "score_others")
-        changed = [field.name for field in fields(self) if getattr(self, field.name) != field.default]
-        if self.form == "geomean" and (idle := [name for name in own if name in changed]):
-            raise ValueError(f"{', '.join(idle)}: without effect for form='geomean', leave it out")
+        if self.form == "geomean" and (self.class_cost_weight is not None or self.score_others):
+            raise ValueError("class_cost_weight and score_others do nothing with form='geomean': leave them out")
         if self.soft_share > 1:
             raise ValueError(f"soft_share must be in [0, 1], got {self.soft_share}")
         if self.form == "influence" and self.rep_margin > 1:

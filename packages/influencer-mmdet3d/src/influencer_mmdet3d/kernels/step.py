@@ -42,7 +42,6 @@ class Weights(NamedTuple):
     temperature: float
     soft_share: float
     iter_matcher: bool
-    log_odds: bool
 
 
 def step_loss(scenes: Sequence[Scene], weights: Weights, checks: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,18 +127,11 @@ class _Variants(NamedTuple):
 
 @functools.cache
 def _variants(
-    num_classes: int,
-    log_odds: bool,
-    element: torch.dtype,
-    score: torch.dtype,
-    columns: int,
-    every_layer: bool,
-    batch: int,
-    layers: int,
+    num_classes: int, element: torch.dtype, score: torch.dtype, columns: int, every_layer: bool, batch: int, layers: int
 ) -> _Variants:
     queries_block = max(16, min(64, 1024 // columns))  # at least 16, for matrix products
     block = min(32, columns)
-    classes: dict[str, Any] = dict(CLASSES=num_classes, WIDTH=max(16, 1 << num_classes.bit_length()), LOG_ODDS=log_odds)
+    classes: dict[str, Any] = dict(CLASSES=num_classes, WIDTH=max(16, 1 << num_classes.bit_length()))
     every: dict[str, Any] = dict(EVERY_LAYER=every_layer)
     head, types = ELEMENTS[score], dict(ELEMENT=ELEMENTS[element])
     return _Variants(
@@ -175,9 +167,7 @@ def _run(
     w, columns, layers, batch = weights, layout.columns, layout.layers, layout.batch
     samples, table, rows, device = layout.samples, layout.entries, layout.rows, layout.samples.device
     score = next((scene.scores[0].dtype for scene in scenes if scene.scores), torch.float32)
-    kernels = _variants(
-        w.num_classes, w.log_odds, scenes[0].classes[0].dtype, score, columns, w.iter_matcher, batch, layers
-    )
+    kernels = _variants(w.num_classes, scenes[0].classes[0].dtype, score, columns, w.iter_matcher, batch, layers)
     entries, block = batch * layers, kernels.instances_block
     blocks = max(-(-layout.queries // kernels.queries_block), 1)
 
