@@ -5,8 +5,9 @@
     nox -s bench-influencer-mmdet3d -- --device cuda --profile
 
 The floor is the time to read the mask logits twice and to write their gradient once, at the speed of a copy timed in
-the same run. GB/s are those bytes over a criterion's time. On the CPU each competitor runs in a process of its own,
-which is how peak memory is told apart, and the least time of the repeats counts; on a GPU the median.
+the same run. GB/s are those bytes over a criterion's time. Competitors run in processes of their own: on the CPU peak
+memory is told apart that way, and on a GPU the threads that one leaves behind slow the next one's calls. On the CPU
+the least time of the repeats counts, on a GPU the median. What is there after a stop is in the file of --json.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ SIZES = {
     },
 }
 DEFAULT_DTYPES = {"cpu": ["fp32"], "cuda": list(DTYPES)}
+Cell = tuple[str, str]  # size and type
 HEADER = (
     f"{'criterion':<18}{'ms':>9}{'x floor':>9}{'GB/s':>8}{'x first':>9}{'issue ms':>10}{'peak MB':>9}"
     f"{'extra MB':>10}{'% logits':>10}"
@@ -69,53 +72,97 @@ def missing(name: str, device: str, dtype: str) -> str | None:
     return None
 
 
-def worker(name: str, args: argparse.Namespace, size: str, dtype: str) -> dict[str, float]:
-    """Measure in a process of its own on the CPU, in this one on a GPU."""
-    if args.device == "cuda":
+def worker(name: str, args: argparse.Namespace, cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
+    """Measure a competitor in a process of its own; yields a row for each size and type, which may have `failed`."""
+    command = [sys.executable, __file__, "--device", args.device, "--worker", name]
+    command += ["--repeats", str(args.repeats), "--threads", str(args.threads)]
+    for size, dtype in cells:
+        command += ["--cell", size, dtype]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        done = 0
+        for line in process.stdout:
+            if line.startswith("{"):
+                yield {"size": cells[done][0], "dtype": cells[done][1], "criterion": name, **json.loads(line)}
+                done += 1
+    for size, dtype in cells[done:]:
+        yield {"size": size, "dtype": dtype, "criterion": name, "failed": f"exit status {process.returncode}"}
+
+
+def work(args: argparse.Namespace) -> None:
+    """Be such a process: print a line of JSON for each cell."""
+    for size, dtype in args.cell:
         gc.collect()
+        if args.device == "cuda":
+            torch.cuda.empty_cache()
+        try:
+            shape = SIZES[args.device][size]
+            row: dict[str, Any] = dict(measure(args.worker, shape, args.device, DTYPES[dtype], args.repeats))
+        except RuntimeError as error:  # the other cells are still worth the time
+            row = {"failed": (str(error).splitlines() or [repr(error)])[-1]}
+        print(json.dumps(row), flush=True)
+
+
+def compare(args: argparse.Namespace, about: dict[str, Any]) -> None:
+    """Run every competitor at every size and type; prints the tables, and writes the rows as they come."""
+    cells = [(size, dtype) for dtype in args.dtypes for size in args.sizes]
+    floors = {
+        (size, dtype): floor_ms(SIZES[args.device][size], args.device, DTYPES[dtype], 2 * args.repeats)
+        for size, dtype in cells
+    }
+    if args.device == "cuda":
         torch.cuda.empty_cache()
-        return measure(name, SIZES["cuda"][size], "cuda", DTYPES[dtype], args.repeats)
-    command = [sys.executable, __file__, "--device", args.device, "--dtypes", dtype, "--sizes", size]
-    command += ["--repeats", str(args.repeats), "--threads", str(args.threads), "--worker", name]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(done.stderr.strip() or f"exit status {done.returncode}")
-    return dict(json.loads(done.stdout.splitlines()[-1]))
-
-
-def compare(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Run every competitor at every size and type; print and return the table."""
     rows: list[dict[str, Any]] = []
-    for dtype, size in ((dtype, size) for dtype in args.dtypes for size in args.sizes):
-        shape = SIZES[args.device][size]
-        floor = floor_ms(shape, args.device, DTYPES[dtype], 2 * args.repeats)
-        logits = shape.logits_bytes(DTYPES[dtype])
-        speed = PASSES * logits / 1e6 / floor
-        print(f"\n{size}, {dtype}: {shape}, logits {logits / 2**20:.0f} MB, floor {floor:.3f} ms at {speed:.0f} GB/s")
-        print(HEADER)
-        first = None
-        for name in args.criteria:
-            if lack := missing(name, args.device, dtype):
-                print(f"{name:<18}  left out: {lack}")
-                continue
-            row: dict[str, Any] = {"size": size, "dtype": dtype, "criterion": name, "floor_ms": floor}
-            rows.append(row)
-            try:
-                row |= worker(name, args, size, dtype)
-            except RuntimeError as error:  # the other competitors are still worth the time
-                row["failed"] = (str(error).splitlines() or [repr(error)])[-1]
-                print(f"{name:<18}  failed: {row['failed']}", flush=True)
-                continue
-            first = first or row["ms"]
-            row["gb_per_s"] = PASSES * logits / 1e6 / row["ms"]
-            row["extra_share"] = row["extra_mb"] * 2**20 / logits
-            print(
-                f"{name:<18}{row['ms']:>9.2f}{row['ms'] / floor:>9.2f}{row['gb_per_s']:>8.0f}{row['ms'] / first:>9.2f}"
-                f"{row['issue_ms']:>10.2f}{row['peak_mb']:>9.0f}{row['extra_mb']:>10.1f}"
-                f"{100 * row['extra_share']:>10.1f}",
-                flush=True,
-            )
-    return rows
+    for name in args.criteria:
+        lacks = {cell: missing(name, args.device, cell[1]) for cell in cells}
+        rows += [
+            {"size": size, "dtype": dtype, "criterion": name, "left_out": lack}
+            for (size, dtype), lack in lacks.items()
+            if lack
+        ]
+        possible = [cell for cell in cells if not lacks[cell]]
+        groups = [possible] if args.device == "cuda" else [[cell] for cell in possible]
+        for row in (row for group in groups if group for row in worker(name, args, group)):
+            rows.append(finished(row, args.device, floors[row["size"], row["dtype"]]))
+            print(f"{row['size']}, {row['dtype']}: {line(row)}", file=sys.stderr, flush=True)
+            if args.json:
+                args.json.write_text(json.dumps({**about, "rows": rows}, indent=1))
+    for size, dtype in cells:
+        table(SIZES[args.device][size], size, dtype, floors[size, dtype], rows)
+
+
+def finished(row: dict[str, Any], device: str, floor: float) -> dict[str, Any]:
+    """Add what follows from time and memory."""
+    if "ms" in row:
+        logits = SIZES[device][row["size"]].logits_bytes(DTYPES[row["dtype"]])
+        row["floor_ms"] = floor
+        row["gb_per_s"] = PASSES * logits / 1e6 / row["ms"]
+        row["extra_share"] = row["extra_mb"] * 2**20 / logits
+    return row
+
+
+def line(row: dict[str, Any], first: float | None = None) -> str:
+    """Return a row of the table; `first` is the time that others are compared with."""
+    name = f"{row['criterion']:<18}"
+    if "ms" not in row:
+        return name + (f"  failed: {row['failed']}" if "failed" in row else f"  left out: {row['left_out']}")
+    ratio = f"{row['ms'] / first:>9.2f}" if first else ""
+    return (
+        f"{name}{row['ms']:>9.2f}{row['ms'] / row['floor_ms']:>9.2f}{row['gb_per_s']:>8.0f}{ratio}"
+        f"{row['issue_ms']:>10.2f}{row['peak_mb']:>9.0f}{row['extra_mb']:>10.1f}{100 * row['extra_share']:>10.1f}"
+    )
+
+
+def table(shape: Size, size: str, dtype: str, floor: float, rows: Sequence[dict[str, Any]]) -> None:
+    """Print what was measured at a size and type."""
+    logits = shape.logits_bytes(DTYPES[dtype])
+    speed = PASSES * logits / 1e6 / floor
+    print(f"\n{size}, {dtype}: {shape}, logits {logits / 2**20:.0f} MB, floor {floor:.3f} ms at {speed:.0f} GB/s")
+    print(HEADER)
+    mine = [row for row in rows if (row["size"], row["dtype"]) == (size, dtype)]
+    first = next((row["ms"] for row in mine if "ms" in row), None)
+    for row in mine:
+        print(line(row, first), flush=True)
 
 
 def main() -> None:
@@ -130,12 +177,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the rows, hardware and date to this file")
     parser.add_argument("--profile", action="store_true", help="print the fused kernels' times instead; needs a GPU")
     parser.add_argument("--worker", choices=NAMES, help=argparse.SUPPRESS)
+    parser.add_argument("--cell", nargs=2, action="append", help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.dtypes = args.dtypes or DEFAULT_DTYPES[args.device]
     torch.set_num_threads(args.threads)
     if args.worker:
-        size = SIZES[args.device][args.sizes[0]]
-        print(json.dumps(measure(args.worker, size, args.device, DTYPES[args.dtypes[0]], args.repeats)))
+        work(args)
         return
     about = {
         "hardware": hardware(args.device),
@@ -148,9 +195,7 @@ def main() -> None:
         for size in args.sizes:
             print(size, kernel_times(SIZES["cuda"][size], "cuda", DTYPES[args.dtypes[0]], args.repeats), sep="\n")
         return
-    rows = compare(args)
-    if args.json:
-        args.json.write_text(json.dumps({**about, "rows": rows}, indent=1))
+    compare(args, about)
 
 
 if __name__ == "__main__":

@@ -17,13 +17,16 @@ from mmengine.config import ConfigDict
 
 Criterion = Callable[[dict[str, Any], list[Any]], dict[str, torch.Tensor]]
 NAMES = (
-    "influence triton", "influence graph", "influence plain", "geomean", "host Hungarian", "literal loops"
+    "influence triton", "influence graph", "autograd alone", "influence plain", "geomean", "host Hungarian",
+    "literal loops",
 )  # fmt: skip
 NEEDS_GPU = NAMES[:2]
 
 
 def build(name: str, num_classes: int) -> Criterion:
     """Return a competitor by its name in `NAMES`; "influence graph" is "influence triton", to be captured.
+
+    "autograd alone" computes nothing: what torch itself needs to take that many tensors and hand back their gradients.
 
     Raises
     ------
@@ -34,6 +37,8 @@ def build(name: str, num_classes: int) -> Criterion:
         return InfluencerCriterion(num_classes=num_classes, form=name)
     if name.startswith("influence"):
         return InfluencerCriterion(num_classes=num_classes, impl="plain" if name.endswith("plain") else "triton")
+    if name == "autograd alone":
+        return _Nothing()
     if name == "literal loops":
         return literal_loops
     costs = [
@@ -50,6 +55,31 @@ def build(name: str, num_classes: int) -> Criterion:
         iter_matcher=True,
         fix_mean_loss=True,
     )
+
+
+class _Nothing:
+    """A criterion of one differentiable function, whose gradients were made before the first step."""
+
+    def __init__(self) -> None:
+        self.gradients: list[torch.Tensor] = []
+
+    def __call__(self, pred: dict[str, Any], insts: list[Any]) -> dict[str, torch.Tensor]:
+        layers = [*pred["aux_outputs"], pred]
+        heads = [head for key in ("masks", "cls_preds", "scores") for layer in layers for head in layer[key]]
+        if not self.gradients:
+            self.gradients = [torch.zeros_like(head) for head in heads]
+        return {"inst_loss": _HandBack.apply(self.gradients, *heads)}
+
+
+class _HandBack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gradients: list[torch.Tensor], *heads: torch.Tensor) -> torch.Tensor:
+        ctx.gradients = gradients
+        return heads[0].new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, d_loss: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return None, *ctx.gradients
 
 
 def host_criteria() -> types.ModuleType:

@@ -1,22 +1,26 @@
 """The host's criterion against `influence` in the real host: AP on held-out synthetic scenes, paired by seed.
 
 Small `S3DISOneFormer3D` and `ScanNetOneFormer3D` (the shipped configs, shrunk as in `tests/host/tiny.py`) are trained
-by the host's own runner on scenes on disk, each cell (model, criterion, seed) in a process of its own with one thread.
+by the host's own runner on scenes on disk, each cell (model, criterion, seed) in a process of its own with one thread,
+on the GPU where torch sees one: spconv must then be its build for CUDA, or an empty CUDA_VISIBLE_DEVICES hide the GPU.
 The seed draws the scenes, the initial weights and the order of the batches: both criteria get the same. Every cell
 leaves a file; the same command goes on after a stop. ONEFORMER3D_ROOT names the host's checkout.
 
     python benchmarks/host_learning.py --out bench_out/host
     python benchmarks/host_learning.py --out bench_out/host --jobs 8 --seeds 0 1 2 3 4 5 6 7
+    python benchmarks/host_learning.py --out bench_out/host --criteria host influence influence:score_others=1
+    python benchmarks/host_learning.py --out bench_out/host --gpus 0 1 --jobs 24 --seeds 0 1 2 3 4
     python benchmarks/host_learning.py --out bench_out/host --summarise
     python benchmarks/host_learning.py --out bench_out/trial --models s3dis --seeds 0 --steps 4 --rooms 2 1
 
-It is no `bench_*.py`, which `nox -s bench-*` runs without arguments: a cell takes minutes of a CPU.
+It is no `bench_*.py`, which `nox -s bench-*` runs without arguments: a cell takes minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -29,13 +33,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import host_summary
+from host_criteria import CRITERIA, options_of
 from influencer_mmdet3d.files import write_whole
 from influencer_mmdet3d.pin import host_root, load_pin
 from influencer_mmdet3d.synthetic import write_s3dis, write_scannet
 
 HERE = Path(__file__).resolve().parent
 TESTS = HERE.parent / "tests" / "host"  # home of the small configs and of what stands in for a GPU
-CRITERIA = ("host", "influence")
 SETTINGS: dict[str, dict[str, Any]] = {
     "s3dis": {
         "steps": 800,
@@ -75,7 +79,7 @@ class Cell(NamedTuple):
 
     def path(self, out: Path) -> Path:
         """Return the cell's result file."""
-        return out / "cells" / f"{self.model}.{self.criterion}.{self.seed}.json"
+        return out / "cells" / f"{self.model}.{self.criterion.replace(':', '-')}.{self.seed}.json"
 
     def __str__(self) -> str:
         return f"{self.model} {self.criterion} seed {self.seed}"
@@ -86,7 +90,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of scenes, runs and cells")
     parser.add_argument("--models", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
-    parser.add_argument("--criteria", nargs="+", choices=CRITERIA, default=list(CRITERIA))
+    parser.add_argument(
+        "--criteria", nargs="+", default=list(CRITERIA), metavar="NAME[:OPTION=VALUE,...]",
+        help="host or influence, with options of their own (default both as shipped)",
+    )  # fmt: skip
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default 0 1 2")
     default = {
         name: ", ".join(f"{settings[name]} for {model}" for model, settings in SETTINGS.items())
@@ -97,8 +104,16 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "--rooms", type=int, nargs=2, metavar=("TRAINING", "HELD_OUT"), help=f"default {default['rooms']}"
     )
     parser.add_argument("--jobs", type=int, default=1, help="cells side by side, one thread each (default 1)")
+    parser.add_argument(
+        "--gpus", nargs="+", metavar="GPU", help="what cells see in turn as CUDA_VISIBLE_DEVICES (default: as it is)"
+    )
     parser.add_argument("--summarise", action="store_true", help="print the table of --out and write table.md")
     args = parser.parse_args(argv)
+    for name in args.criteria:
+        try:
+            options_of(name)
+        except ValueError as error:
+            parser.error(f"--criteria: {error}")
     for name, values in {"steps": [args.steps], "jobs": [args.jobs], "rooms": args.rooms or []}.items():
         if any(value is not None and value < 1 for value in values):
             parser.error(f"--{name} must be at least 1, got {' '.join(map(str, values))}")
@@ -161,8 +176,10 @@ def write_scenes(model: str, seed: int, settings: Mapping[str, Any], out: Path) 
     return root
 
 
-def train_cell(cell: Cell, settings: Mapping[str, Any], scenes: Path, out: Path, host: Path) -> dict[str, Any]:
-    """Train a cell in a process of its own and return its file's content.
+def train_cell(
+    cell: Cell, settings: Mapping[str, Any], scenes: Path, out: Path, host: Path, gpu: str | None
+) -> dict[str, Any]:
+    """Train a cell in a process of its own, which sees `gpu` alone if given, and return its file's content.
 
     Raises
     ------
@@ -176,6 +193,7 @@ def train_cell(cell: Cell, settings: Mapping[str, Any], scenes: Path, out: Path,
     path = [TESTS / "standins", TESTS, host, *filter(None, [os.environ.get("PYTHONPATH")])]
     env = {**os.environ, load_pin().root_env: str(host), "PYTHONPATH": os.pathsep.join(map(str, path))}
     env |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"), "1")
+    env |= {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
     command = [sys.executable, str(HERE / "host_cell.py"), json.dumps(task)]
     with log.open("wb") as file:
         done = subprocess.run(command, env=env, stdout=file, stderr=subprocess.STDOUT)
@@ -195,10 +213,12 @@ def train(args: argparse.Namespace, run: Callable[..., dict[str, Any]] = train_c
     scenes = {
         (cell.model, cell.seed): write_scenes(cell.model, cell.seed, settings[cell.model], args.out) for cell in missing
     }
-    begin, failed = time.perf_counter(), 0
+    begin, failed, gpus = time.perf_counter(), 0, itertools.cycle(args.gpus or [None])
     with ThreadPoolExecutor(args.jobs) as pool:
         futures = {
-            pool.submit(run, cell, settings[cell.model], scenes[cell.model, cell.seed], args.out, host): cell
+            pool.submit(
+                run, cell, settings[cell.model], scenes[cell.model, cell.seed], args.out, host, next(gpus)
+            ): cell
             for cell in missing
         }
         try:
@@ -220,7 +240,8 @@ def progress(result: Mapping[str, Any]) -> str:
     """Return a cell's result in a line."""
     held_out, training = result["held_out"], result["training"]
     return (
-        f"held-out AP {held_out['ap']:.3f} AP50 {held_out['ap50']:.3f}, training scenes AP {training['ap']:.3f}, "
+        f"held-out AP {held_out['ap']:.3f} AP50 {held_out['ap50']:.3f}, without NMS AP "
+        f"{result['without_nms']['ap']:.3f}, training scenes AP {training['ap']:.3f}, "
         f"{result['seconds']:.0f} s"
     )
 

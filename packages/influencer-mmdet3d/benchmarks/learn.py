@@ -49,7 +49,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--difficulty", nargs="+", choices=DIFFICULTIES, help=f"default {' '.join(COMPARED)}")
     parser.add_argument("--seeds", type=int, nargs="+", help="default 0 1 2 3 4")
     parser.add_argument(
-        "--jobs", type=int, default=1, help="processes, over all devices; 15 for each H200 keep it busy"
+        "--jobs", type=int, default=1, help="processes, over all devices; 15 for each H200, with NVIDIA's MPS running"
     )
     parser.add_argument("--device", default="cpu", help="cpu, or cuda: all GPUs in turn")
     parser.add_argument("--amp", choices=AMP, help="autocast; default bf16 on cuda, none on the cpu")

@@ -1,5 +1,6 @@
 import copy
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ def literal(pred, insts, o):
             present = inst.sp_masks.any(1)
             targets, labels = inst.sp_masks[present], inst.labels_3d[present]
             assert o.iter_matcher  # the shared assignment has a test of its own
-            cost = -o.loss_weight[0] * source["cls_preds"][i].float().softmax(-1)[:, labels]
+            cost = -o.class_price * source["cls_preds"][i].float().softmax(-1)[:, labels]
             terms, found = mask_influencer_loss(
                 masks, targets, temperature=o.temperature, soft_share=o.soft_share, rep_margin=o.rep_margin,
                 bce_weight=o.loss_weight[1], dice_weight=o.loss_weight[2], class_cost=cost,
@@ -38,6 +39,9 @@ def literal(pred, insts, o):
                 iou = ((p * t).sum() / (p + t - p * t).sum()).detach()
                 if layer["scores"][i] is not None:
                     errors.append((layer["scores"][i].float()[q, 0] - iou).square())
+            if layer["scores"][i] is not None and (label == o.num_classes).any():
+                others = layer["scores"][i].float()[label == o.num_classes].square().mean()
+                total = total + o.loss_weight[3] * o.score_others * others / len(insts)
             total = total + o.loss_weight[0] * F.cross_entropy(classes, label, weight) / len(insts)
             total = total + o.bg_weight * terms.background / len(insts)
             if i in filled:
@@ -53,6 +57,7 @@ def literal(pred, insts, o):
         {},
         {"loss_weight": [0.3, 2.0, 0.7, 1.5], "attr_weight": 2.0, "rep_weight": 3.0, "bg_weight": 5.0},
         {"temperature": 0.5, "soft_share": 0.9, "rep_margin": 0.95, "non_object_weight": 1.0},
+        {"class_cost_weight": 2.0, "score_others": 3.0},
     ],
 )
 @pytest.mark.parametrize("instances", [(4, 3), (5, 0), (15, 2)])
@@ -189,10 +194,34 @@ def test_options_act():
     value = base(pred, insts)["inst_loss"].item()
     changes = {"non_object_weight": 0.5, "attr_weight": 2.0, "rep_weight": 2.0, "bg_weight": 2.0, "rep_margin": 0.5}
     changes.update(temperature=0.5, soft_share=0.9, iter_matcher=False, form="geomean")
+    changes.update(class_cost_weight=5.0, score_others=1.0)
     for name, new in changes.items():
         base.set_option(name, new)
         assert base(pred, insts)["inst_loss"].item() != pytest.approx(value, rel=1e-6), name
         base = InfluencerCriterion(num_classes=13)
+
+
+def two_queries(**changes):
+    """Two queries with the same mask on one of two points; the first says class 1, the second the instance's 0."""
+    logits = torch.tensor([[4.0, -4.0], [4.0, -4.0]])
+    pred = dict(masks=[logits], cls_preds=[torch.tensor([[0.0, 3.0, 0.0], [3.0, 0.0, 0.0]])], aux_outputs=[])
+    pred["scores"] = [torch.tensor([[0.5], [0.4]], requires_grad=True)]
+    insts = [SimpleNamespace(sp_masks=torch.tensor([[True, False]]), labels_3d=torch.tensor([0]))]
+    loss = InfluencerCriterion(num_classes=2, loss_weight=[0.5, 1.0, 1.0, 0.5], **changes)(pred, insts)["inst_loss"]
+    return loss, torch.autograd.grad(loss, pred["scores"][0])[0].flatten()
+
+
+def test_scores_of_other_queries_hand_computed():
+    """The first query owns nothing: 0.5 x 2 x 0.5^2, with slope 0.5 x 2 x 2 x 0.5."""
+    (loss, slopes), (more, more_slopes) = two_queries(), two_queries(score_others=2.0)
+    assert (more - loss).item() == pytest.approx(0.25)
+    assert slopes[0] == 0 and more_slopes[0].item() == pytest.approx(1.0) and more_slopes[1] == slopes[1] != 0
+
+
+def test_class_cost_weight_hand_computed():
+    """Masks are the same: the cost's class decides, and without it the first query is the instance's own."""
+    assert two_queries(class_cost_weight=0.5)[0] == two_queries()[0]
+    assert two_queries(class_cost_weight=0.0)[1][1] == 0 and two_queries(class_cost_weight=0.0)[1][0] != 0
 
 
 def test_set_option_checks():

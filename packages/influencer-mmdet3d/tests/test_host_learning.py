@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 from fake_host import write_host
 from influencer_mmdet3d.pin import load_pin
+from mmengine.config import Config
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -27,6 +28,7 @@ def load(name):
     return module
 
 
+host_criteria = load("host_criteria")
 host_summary = load("host_summary")
 host_learning = load("host_learning")
 SMALL = ("--models", "s3dis", "--seeds", "0", "--rooms", "2", "1", "--steps", "3")
@@ -36,6 +38,7 @@ def content(model, criterion, seed, ap, settings=None, temperature=0.03):
     return {
         **{"model": model, "criterion": criterion, "seed": seed, "settings": settings or {"steps": 9}},
         "held_out": {"ap": ap, "ap50": ap + 0.1, "ap25": ap + 0.2},
+        "without_nms": {"ap": ap / 2},
         "training": {"ap": 2 * ap, "ap50": 2 * ap + 0.1},
         **{"options": {"temperature": temperature}, "device": "abacus", "seconds": 60.0 + seed},
     }
@@ -93,10 +96,10 @@ def test_table_by_hand(tmp_path, capsys):
     assert (tmp_path / "table.md").read_text() == table
     rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| s")]
     assert rows == [
-        ["s3dis", "host", "3", "0.200 (0.100)", "0.300", "0.400", "0.400 (0.200)", "0.500", "-", "-", "61"],
-        ["s3dis", "influence", "4", "0.500 (0.258)", "0.600", "0.700", "1.000 (0.516)", "1.100",
+        ["s3dis", "host", "3", "0.200 (0.100)", "0.300", "0.400", "0.100", "0.400 (0.200)", "0.500", "-", "-", "61"],
+        ["s3dis", "influence", "4", "0.500 (0.258)", "0.600", "0.700", "0.250", "1.000 (0.516)", "1.100",
          "+0.200 (0.100)", "0.074", "62"],
-        ["scannet", "influence", "1", "0.500 (-)", "0.600", "0.700", "1.000 (-)", "1.100", "-", "-", "60"],
+        ["scannet", "influence", "1", "0.500 (-)", "0.600", "0.700", "0.250", "1.000 (-)", "1.100", "-", "-", "60"],
     ]  # fmt: skip
     assert table.endswith("s3dis 9 steps, scannet 9 steps; abacus\n")
 
@@ -128,7 +131,10 @@ def test_cells_are_trained_side_by_side_and_resumed(host, trained, tmp_path, cap
     assert "2 cells, 0 there already; 1 at a time" in first and "1 cells failed: the same command goes on" in first
     assert re.search(r"\[1/2, \d+ s\] s3dis host seed 0: RuntimeError: exit code 3, .*s3dis.host.0.log:\nnine", first)
     assert "the last words" in first
-    assert re.search(r"s3dis influence seed 0: held-out AP 0.250 AP50 0.350, training scenes AP 0.500, 60 s", first)
+    assert re.search(
+        r"s3dis influence seed 0: held-out AP 0.250 AP50 0.350, without NMS AP 0.125, training scenes AP 0.500, 60 s",
+        first,
+    )
     trained.repair()
     assert host_learning.main(command) == 0
     assert "2 cells, 1 there already" in capsys.readouterr().out
@@ -167,6 +173,14 @@ def test_an_interrupt_starts_no_further_cell(host, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         host_learning.train(args, run)
     assert len(begun) <= 2, "the one that had begun, of three"
+
+
+@pytest.mark.parametrize(("gpus", "seen"), [((), ["5", "5", "5", "5"]), (("--gpus", "0", "2"), ["0", "2", "0", "2"])])
+def test_cells_take_the_gpus_in_turn(gpus, seen, host, trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    trained.repair()
+    assert host_learning.main(["--out", str(tmp_path / "out"), *SMALL, "--seeds", "0", "1", *gpus]) == 0
+    assert [call.env["CUDA_VISIBLE_DEVICES"] for call in trained.calls] == seen
 
 
 def test_a_folder_keeps_its_settings(host, trained, tmp_path, capsys):
@@ -215,6 +229,11 @@ def test_without_a_host(tmp_path, monkeypatch, capsys):
         (("--jobs", "0"), "--jobs must be at least 1, got 0"),
         (("--rooms", "2", "0"), "--rooms must be at least 1, got 2 0"),
         (("--models", "kitti"), "invalid choice: 'kitti'"),
+        (("--criteria", "auction"), "--criteria: no criterion 'auction'; known: host, influence"),
+        (("--criteria", "influence:temprature=1"), "unknown option 'temprature'. Did you mean 'temperature'"),
+        (("--criteria", "influence:temperature=warm"), "temperature must be a finite number >= 0, got 'warm'"),
+        (("--criteria", "host:non_object_weight=low"), "host:non_object_weight=low: non_object_weight='low' is no"),
+        (("--criteria", "host:temperature=1"), "of the host's criterion only non_object_weight can be changed here"),
     ],
 )
 def test_misuse(options, message, capsys):
@@ -223,9 +242,24 @@ def test_misuse(options, message, capsys):
     assert stop.value.code == 2 and message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("host", {"type": "theirs"}),
+        ("host:non_object_weight=0.2", {"type": "theirs", "non_object_weight": 0.2}),
+        ("influence:score_others=1,impl=plain", {"type": "theirs", "score_others": 1, "impl": "plain"}),
+    ],
+)
+def test_options_reach_the_config(name, options):
+    cfg = Config(dict(model=dict(criterion=dict(inst_criterion=dict(type="theirs")))))
+    host_criteria.configure(cfg, name)
+    assert cfg.model.criterion.inst_criterion == options
+    assert ":" not in host_learning.Cell("s3dis", name, 0).path(Path()).name
+
+
 def test_help_examples_parse():
     done = subprocess.run([sys.executable, FOLDER / "host_learning.py", "--help"], capture_output=True, text=True)
     examples = re.findall(r"^    python benchmarks/host_learning\.py (.*)$", done.stdout, re.M)
-    assert done.returncode == 0 and len(examples) == 4
+    assert done.returncode == 0 and len(examples) == 6
     for example in examples:
         assert host_learning.parse(example.split()).out.parts[0] == "bench_out"

@@ -31,41 +31,45 @@ class Compiled:
 
 
 @pytest.fixture
-def tensors(monkeypatch):
-    monkeypatch.setattr(launcher, "_compiled", {})
+def tensors():
     return torch.zeros(4), torch.zeros(8)
 
 
 def test_triton_binds_the_first_launch_only(tensors):
     kernel = Kernel()
+    variant = launcher.Variant(kernel, dict(WIDTH=16, KIND="a"), num_warps=4)
     for _ in range(3):
-        launcher.launch(kernel, (5,), tensors, (0.5,), dict(WIDTH=16, KIND="a"), num_warps=4)
+        variant.launch((5,), tensors, (0.5,))
     assert kernel.by_triton == [((5,), (*tensors, 0.5), dict(WIDTH=16, KIND="a", num_warps=4))]
     assert kernel.directly == [((5, 1, 1), (*tensors, 0.5, 16, "a"))] * 2
 
 
-@pytest.mark.parametrize("constants, options", [(dict(WIDTH=32, KIND="a"), 4), (dict(WIDTH=16, KIND="a"), 8)])
-def test_other_constants_are_compiled_anew(tensors, constants, options):
+def test_other_constants_and_options_are_compiled_anew(tensors):
     kernel = Kernel()
-    launcher.launch(kernel, (5, 2), tensors, (0.5,), dict(WIDTH=16, KIND="a"), num_warps=4)
-    launcher.launch(kernel, (5, 2), tensors, (0.5,), constants, num_warps=options)
-    assert len(kernel.by_triton) == 2 and not kernel.directly
+    for width, warps in ((16, 4), (32, 4), (16, 8)):
+        launcher.Variant(kernel, dict(WIDTH=width, KIND="a"), num_warps=warps).launch((5, 2), tensors, (0.5,))
+    assert [named for *_, named in kernel.by_triton] == [
+        dict(WIDTH=width, KIND="a", num_warps=warps) for width, warps in ((16, 4), (32, 4), (16, 8))
+    ]
+    assert not kernel.directly
 
 
 def test_odd_addresses_are_triton_s(tensors):
     kernel = Kernel()
+    variant = launcher.Variant(kernel, dict(WIDTH=16, KIND="a"))
     for odd in (False, True, True):
-        launcher.launch(kernel, (1,), (tensors[0], tensors[1][odd:]), (0.5,), dict(WIDTH=16, KIND="a"))
+        variant.launch((1,), (tensors[0], tensors[1][odd:]), (0.5,))
     assert len(kernel.by_triton) == 3 and not kernel.directly
 
 
 def test_the_interpreter_compiles_nothing(tensors):
     kernel = Kernel(compiles=False)
+    variant = launcher.Variant(kernel, dict(WIDTH=16, KIND="a"))
     for _ in range(2):
-        launcher.launch(kernel, (1,), tensors, (0.5,), dict(WIDTH=16, KIND="a"))
+        variant.launch((1,), tensors, (0.5,))
     assert len(kernel.by_triton) == 2
 
 
-def test_constants_in_another_order(tensors):
+def test_constants_in_another_order():
     with pytest.raises(AssertionError):
-        launcher.launch(Kernel(), (1,), tensors, (0.5,), dict(KIND="a", WIDTH=16))
+        launcher.Variant(Kernel(), dict(KIND="a", WIDTH=16))

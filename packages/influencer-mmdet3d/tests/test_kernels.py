@@ -12,7 +12,7 @@ from influencer_mmdet3d import InfluencerCriterion, MaskInfluencerLoss, mask_inf
 from scenes import leaves, make_batch, make_masks, moved
 
 pytest.importorskip("triton")
-from influencer_mmdet3d.kernels import choose, layout, slopes, words
+from influencer_mmdet3d.kernels import choose, layout, slopes, sums, words
 from influencer_mmdet3d.kernels.statistics import fused_statistics
 from influencer_mmdet3d.kernels.upload import upload
 
@@ -86,6 +86,7 @@ OPTIONS = [
     {"iter_matcher": False, "rep_weight": 5.0},
     {"loss_weight": [0.3, 2.0, 0.7, 1.5], "attr_weight": 2.0, "rep_weight": 3.0, "bg_weight": 5.0},
     {"temperature": 0.5, "soft_share": 0.9, "rep_margin": 0.95, "non_object_weight": 1.0},
+    {"class_cost_weight": 2.0, "score_others": 3.0},
 ]
 
 
@@ -113,9 +114,10 @@ def check_step(batch, options, device):
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_step_matches_the_plain_path(device, options):
-    batch = make_batch(instances=(15, 2))
-    batch[1][1].sp_masks[0] = False  # an empty row
+@pytest.mark.parametrize("instances", [(15, 2), (14, 0)])  # more than queries, and none
+def test_step_matches_the_plain_path(device, options, instances):
+    batch = make_batch(instances=instances)
+    batch[1][0].sp_masks[0] = False  # an empty row
     check_step(batch, options, device)
 
 
@@ -178,6 +180,35 @@ def test_logits_that_moved_between_the_passes(device):
     for x in tensors:
         x.data.fill_(float("nan"))  # reading the forward pass's memory would show
     assert all(torch.equal(a, b) for a, b in zip(torch.autograd.grad(loss, tensors), expected))
+
+
+@pytest.mark.parametrize("points", [(200, 4100), (203, 64)])  # rows in wide pieces, and not
+@pytest.mark.parametrize("moves", [False, True])
+def test_gradients_together_and_apart_are_the_same(device, monkeypatch, points, moves):
+    pred, insts = moved(make_batch(points=points, queries=(40, 17), layers=2), device)
+    criterion, tensors = InfluencerCriterion(num_classes=13, impl="triton"), list(leaves(pred).values())
+    found = {}
+    for limit in (0, 1 << 30):
+        monkeypatch.setattr(sums, "_TOGETHER", limit)
+        pack = (lambda x: x.clone()) if moves else (lambda x: x)
+        with torch.autograd.graph.saved_tensors_hooks(pack, pack):
+            loss = criterion(pred, insts)["inst_loss"]
+        found[limit] = torch.autograd.grad(loss, tensors)
+    storages = [{x.untyped_storage().data_ptr() for x in grads if x.shape[1] in points} for grads in found.values()]
+    assert list(map(len, storages)) == [4, 1]
+    assert all(torch.equal(a, b) for a, b in zip(*found.values()))
+
+
+def test_heads_of_several_types(device):
+    """Class and score gradients are rounded together where they are of one type."""
+    pred, insts = moved(make_batch(layers=2), device)
+    criterion = InfluencerCriterion(num_classes=13, impl="triton")
+    expected = torch.autograd.grad(criterion(pred, insts)["inst_loss"], tensors := list(leaves(pred).values()))
+    for layer in (pred, *pred["aux_outputs"]):
+        layer["scores"] = [x.half() for x in layer["scores"]]
+    mixed = torch.autograd.grad(criterion(pred, insts)["inst_loss"], tensors)
+    for got, wanted in zip(mixed, expected):
+        torch.testing.assert_close(got, wanted, atol=1e-4, rtol=2e-3)
 
 
 def test_function_and_module_take_impl(device, generator):

@@ -81,11 +81,14 @@ def grads(loss, layers):
             num_classes=4, non_object_weight=0.2, temperature=0.05, soft_share=0.3)),
         (recipes.Recipe("package", 0.2, 0.05, 0.3), InfluencerCriterion(
             num_classes=4, non_object_weight=0.2, temperature=0.05, soft_share=0.3)),
+        *((recipes.Recipe(form, class_cost=2.0, score_others=3.0), InfluencerCriterion(
+            num_classes=4, non_object_weight=0.05, class_cost_weight=2.0, score_others=3.0))
+          for form in ("influence", "package")),
         (recipes.Recipe("geomean", temperature=1.0), InfluencerCriterion(
             num_classes=4, non_object_weight=0.05, temperature=1.0, form="geomean")),
         (recipes.Recipe("hungarian", 0.2), DemoHungarianCriterion(4, WEIGHTS, 0.2)),
     ],
-    ids=["influence", "package", "geomean", "hungarian"],
+    ids=["influence", "package", "influence-options", "package-options", "geomean", "hungarian"],
 )  # fmt: skip
 def test_forms_equal_the_package_and_the_demo(recipe, other):
     batch = made_batch()

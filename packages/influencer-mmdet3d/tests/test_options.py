@@ -6,6 +6,7 @@ def test_defaults_and_conversion():
     options = CriterionOptions.from_kwargs(num_classes=13, loss_weight=[1, 2, 3, 4], temperature=1)
     assert options.loss_weight == (1.0, 2.0, 3.0, 4.0) and options.temperature == 1.0
     assert options.form == "influence" and options.iter_matcher is True
+    assert options.class_price == 1.0 and CriterionOptions(13, class_cost_weight=0).class_price == 0.0
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,10 @@ def test_defaults_and_conversion():
         ({"num_classes": 13, "bg_weight": "0.1"}, "bg_weight must be a finite number >= 0, got '0.1'"),
         ({"num_classes": 13, "soft_share": 1.5}, r"soft_share must be in \[0, 1\], got 1.5"),
         ({"num_classes": 13, "rep_margin": 2.0}, r"rep_margin must be in \[0, 1\] for form='influence', got 2.0"),
+        ({"num_classes": 13, "class_cost_weight": -1}, "class_cost_weight must be a finite number >= 0, got -1"),
+        ({"num_classes": 13, "score_others": True}, "score_others must be a finite number >= 0, got True"),
+        ({"num_classes": 13, "form": "geomean", "score_others": 1}, "class_cost_weight and score_others do nothing"),
+        ({"num_classes": 13, "form": "geomean", "class_cost_weight": 0}, "do nothing with form='geomean'"),
         ({"num_classes": 13, "iter_matcher": 1}, "iter_matcher must be True or False, got 1"),
         ({"num_classes": 13, "form": "hungarian"}, r"form must be one of \('influence', 'geomean'\), got 'hungarian'"),
     ],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -70,9 +70,10 @@ class Criterion:
         self.recipe, self.num_classes, self.loss_weight = recipe, num_classes, loss_weight
         self.package: InfluencerCriterion | None = None
         if recipe.form in ("package", "geomean"):
-            options = {"temperature": recipe.temperature, "rep_weight": recipe.rep_weight}
+            options: dict[str, Any] = {"temperature": recipe.temperature, "rep_weight": recipe.rep_weight}
             if recipe.form == "package":
-                options["soft_share"] = recipe.soft_share
+                options.update(soft_share=recipe.soft_share, score_others=recipe.score_others)
+                options.update(class_cost_weight=recipe.class_cost)
             self.package = InfluencerCriterion(
                 num_classes=num_classes,
                 loss_weight=loss_weight,

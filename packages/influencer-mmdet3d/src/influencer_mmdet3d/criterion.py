@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from influencer_mmdet3d.assignment import mask_costs
 from influencer_mmdet3d.batch import Sample, check_values, collect
+from influencer_mmdet3d.entries import Entries, line_up
 from influencer_mmdet3d.geomean import geomean_influencer_loss, geomean_labels
 from influencer_mmdet3d.kernels.choose import use_triton
 from influencer_mmdet3d.kernels.layout import Scene
@@ -29,25 +29,8 @@ from influencer_mmdet3d.losses import (
 )
 from influencer_mmdet3d.losses import repulsion as repulsion_term
 from influencer_mmdet3d.options import CriterionOptions
-from influencer_mmdet3d.statistics import mask_statistics, segments_from_masks
 from influencer_mmdet3d.terms import InfluencerTerms
 from influencer_mmdet3d.values import DeferredChecks
-
-
-class _Entries(NamedTuple):
-    """The batch as padded tensors."""
-
-    classes: Tensor  # (E, Q, C + 1)
-    scores: Tensor | None  # (E, Q)
-    labels: Tensor  # (E, K)
-    queries: Tensor  # (E, Q) bool, not padding
-    present: Tensor  # (E, K) bool, instances with points
-    allowed: Tensor  # (E, Q, K) bool
-    bce: Tensor  # (E, Q, K)
-    dice: Tensor  # (E, Q, K)
-    iou: Tensor  # (E, Q, K)
-    outside: Tensor  # (E, Q), summed probability on points of no instance
-    outside_size: Tensor  # (E,)
 
 
 class InfluencerCriterion:
@@ -104,15 +87,22 @@ class InfluencerCriterion:
         samples = collect(pred, insts, self.options.num_classes)
         if not samples:
             raise ValueError("InfluencerCriterion: the batch is empty")
-        device = samples[0].masks[0].device
-        with torch.autocast(device.type, enabled=False):
-            if self.options.form == "geomean":
-                return self._geomean(samples)
-            return self._influence(samples)
+        if self.options.form == "influence" and self._takes_kernels(samples):
+            return self._fused(samples)
+        with torch.autocast(samples[0].masks[0].device.type, enabled=False):
+            return self._geomean(samples) if self.options.form == "geomean" else self._influence(samples)
 
     def check_values(self) -> None:
         """Wait for the calls so far and raise what the next one would have reported."""
         self._checks.poll(wait=True)
+
+    def _takes_kernels(self, samples: Sequence[Sample]) -> bool:
+        heads = [
+            [x for sample in samples for x in sample.masks],
+            [x for sample in samples for x in sample.classes],
+            [x for sample in samples for x in sample.scores or ()],
+        ]
+        return use_triton(self.options.impl, heads, max(sample.target_masks.shape[0] for sample in samples))
 
     def _fused(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """What `_influence` returns, by the fused kernels."""
@@ -122,8 +112,8 @@ class InfluencerCriterion:
         o, device = self.options, samples[0].masks[0].device
         checks = self._checks.buffer(len(samples), len(samples[0].masks), device)
         weights = Weights(
-            o.num_classes, *o.loss_weight, o.non_object_weight, o.attr_weight, o.rep_weight, o.bg_weight, o.rep_margin,
-            o.temperature, o.soft_share, o.iter_matcher,
+            o.num_classes, *o.loss_weight, o.class_price, o.non_object_weight, o.score_others, o.attr_weight,
+            o.rep_weight, o.bg_weight, o.rep_margin, o.temperature, o.soft_share, o.iter_matcher,
         )  # fmt: skip
         loss, diagnostics = step_loss([_scene(sample) for sample in samples], weights, checks)
         self._checks.add(checks, [sample.labels for sample in samples], o.num_classes, device)
@@ -131,20 +121,13 @@ class InfluencerCriterion:
 
     def _influence(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         o = self.options
-        heads = [
-            [x for sample in samples for x in sample.masks],
-            [x for sample in samples for x in sample.classes],
-            [x for sample in samples for x in sample.scores or ()],
-        ]
-        if use_triton(o.impl, heads, max(sample.target_masks.shape[0] for sample in samples)):
-            return self._fused(samples)
-        entries = _line_up(samples, o.num_classes)
+        entries = line_up(samples, o.num_classes)
         class_weight, bce_weight, dice_weight, score_weight = o.loss_weight
         batch, layers = len(samples), len(samples[0].masks)
         mask_cost = bce_weight * entries.bce + dice_weight * entries.dice
         prob = entries.classes.softmax(-1)
         wanted = entries.labels.unsqueeze(1).expand(-1, prob.shape[1], -1)
-        assignment = assign(mask_cost, -class_weight * prob.detach().gather(2, wanted), entries.allowed, o.temperature)
+        assignment = assign(mask_cost, -o.class_price * prob.detach().gather(2, wanted), entries.allowed, o.temperature)
         if not o.iter_matcher:
             assignment = Assignment(*(part[-batch:].repeat(layers, *[1] * (part.ndim - 1)) for part in assignment))
         has_own = assignment.own >= 0
@@ -161,6 +144,7 @@ class InfluencerCriterion:
             "repulsion": o.rep_weight * terms.repulsion,
             "background": o.bg_weight * terms.background,
             "score": score_weight * _score(entries, assignment.own),
+            "other scores": score_weight * o.score_others * _other_scores(entries, owner < 0),
         }
         filled = entries.allowed.flatten(1).any(1)  # entries with an instance that some query may take
         total = _layers_total(parts, filled, batch)
@@ -177,7 +161,7 @@ class InfluencerCriterion:
             },
         )
 
-    def _classification(self, entries: _Entries, label: Tensor) -> Tensor:
+    def _classification(self, entries: Entries, label: Tensor) -> Tensor:
         """Return the weighted cross-entropy of each entry, (E,)."""
         weight = entries.classes.new_ones(self.options.num_classes + 1)
         weight[-1] = self.options.non_object_weight
@@ -252,51 +236,6 @@ def _scene(sample: Sample) -> Scene:
     )
 
 
-def _line_up(samples: Sequence[Sample], num_classes: int) -> _Entries:
-    """Sum over points and pad to common Q and K; raises for values that are not finite or out of range."""
-    layers = len(samples[0].masks)
-    queries = max(sample.masks[0].shape[0] for sample in samples)
-    instances = max(max(sample.target_masks.shape[0] for sample in samples), 1)
-    finite, columns = [], []
-    for sample in samples:
-        count, points = sample.target_masks.shape
-        statistics = mask_statistics(sample.masks, segments_from_masks(sample.target_masks), count)
-        finite.append((statistics.softplus + statistics.logit.sum(-1)).isfinite().all(1).detach())
-        costs = mask_costs(statistics, points)
-        rows, missing = queries - sample.masks[0].shape[0], instances - count
-        present = statistics.size[:-1] > 0  # empty rows attract nothing
-        allowed = present.expand(queries - rows, -1) if sample.query_masks is None else present & sample.query_masks.t()
-        real = allowed.new_ones(queries - rows)
-        pair = (0, missing, 0, rows)
-        columns.append(
-            _Entries(
-                _pad(torch.stack([head.float() for head in sample.classes]), (0, 0, 0, rows)),
-                None
-                if sample.scores is None
-                else _pad(torch.stack([head.float().squeeze(1) for head in sample.scores]), (0, rows)),
-                _pad(sample.labels.clamp(0, num_classes - 1), (0, missing)).expand(layers, -1),
-                _pad(real, (0, rows)).expand(layers, -1),
-                _pad(present, (0, missing)).expand(layers, -1),
-                _pad(allowed, pair).expand(layers, -1, -1),
-                _pad(costs.bce, pair),
-                _pad(costs.dice, pair),
-                _pad(costs.iou, pair),
-                _pad(statistics.prob[..., -1], (0, rows)),
-                statistics.size[-1].expand(layers),
-            )
-        )
-    check_values(samples, finite, num_classes)
-    joined = []
-    for parts in zip(*columns):
-        joined.append(None if parts[0] is None else torch.stack(parts, 1).flatten(0, 1))
-    return _Entries(*joined)  # type: ignore[arg-type]
-
-
-def _pad(x: Tensor, pad: tuple[int, ...]) -> Tensor:
-    """`F.pad`, which copies even where there is nothing to add."""
-    return F.pad(x, pad) if any(pad) else x
-
-
 def _owned_instance(own: Tensor, queries: int) -> Tensor:
     """Turn (E, K) own queries into (E, Q) instances, -1 for queries that own none."""
     owner = torch.full((own.shape[0], queries + 1), -1, dtype=torch.long, device=own.device)
@@ -304,7 +243,7 @@ def _owned_instance(own: Tensor, queries: int) -> Tensor:
     return owner.scatter(1, torch.where(own >= 0, own, queries), index)[:, :-1]
 
 
-def _score(entries: _Entries, own: Tensor) -> Tensor:
+def _score(entries: Entries, own: Tensor) -> Tensor:
     """Return the squared error of own queries' scores against the soft IoU, (E,); 0 without a score head."""
     if entries.scores is None:
         return entries.bce.new_zeros(own.shape[0])
@@ -314,9 +253,16 @@ def _score(entries: _Entries, own: Tensor) -> Tensor:
     return masked_mean(error, own >= 0) + 0.0 * entries.scores.sum(1)
 
 
+def _other_scores(entries: Entries, free: Tensor) -> Tensor:
+    """Return the mean squared score (E,) of queries (E, Q) that own no instance; 0 without a score head."""
+    if entries.scores is None:
+        return entries.bce.new_zeros(len(free))
+    return masked_mean(entries.scores.square(), free & entries.queries)
+
+
 def _layers_total(parts: Mapping[str, Tensor], filled: Tensor, batch: int) -> Tensor:
     """Mean over samples, sum over layers; mask and score terms are means over samples that hold instances."""
-    total = parts["classification"].sum() / batch + parts["background"].sum() / batch
+    total = (parts["classification"].sum() + parts["background"].sum() + parts["other scores"].sum()) / batch
     weight = filled.float().view(-1, batch)
     weight = weight / weight.sum(1, keepdim=True).clamp_min(1)
     for name in ("attraction", "repulsion", "score"):

@@ -21,10 +21,16 @@ class CriterionOptions:
     num_classes : int
         C, instance classes without "no object": 13 for S3DIS, 18 for ScanNet.
     loss_weight : tuple of float
-        Four weights: classification, mask BCE, mask Dice, score, in the host's order. The first three are also the
-        weights of the assignment's cost.
+        Four weights: classification, mask BCE, mask Dice, score, in the host's order. The mask weights are also those
+        of the assignment's cost.
+    class_cost_weight : float, optional
+        Weight of minus the probability of the instance's class in the assignment's cost; None for the weight of the
+        classification loss. The larger, the more a query that stands for an instance already goes on to do so.
     non_object_weight : float
         Class weight of "no object" in the cross-entropy.
+    score_others : float
+        Weight of the mean squared score of queries that own no instance, beside the error of those that do (both are
+        times the score's loss weight): their target is 0, so that they rank below in a prediction without NMS.
     attr_weight, rep_weight, bg_weight : float
         Weights of attraction (mask BCE and Dice), repulsion and background.
     rep_margin : float
@@ -44,7 +50,9 @@ class CriterionOptions:
 
     num_classes: int
     loss_weight: tuple[float, float, float, float] = (0.5, 1.0, 1.0, 0.5)
+    class_cost_weight: float | None = None
     non_object_weight: float = 0.1
+    score_others: float = 0.0
     attr_weight: float = 1.0
     rep_weight: float = 0.1
     bg_weight: float = 0.1
@@ -64,6 +72,7 @@ class CriterionOptions:
         object.__setattr__(self, "loss_weight", tuple(_number("loss_weight", w) for w in weights))
         for name in (
             "non_object_weight",
+            "score_others",
             "attr_weight",
             "rep_weight",
             "bg_weight",
@@ -71,6 +80,8 @@ class CriterionOptions:
             "soft_share",
         ):
             object.__setattr__(self, name, _number(name, getattr(self, name)))
+        if self.class_cost_weight is not None:
+            object.__setattr__(self, "class_cost_weight", _number("class_cost_weight", self.class_cost_weight))
         object.__setattr__(self, "temperature", _number("temperature", self.temperature))
         if self.temperature == 0:
             raise ValueError("temperature must be > 0, got 0")
@@ -79,10 +90,17 @@ class CriterionOptions:
         if self.form not in FORMS:
             raise ValueError(f"form must be one of {FORMS}, got {self.form!r}")
         check_impl(self.impl, self.form)
+        if self.form == "geomean" and (self.class_cost_weight is not None or self.score_others):
+            raise ValueError("class_cost_weight and score_others do nothing with form='geomean': leave them out")
         if self.soft_share > 1:
             raise ValueError(f"soft_share must be in [0, 1], got {self.soft_share}")
         if self.form == "influence" and self.rep_margin > 1:
             raise ValueError(f"rep_margin must be in [0, 1] for form='influence', got {self.rep_margin}")
+
+    @property
+    def class_price(self) -> float:
+        """`class_cost_weight`, or what stands for it."""
+        return self.loss_weight[0] if self.class_cost_weight is None else self.class_cost_weight
 
     @classmethod
     def from_kwargs(cls, **kwargs: Any) -> CriterionOptions:

@@ -23,10 +23,13 @@ FIELDS = (
     "QUERIES", "POINTS", "INSTANCES", "ROWS", "SEGMENTS", "PARTS", "COUNTS", "MASKS", "LABELS", "QUERY_MASKS",
 )  # fmt: skip
 SAMPLE_FIELDS = len(FIELDS)
-ENTRY_FIELDS = 3  # addresses of mask logits, class logits and scores; 0 without
+# Addresses of mask logits, class logits and scores, 0 without; then the element at which the gradient of the mask
+# logits begins, where one array holds all gradients.
+ENTRY_FIELDS = 4
 CHUNK = 4096  # points that one program sums; a sample has one partial sum for each
 COUNT_CHUNK = 1024  # points of which one program finds the instances
 ALIGNMENT = 8  # elements, at least 16 bytes; rows that start at multiples of it are read in wide pieces
+_LINE = 64  # elements; arrays that share an allocation begin at multiples of it
 
 
 class Scene(NamedTuple):
@@ -72,6 +75,8 @@ class Layout:
         Columns of the small matrices: a power of two over the largest K, at least 16.
     aligned : bool
         Whether every row of logits starts at a multiple of 16 bytes, and has a multiple of 8 elements.
+    addresses : list of int
+        B x L, of the mask logits in the table.
     """
 
     samples: Tensor
@@ -85,6 +90,7 @@ class Layout:
     segments: int
     columns: int
     aligned: bool
+    addresses: list[int]
 
     @property
     def batch(self) -> int:
@@ -108,18 +114,24 @@ def lay_out(scenes: Sequence[Scene]) -> Layout:
     layers, device = len(scenes[0].masks), scenes[0].masks[0].device
     samples: list[int] = []
     entries: list[int] = []
-    rows = parts = counts = segments = most_queries = most_points = most_instances = 0
+    every: list[int] = []
+    rows = parts = counts = segments = gradient = most_queries = most_points = most_instances = 0
     aligned = True
     none = [0] * layers
     for scene in scenes:
         queries, (instances, points) = scene.masks[0].shape[0], scene.targets.shape
         samples += [queries, points, instances, rows, segments, parts, counts]
+        _same_device(scene, device)
         for value in (scene.targets, scene.labels, scene.query_masks):
-            samples += [0] if value is None else _addresses([value], device)
-        masks = _addresses(scene.masks, device)
-        classes = _addresses(scene.classes, device) if scene.classes else none
-        scores = _addresses(scene.scores, device) if scene.scores else none
-        entries += [address for line in zip(masks, classes, scores) for address in line]
+            samples.append(0 if value is None else value.data_ptr())
+        masks = [x.data_ptr() for x in scene.masks]
+        classes = [x.data_ptr() for x in scene.classes] or none
+        scores = [x.data_ptr() for x in scene.scores] or none
+        size = queries * points
+        gradients = range(gradient, gradient + layers * size, size) if size else none
+        entries += [value for line in zip(masks, classes, scores, gradients) for value in line]
+        every += masks
+        gradient += layers * size
         most_queries, most_points = max(most_queries, queries), max(most_points, points)
         most_instances = max(most_instances, instances)
         aligned = aligned and points % ALIGNMENT == 0 and not any(address % 16 for address in masks)
@@ -140,16 +152,30 @@ def lay_out(scenes: Sequence[Scene]) -> Layout:
         segments=segments,
         columns=max(16, 1 << most_instances.bit_length()),
         aligned=aligned,
+        addresses=every,
     )
 
 
-def _addresses(tensors: Sequence[Tensor], device: torch.device) -> list[int]:
-    if others := [value.device for value in tensors if value.device != device]:
-        raise ValueError(f"a tensor of the batch is on {others[0]}, the first mask logits are on {device}")
-    assert all(map(Tensor.is_contiguous, tensors))
-    return list(map(Tensor.data_ptr, tensors))
+def _same_device(scene: Scene, device: torch.device) -> None:
+    """Raise unless all tensors of a scene are on the device."""
+    optional = [x for x in (scene.labels, scene.query_masks) if x is not None]
+    tensors = [*scene.masks, scene.targets, *scene.classes, *scene.scores, *optional]
+    if len(set(map(Tensor.get_device, tensors))) > 1 or scene.targets.device != device:
+        other = next(x.device for x in tensors if x.device != device)
+        raise ValueError(f"a tensor of the batch is on {other}, the first mask logits are on {device}")
 
 
 def chunks(points: int) -> int:
     """Return the number of partial sums over this many points."""
     return -(-points // CHUNK)
+
+
+def rounded(size: int) -> int:
+    """Return the next multiple of what arrays that share an allocation begin at."""
+    return -(-size // _LINE) * _LINE
+
+
+def carve(device: torch.device, *sizes: int) -> tuple[Tensor, ...]:
+    """Return float32 arrays (rounded(size),) from one allocation: each of its own costs the CPU as much as all."""
+    widths = [rounded(size) for size in sizes]
+    return torch.empty(sum(widths), device=device).split_with_sizes(widths)

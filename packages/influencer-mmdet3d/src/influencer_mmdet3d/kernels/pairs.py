@@ -70,7 +70,7 @@ def instance_labels(sample, k, instances, CLASSES: tl.constexpr):
 @triton.jit(do_not_specialize=["LAYERS", "BLOCKS"])
 def costs(
     samples, entries, counts, part_softplus, part_logit, part_prob, sizes, prob, cost, bad, LAYERS, BLOCKS,
-    bce_weight, dice_weight, class_weight, CLASSES: tl.constexpr, WIDTH: tl.constexpr, ELEMENT: tl.constexpr,
+    bce_weight, dice_weight, class_price, CLASSES: tl.constexpr, WIDTH: tl.constexpr, ELEMENT: tl.constexpr,
     SCORE: tl.constexpr, COLUMNS: tl.constexpr, BQ: tl.constexpr, CHUNK: tl.constexpr, COUNT_CHUNK: tl.constexpr,
 ):  # fmt: skip
     """Add the partial sums up; write summed probabilities, and what each query costs for each instance.
@@ -107,7 +107,7 @@ def costs(
     logits, _logsum, class_prob = class_logits(entries, entry, q, queries, label, ELEMENT, CLASSES, WIDTH)
     bce = (softplus[:, None] - inside_logit) / tl.maximum(points, 1).to(tl.float32)
     dice = 1.0 - (2.0 * inside + 1.0) / (tl.sum(inside, 1)[:, None] + size.to(tl.float32)[None, :] + 1.0)
-    total = bce_weight * bce + dice_weight * dice - class_weight * class_prob
+    total = bce_weight * bce + dice_weight * dice - class_price * class_prob
     allowed = real[:, None] & ((k < instances) & (size > 0))[None, :]
     query_masks = tl.load(sample + QUERY_MASKS)
     if query_masks != 0:

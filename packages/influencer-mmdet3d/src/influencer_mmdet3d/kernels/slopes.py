@@ -17,8 +17,10 @@ from influencer_mmdet3d.kernels.pairs import INFINITY, TINY, class_logits, insta
 from influencer_mmdet3d.kernels.sums import ENTRY, INSTANCES, POINTS, QUERIES, SAMPLE
 
 # Parts of the loss, summed over the queries of a block.
-PARTS = ("own", "soft", "background", "classification", "score", "objectness", "repulsion")
-OWN, SOFT, BACKGROUND, CLASSIFICATION, SCORE, OBJECTNESS, REPULSION = (tl.constexpr(i) for i in range(len(PARTS)))
+PARTS = ("own", "soft", "background", "classification", "score", "objectness", "repulsion", "other scores")
+OWN, SOFT, BACKGROUND, CLASSIFICATION, SCORE, OBJECTNESS, REPULSION, OTHER_SCORES = (
+    tl.constexpr(i) for i in range(len(PARTS))
+)
 _LINES = tl.constexpr(16)
 # Sizes that change from step to step must not make Triton compile anew.
 UNSPECIALIZED = ("LAYERS", "BATCH", "BLOCKS")
@@ -61,9 +63,9 @@ def _pull_apart(
 def slopes(
     samples, entries, sizes, prob, cost, own, cheapest, norm, overlap, parts, covered, d_softplus, d_logit, d_prob,
     d_class, d_score, LAYERS, BATCH, BLOCKS, temperature, soft_share, threshold, class_weight, bce_weight,
-    dice_weight, score_weight, attr_weight, rep_weight, bg_weight, non_object_weight, CLASSES: tl.constexpr,
-    WIDTH: tl.constexpr, ELEMENT: tl.constexpr, SCORE_ELEMENT: tl.constexpr, COLUMNS: tl.constexpr,
-    BK: tl.constexpr, BQ: tl.constexpr, BATCH_WIDTH: tl.constexpr, EVERY_LAYER: tl.constexpr,
+    dice_weight, score_weight, attr_weight, rep_weight, bg_weight, class_price, non_object_weight, others_weight,
+    CLASSES: tl.constexpr, WIDTH: tl.constexpr, ELEMENT: tl.constexpr, SCORE_ELEMENT: tl.constexpr,
+    COLUMNS: tl.constexpr, BK: tl.constexpr, BQ: tl.constexpr, BATCH_WIDTH: tl.constexpr, EVERY_LAYER: tl.constexpr,
 ):  # fmt: skip
     """Parts of the loss of a block of queries, and every slope of theirs."""
     entry = tl.program_id(1)
@@ -100,7 +102,7 @@ def slopes(
     area = tl.sum(inside, 1)[:, None] + size[None, :]
     iou = inside / tl.maximum(area - inside, TINY)
     price = tl.load(cost + cell, mask=real[:, None], other=INFINITY)
-    mask_cost = tl.where(price < INFINITY, price + class_weight * class_prob, 0.0)
+    mask_cost = tl.where(price < INFINITY, price + class_price * class_prob, 0.0)
 
     line = parts + (entry * BLOCKS + tl.program_id(0)) * 8
     tl.store(line + OWN, tl.sum(tl.where(match, mask_cost, 0.0)))
@@ -152,9 +154,12 @@ def slopes(
     error = tl.zeros((BQ,), tl.float32)
     if scores != 0:
         score = tl.load(scores.to(tl.pointer_type(SCORE_ELEMENT)) + q, mask=real, other=0.0).to(tl.float32)
-        error = tl.where(owner, score - tl.sum(tl.where(match, iou, 0.0), 1), 0.0)
-    tl.store(line + SCORE, tl.sum(error * error))
-    tl.store(d_score + row + q, error * (2.0 * weight * score_weight / tl.maximum(owned_count, 1.0)), mask=real)
+        error = score - tl.sum(tl.where(match, iou, 0.0), 1)  # the target of a query without an instance is 0
+    tl.store(line + SCORE, tl.sum(tl.where(owner, error * error, 0.0)))
+    tl.store(line + OTHER_SCORES, tl.sum(tl.where(owner, 0.0, error * error)))
+    by_own = weight * score_weight / tl.maximum(owned_count, 1.0)
+    by_other = others_weight / (BATCH * tl.maximum(queries - owned_count, 1.0))
+    tl.store(d_score + row + q, 2.0 * error * tl.where(owner, by_own, by_other), mask=real)
 
     if entry % LAYERS == LAYERS - 1:  # how many object queries cover each instance
         best = tl.max(tl.where((c < CLASSES)[None, :], logits, float("-inf")), 1)
@@ -168,7 +173,7 @@ def slopes(
 @triton.jit(do_not_specialize=UNSPECIALIZED)
 def finish(
     samples, sizes, own, cheapest, parts, covered, bad, loss, checks, LAYERS, BATCH, BLOCKS, soft_share, class_weight,
-    score_weight, attr_weight, rep_weight, bg_weight, COLUMNS: tl.constexpr, ENTRY_WIDTH: tl.constexpr,
+    score_weight, attr_weight, rep_weight, bg_weight, others_weight, COLUMNS: tl.constexpr, ENTRY_WIDTH: tl.constexpr,
     BQ: tl.constexpr, EVERY_LAYER: tl.constexpr,
 ):  # fmt: skip
     """The loss and the diagnostics of the last layer, from the parts of all blocks; one program."""
@@ -183,6 +188,7 @@ def finish(
     outside = tl.zeros((ENTRY_WIDTH,), tl.float32)
     classification = tl.zeros((ENTRY_WIDTH,), tl.float32)
     score = tl.zeros((ENTRY_WIDTH,), tl.float32)
+    others = tl.zeros((ENTRY_WIDTH,), tl.float32)
     objects = tl.zeros((ENTRY_WIDTH,), tl.float32)
     wrong = tl.zeros((ENTRY_WIDTH,), tl.int32)
     for first in range(0, BLOCKS, _LINES):
@@ -194,6 +200,7 @@ def finish(
         outside += tl.sum(tl.load(parts + line * 8 + BACKGROUND, mask=there, other=0.0), 1)
         classification += tl.sum(tl.load(parts + line * 8 + CLASSIFICATION, mask=there, other=0.0), 1)
         score += tl.sum(tl.load(parts + line * 8 + SCORE, mask=there, other=0.0), 1)
+        others += tl.sum(tl.load(parts + line * 8 + OTHER_SCORES, mask=there, other=0.0), 1)
         objects += tl.sum(tl.load(parts + line * 8 + OBJECTNESS, mask=there, other=0.0), 1)
         for kind in tl.static_range(4):
             found = tl.load(bad + line * 4 + kind, mask=there, other=0)
@@ -214,7 +221,8 @@ def finish(
     last = real & (e % LAYERS == LAYERS - 1)
     last_filled = tl.where(last, filled, 0.0)
     filled_count = tl.maximum(tl.sum(last_filled, 0), 1.0)
-    everywhere = class_weight * classification + bg_weight * outside
+    others = others / tl.maximum(queries.to(tl.float32) - owned, 1.0)
+    everywhere = class_weight * classification + bg_weight * outside + others_weight * others
     where_filled = attr_weight * attracts + rep_weight * repels + score_weight * score
     total = tl.sum(tl.where(real, everywhere / BATCH + filled * where_filled / filled_count, 0.0), 0)
     total = tl.where(tl.max(wrong, 0) > 0, float("nan"), total)

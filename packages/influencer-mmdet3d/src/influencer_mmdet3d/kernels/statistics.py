@@ -39,7 +39,9 @@ class _Sums(torch.autograd.Function):
         segments, counts = find_segments(layout)
         partial = sum_points(layout, segments, logits[0].dtype)
         shape = (-1, len(logits), logits[0].shape[0])
-        softplus, logit, prob = (part.view(*shape, *part.shape[1:]).sum(0) for part in partial)
+        softplus = partial[0][: layout.parts].view(shape).sum(0)
+        cells = layout.parts * layout.columns
+        logit, prob = (part[:cells].view(*shape, layout.columns).sum(0) for part in partial[1:])
         size = counts.sum(0)[:columns].float()
         ctx.layout = layout
         ctx.save_for_backward(segments, *logits)
@@ -52,6 +54,5 @@ class _Sums(torch.autograd.Function):
         segments, *logits = ctx.saved_tensors
         width = ctx.layout.columns - d_logit.shape[-1]
         slopes = (d_softplus.float().contiguous(), *(torch.nn.functional.pad(d, (0, width)) for d in (d_logit, d_prob)))
-        gradients = [torch.empty_like(x) for x in logits]
-        spread_slopes(ctx.layout, segments, slopes, segments.new_ones(1, dtype=torch.float32), logits, gradients)
-        return None, *gradients
+        one = segments.new_ones(1, dtype=torch.float32)
+        return None, *spread_slopes(ctx.layout, segments, slopes, one, logits)

@@ -9,6 +9,7 @@ waits for the device. All sums run in a fixed order, so that results repeat bit 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -18,11 +19,9 @@ from torch.autograd.function import once_differentiable
 
 from influencer_mmdet3d.kernels import pairs, slopes
 from influencer_mmdet3d.kernels.choose import on_device
-from influencer_mmdet3d.kernels.launcher import launch
-from influencer_mmdet3d.kernels.layout import CHUNK, COUNT_CHUNK, Layout, Scene, lay_out
+from influencer_mmdet3d.kernels.launcher import Variant
+from influencer_mmdet3d.kernels.layout import CHUNK, COUNT_CHUNK, Layout, Scene, carve, lay_out, rounded
 from influencer_mmdet3d.kernels.sums import ELEMENTS, find_segments, spread_slopes, sum_points
-
-_LINE = 64  # elements; arrays that share an allocation start at multiples of it
 
 
 class Weights(NamedTuple):
@@ -33,7 +32,9 @@ class Weights(NamedTuple):
     bce_weight: float
     dice_weight: float
     score_weight: float
+    class_price: float
     non_object_weight: float
+    score_others: float
     attr_weight: float
     rep_weight: float
     bg_weight: float
@@ -80,25 +81,30 @@ class _Step(torch.autograd.Function):
         ctx.layout = layout
         ctx.queries = [scene.masks[0].shape[0] for scene in scenes for _ in scene.masks]
         ctx.scored = [bool(scene.scores) for scene in scenes for _ in scene.masks]
+        ctx.width = weights.num_classes + 1
         ctx.types = scenes[0].classes[0].dtype, heads[-1].dtype  # the latter of use where there are scores
         ctx.save_for_backward(segments, *slopes, *heads[: layout.batch * layout.layers])
-        loss, diagnostics = out[0], out[1:]
+        diagnostics = out[1:]
         ctx.mark_non_differentiable(diagnostics)
-        return loss, diagnostics
+        return out[0], diagnostics
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        segments, d_softplus, d_logit, d_prob, d_class, d_score, *logits = ctx.saved_tensors
-        masks = [torch.empty_like(x) for x in logits]
+        segments, d_softplus, d_logit, d_prob, d_heads, *logits = ctx.saved_tensors
         # first, since it is the longest: the rest is issued while it runs
-        spread_slopes(ctx.layout, segments, (d_softplus, d_logit, d_prob), d_loss.float().view(1), logits, masks)
+        masks = spread_slopes(ctx.layout, segments, (d_softplus, d_logit, d_prob), d_loss.float().view(1), logits)
         class_type, score_type = ctx.types
-        classes = _scaled(d_class, d_loss, class_type).split_with_sizes(ctx.queries)
+        rows, width = ctx.layout.rows, ctx.width
+        every = _scaled(d_heads, d_loss, class_type)
+        classes = every[: rows * width].view(rows, width).split_with_sizes(ctx.queries)
         scores: Sequence[Tensor] = ()
         if any(ctx.scored):
-            every = _scaled(d_score, d_loss, score_type).split_with_sizes(ctx.queries)
-            scores = every if all(ctx.scored) else [x for x, scored in zip(every, ctx.scored) if scored]
+            begin = rounded(rows * width)
+            own = every[begin:] if score_type == class_type else _scaled(d_heads[begin:], d_loss, score_type)
+            scores = own[:rows].view(rows, 1).split_with_sizes(ctx.queries)
+            if not all(ctx.scored):
+                scores = [x for x, scored in zip(scores, ctx.scored) if scored]
         return None, None, None, *masks, *classes, *scores
 
 
@@ -107,70 +113,99 @@ def _scaled(slopes: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.mul(slopes, factor, out=torch.empty(slopes.shape, dtype=dtype, device=slopes.device))
 
 
+class _Variants(NamedTuple):
+    """The kernels between the two passes over the logits, and the sizes that their grids follow from."""
+
+    costs: Variant
+    assign: Variant
+    overlaps: Variant
+    slopes: Variant
+    finish: Variant
+    queries_block: int
+    instances_block: int
+
+
+@functools.cache
+def _variants(
+    num_classes: int, element: torch.dtype, score: torch.dtype, columns: int, every_layer: bool, batch: int, layers: int
+) -> _Variants:
+    queries_block = max(16, min(64, 1024 // columns))  # at least 16, for matrix products
+    block = min(32, columns)
+    classes: dict[str, Any] = dict(CLASSES=num_classes, WIDTH=max(16, 1 << num_classes.bit_length()))
+    every: dict[str, Any] = dict(EVERY_LAYER=every_layer)
+    head, types = ELEMENTS[score], dict(ELEMENT=ELEMENTS[element])
+    return _Variants(
+        Variant(
+            pairs.costs,
+            dict(**classes, **types, SCORE=head, COLUMNS=columns, BQ=queries_block, CHUNK=CHUNK,
+                 COUNT_CHUNK=COUNT_CHUNK), num_warps=4,
+        ),
+        Variant(pairs.assign, dict(COLUMNS=columns, BQ=max(8192 // columns, 16), **every), num_warps=8),
+        Variant(pairs.overlaps, dict(COLUMNS=columns, BK=block, BQ=32, **every), num_warps=4),
+        Variant(
+            slopes.slopes,
+            dict(**classes, **types, SCORE_ELEMENT=head, COLUMNS=columns, BK=block, BQ=queries_block,
+                 BATCH_WIDTH=_power_of_two(batch), **every), num_warps=4,
+        ),
+        Variant(
+            slopes.finish,
+            dict(COLUMNS=columns, ENTRY_WIDTH=_power_of_two(batch * layers), BQ=queries_block, **every), num_warps=4,
+        ),
+        queries_block,
+        block,
+    )  # fmt: skip
+
+
 def _run(
     layout: Layout, scenes: Sequence[Scene], weights: Weights, checks: Tensor
 ) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
-    """Launch the forward kernels; returns segments, slopes and the loss with its diagnostics."""
+    """Launch the forward kernels; returns segments, slopes and the loss with its diagnostics.
+
+    Slopes are those of the sums over points and, in one array, those of class logits and scores, which follow at the
+    next multiple that `rounded` gives.
+    """
     w, columns, layers, batch = weights, layout.columns, layout.layers, layout.batch
     samples, table, rows, device = layout.samples, layout.entries, layout.rows, layout.samples.device
-    entries = batch * layers
-    queries_block = max(16, min(64, 1024 // columns))  # at least 16, for matrix products
-    blocks = max(-(-layout.queries // queries_block), 1)
-    block = min(32, columns)
-    head = next((scene.scores[0].dtype for scene in scenes if scene.scores), torch.float32)
-    score, element = ELEMENTS[head], ELEMENTS[scenes[0].classes[0].dtype]
-    classes: dict[str, Any] = dict(CLASSES=w.num_classes, WIDTH=max(16, 1 << w.num_classes.bit_length()))
-    every: dict[str, Any] = dict(EVERY_LAYER=w.iter_matcher)
-
-    def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        return torch.empty(shape, dtype=dtype, device=device)
+    score = next((scene.scores[0].dtype for scene in scenes if scene.scores), torch.float32)
+    kernels = _variants(w.num_classes, scenes[0].classes[0].dtype, score, columns, w.iter_matcher, batch, layers)
+    entries, block = batch * layers, kernels.instances_block
+    blocks = max(-(-layout.queries // kernels.queries_block), 1)
 
     segments, counts = find_segments(layout)
     partial = sum_points(layout, segments, scenes[0].masks[0].dtype)
     pairs_size = entries * columns
-    sizes, cheapest, norm, overlap, parts, covered, prob, cost = _carve(
+    sizes, cheapest, norm, overlap, parts, covered, prob, cost, own, bad = carve(
         device, batch * columns, pairs_size, pairs_size, pairs_size * columns, entries * blocks * 8,
-        batch * blocks * columns, rows * columns, rows * columns,
+        batch * blocks * columns, rows * columns, rows * columns, pairs_size, entries * blocks * 4,
     )  # fmt: skip
-    own, bad = empty(pairs_size, dtype=torch.int32), empty(entries * blocks * 4, dtype=torch.int32)
-    launch(
-        pairs.costs, (blocks, entries), (samples, table, counts, *partial, sizes, prob, cost, bad),
-        (layers, blocks, w.bce_weight, w.dice_weight, w.class_weight),
-        dict(**classes, ELEMENT=element, SCORE=score, COLUMNS=columns, BQ=queries_block, CHUNK=CHUNK,
-             COUNT_CHUNK=COUNT_CHUNK), num_warps=4,
+    own, bad = own.view(torch.int32), bad.view(torch.int32)
+    kernels.costs.launch(
+        (blocks, entries), (samples, table, counts, *partial, sizes, prob, cost, bad),
+        (layers, blocks, w.bce_weight, w.dice_weight, w.class_price),
     )  # fmt: skip
     del partial, counts  # their memory serves the slopes
-    launch(
-        pairs.assign, (entries,), (samples, cost, own, cheapest, norm), (layers, w.temperature),
-        dict(COLUMNS=columns, BQ=max(8192 // columns, 16), **every), num_warps=8,
-    )  # fmt: skip
-    launch(
-        pairs.overlaps, (columns // block, columns // block, entries), (samples, cost, cheapest, norm, overlap),
-        (layers, w.temperature), dict(COLUMNS=columns, BK=block, BQ=32, **every), num_warps=4,
-    )  # fmt: skip
-    found = empty(rows), empty(rows, columns), empty(rows, columns), empty(rows, w.num_classes + 1), empty(rows, 1)
-    launch(
-        slopes.slopes, (blocks, entries),
-        (samples, table, sizes, prob, cost, own, cheapest, norm, overlap, parts, covered, *found),
+    kernels.assign.launch((entries,), (samples, cost, own, cheapest, norm), (layers, w.temperature))
+    kernels.overlaps.launch(
+        (columns // block, columns // block, entries), (samples, cost, cheapest, norm, overlap), (layers, w.temperature)
+    )
+    d_classes = rounded(rows * (w.num_classes + 1))
+    *found, d_heads = carve(device, rows, rows * columns, rows * columns, d_classes + rows)
+    by_others = w.score_weight * w.score_others
+    kernels.slopes.launch(
+        (blocks, entries),
+        (samples, table, sizes, prob, cost, own, cheapest, norm, overlap, parts, covered, *found,
+         d_heads, d_heads[d_classes:]),
         (layers, batch, blocks, w.temperature, w.soft_share, 1 - w.rep_margin, w.class_weight, w.bce_weight,
-         w.dice_weight, w.score_weight, w.attr_weight, w.rep_weight, w.bg_weight, w.non_object_weight),
-        dict(**classes, ELEMENT=element, SCORE_ELEMENT=score, COLUMNS=columns, BK=block, BQ=queries_block,
-             BATCH_WIDTH=_power_of_two(batch), **every), num_warps=4,
+         w.dice_weight, w.score_weight, w.attr_weight, w.rep_weight, w.bg_weight, w.class_price, w.non_object_weight,
+         by_others),
     )  # fmt: skip
-    out = empty(1 + len(slopes.DIAGNOSTICS))
-    launch(
-        slopes.finish, (1,), (samples, sizes, own, cheapest, parts, covered, bad, out, checks),
-        (layers, batch, blocks, w.soft_share, w.class_weight, w.score_weight, w.attr_weight, w.rep_weight,
-         w.bg_weight),
-        dict(COLUMNS=columns, ENTRY_WIDTH=_power_of_two(entries), BQ=queries_block, **every), num_warps=4,
+    out = torch.empty(1 + len(slopes.DIAGNOSTICS), device=device)
+    kernels.finish.launch(
+        (1,), (samples, sizes, own, cheapest, parts, covered, bad, out, checks),
+        (layers, batch, blocks, w.soft_share, w.class_weight, w.score_weight, w.attr_weight, w.rep_weight, w.bg_weight,
+         by_others),
     )  # fmt: skip
-    return segments, found, out
-
-
-def _carve(device: torch.device, *sizes: int) -> tuple[Tensor, ...]:
-    """Return float32 arrays of at least these sizes, aligned, from one allocation."""
-    rounded = [-(-size // _LINE) * _LINE for size in sizes]
-    return torch.empty(sum(rounded), device=device).split_with_sizes(rounded)
+    return segments, (*found, d_heads), out
 
 
 def _power_of_two(number: int) -> int:

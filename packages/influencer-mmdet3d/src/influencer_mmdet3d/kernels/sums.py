@@ -14,7 +14,7 @@ slopes of each point's instance from its rows' lines.
 from __future__ import annotations
 
 import functools
-import operator
+import math
 from collections.abc import Sequence
 
 import torch
@@ -23,7 +23,7 @@ import triton.language as tl
 from torch import Tensor
 
 from influencer_mmdet3d.kernels.choose import interpreted
-from influencer_mmdet3d.kernels.launcher import launch
+from influencer_mmdet3d.kernels.launcher import Variant
 from influencer_mmdet3d.kernels.layout import (
     ALIGNMENT,
     CHUNK,
@@ -32,12 +32,14 @@ from influencer_mmdet3d.kernels.layout import (
     FIELDS,
     SAMPLE_FIELDS,
     Layout,
+    carve,
 )
 from influencer_mmdet3d.kernels.ops import LOG_2, leading, log2, sigmoid
 from influencer_mmdet3d.kernels.upload import upload
 
 SAMPLE = tl.constexpr(SAMPLE_FIELDS)
 ENTRY = tl.constexpr(ENTRY_FIELDS)
+GRADIENT = tl.constexpr(ENTRY_FIELDS - 1)
 QUERIES, POINTS, INSTANCES, ROWS, SEGMENTS, PARTS, COUNTS, MASKS, LABELS, QUERY_MASKS = (
     tl.constexpr(FIELDS.index(name)) for name in FIELDS
 )
@@ -46,7 +48,12 @@ _NOTHING = tl.constexpr(-6e4)
 _PIECES = {torch.float32: 3, torch.float16: 2, torch.bfloat16: 1}
 ELEMENTS = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 _INSTANCE_BLOCK = 32
+# Bytes of gradients up to which they share an allocation: the time of larger ones is the device's, and apart they are
+# given back one by one.
+_TOGETHER = 1 << 28
+_ROW_BLOCK, _COLUMN_BLOCK = 64, 64
 _BN = 32
+_BACKWARD_TILE = 32, 128  # rows, points
 _TILES = 8
 # Products of CHUNK / BN numbers in [0.5, 1] start here, so that none leaves float32's normal range: 2^64 to 2^-64.
 _START_LOG2 = tl.constexpr(CHUNK // _BN // 2)
@@ -78,7 +85,7 @@ def _segments(samples, segments, counts, COLUMNS: tl.constexpr, BK: tl.constexpr
 
 
 @triton.jit
-def _rows(samples, table, LINE: tl.constexpr, LAYERS, ELEMENT: tl.constexpr, BQ: tl.constexpr, VEC: tl.constexpr):
+def _rows(samples, entries, LAYERS, ELEMENT: tl.constexpr, BQ: tl.constexpr, VEC: tl.constexpr):
     """This program's rows: numbers within the sample, which exist, offsets, logits, and lines of the table."""
     sample = samples + tl.program_id(2) * SAMPLE
     queries = tl.load(sample + QUERIES).to(tl.int32)
@@ -89,7 +96,7 @@ def _rows(samples, table, LINE: tl.constexpr, LAYERS, ELEMENT: tl.constexpr, BQ:
     keep = row < queries * LAYERS
     row = tl.minimum(row, queries * LAYERS - 1)  # rows past the end repeat the last one and are not stored
     layer = row // queries
-    line = table + (tl.program_id(2) * LAYERS + layer) * LINE
+    line = entries + (tl.program_id(2) * LAYERS + layer) * ENTRY
     offset = (row - layer * queries).to(tl.int64) * points
     logits = tl.load(line).to(tl.pointer_type(ELEMENT)) + offset
     return row, keep, line, offset, tl.multiple_of(logits, 16) if VEC > 1 else logits  # pointers: bytes
@@ -132,7 +139,7 @@ def _forward(
     begin = chunk * CHUNK
     if ((begin > 0) & (begin >= points)) | (tl.program_id(1) * BQ >= rows):
         return
-    row, keep, _, _, logits = _rows(samples, entries, ENTRY, LAYERS, ELEMENT, BQ, VEC)
+    row, keep, _, _, logits = _rows(samples, entries, LAYERS, ELEMENT, BQ, VEC)
     segments += tl.load(sample + SEGMENTS)
     logit = tl.zeros((BQ, BC), tl.float32)
     prob = tl.zeros((BQ, BC), tl.float32)
@@ -164,7 +171,7 @@ def _forward(
 
 @triton.jit(do_not_specialize=["LAYERS"])
 def _backward(
-    samples, table, segments, d_softplus, d_logit, d_prob, scale, LAYERS, ELEMENT: tl.constexpr,
+    samples, entries, segments, d_softplus, d_logit, d_prob, scale, gradients, LAYERS, ELEMENT: tl.constexpr,
     COLUMNS: tl.constexpr, BQ: tl.constexpr, BN: tl.constexpr, TILES: tl.constexpr, VEC: tl.constexpr,
     FAST: tl.constexpr,
 ):  # fmt: skip
@@ -175,8 +182,8 @@ def _backward(
     begin = tl.program_id(0) * (BN * TILES)
     if (begin >= points) | (tl.program_id(1) * BQ >= rows):
         return
-    row, _keep, line, offset, logits = _rows(samples, table, 2, LAYERS, ELEMENT, BQ, VEC)
-    gradient = tl.load(line + 1).to(tl.pointer_type(ELEMENT)) + offset
+    row, _keep, line, offset, logits = _rows(samples, entries, LAYERS, ELEMENT, BQ, VEC)
+    gradient = gradients + tl.load(line + GRADIENT) + offset
     segments += tl.load(sample + SEGMENTS)
     # The rows' slopes are read once and looked up in registers: from memory, they took four times as long as logits.
     row += tl.load(sample + ROWS).to(tl.int32)
@@ -220,48 +227,48 @@ def find_segments(layout: Layout) -> tuple[Tensor, Tensor]:
     device = layout.samples.device
     segments = torch.empty(max(layout.segments, 1), dtype=torch.int32, device=device)
     counts = torch.empty(layout.counts, layout.columns, dtype=torch.int32, device=device)
-    block = min(_INSTANCE_BLOCK, layout.columns)
     grid = (max(-(-layout.points // COUNT_CHUNK), 1), layout.batch)
-    constants = dict(COLUMNS=layout.columns, BK=block, BN=COUNT_CHUNK)
-    launch(_segments, grid, (layout.samples, segments, counts), (), constants, num_warps=8)
+    _segments_variant(layout.columns).launch(grid, (layout.samples, segments, counts), ())
     return segments, counts
 
 
+@functools.cache
+def _segments_variant(columns: int) -> Variant:
+    constants = dict(COLUMNS=columns, BK=min(_INSTANCE_BLOCK, columns), BN=COUNT_CHUNK)
+    return Variant(_segments, constants, num_warps=8)
+
+
 def sum_points(layout: Layout, segments: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Return partial sums of softplus (P,), logits and probabilities (P, columns), float32.
+    """Return partial sums of softplus (P,), logits and probabilities (P x columns,), float32, and unused memory.
 
     A sample's lines are ordered by chunk, then row. Columns past its K are zero.
     """
-    device = segments.device
-    softplus = torch.empty(layout.parts, device=device)
-    logit = torch.empty(layout.parts, layout.columns, device=device)
-    prob = torch.empty_like(logit)
-    block, rows = min(64, layout.columns), 64
+    lines = layout.parts
+    softplus, logit, prob = carve(segments.device, lines, lines * layout.columns, lines * layout.columns)
     grid = (
-        max(-(-layout.points // CHUNK), 1) * (layout.columns // block),
-        -(-layout.queries * layout.layers // rows),
+        max(-(-layout.points // CHUNK), 1) * (layout.columns // min(_COLUMN_BLOCK, layout.columns)),
+        -(-layout.queries * layout.layers // _ROW_BLOCK),
         layout.batch,
     )
     if layout.rows:
-        constants = dict(
-            ELEMENT=ELEMENTS[dtype], PIECES=_PIECES[dtype], COLUMNS=layout.columns, BC=block, BQ=rows, BN=_BN,
-            CHUNK=CHUNK, VEC=ALIGNMENT if layout.aligned else 1, FAST=not interpreted(),
-        )  # fmt: skip
         tensors = (layout.samples, layout.entries, segments, softplus, logit, prob)
-        stages = 3 if layout.aligned else 1
-        launch(_forward, grid, tensors, (layout.layers,), constants, num_warps=4, num_stages=stages)
+        _forward_variant(dtype, layout.columns, layout.aligned).launch(grid, tensors, (layout.layers,))
     return softplus, logit, prob
 
 
+@functools.cache
+def _forward_variant(dtype: torch.dtype, columns: int, aligned: bool) -> Variant:
+    constants = dict(
+        ELEMENT=ELEMENTS[dtype], PIECES=_PIECES[dtype], COLUMNS=columns, BC=min(_COLUMN_BLOCK, columns), BQ=_ROW_BLOCK,
+        BN=_BN, CHUNK=CHUNK, VEC=ALIGNMENT if aligned else 1, FAST=not interpreted(),
+    )  # fmt: skip
+    return Variant(_forward, constants, num_warps=4, num_stages=3 if aligned else 1)
+
+
 def spread_slopes(
-    layout: Layout,
-    segments: Tensor,
-    slopes: Sequence[Tensor],
-    scale: Tensor,
-    logits: Sequence[Tensor],
-    gradients: Sequence[Tensor],
-) -> None:
-    """Write the gradient of every mask logit.
+    layout: Layout, segments: Tensor, slopes: Sequence[Tensor], scale: Tensor, logits: Sequence[Tensor]
+) -> list[Tensor]:
+    """Return the gradient of every mask logit.
 
     Parameters
     ----------
@@ -271,19 +278,44 @@ def spread_slopes(
         Gradients of the sums of softplus (R,), logits (R, columns) and probabilities (R, columns), float32.
     scale : Tensor
         (1,) float32, a factor of all slopes.
-    logits, gradients : sequence of Tensor
-        B x L mask logits and tensors like them, contiguous; the latter are written to. The logits may lie elsewhere
-        than in the forward pass: hooks on saved tensors (offloading, say) move them.
+    logits : sequence of Tensor
+        B x L mask logits, contiguous. They may lie elsewhere than in the forward pass: hooks on saved tensors
+        (offloading, say) move them.
+
+    Returns
+    -------
+    list of Tensor
+        Like the logits. Small ones share one allocation: there, a step's time is that of the CPU's calls.
     """
-    addresses = [value.data_ptr() for pair in zip(logits, gradients) for value in pair]
-    table = upload(addresses, segments.device)
-    aligned = layout.aligned and not functools.reduce(operator.or_, addresses, 0) % 16
-    rows, points = 32, 128
+    first, entries, layers = logits[0], layout.entries, layout.layers
+    addresses = [x.data_ptr() for x in logits]
+    shapes = [(layers, *x.shape) for x in logits[::layers]]
+    sizes = [math.prod(shape) for shape in shapes]
+    together = sum(sizes) * first.element_size() <= _TOGETHER
+    if together:
+        pieces = torch.empty(sum(sizes), dtype=first.dtype, device=first.device).split_with_sizes(sizes)
+        gradients = [x for piece, shape in zip(pieces, shapes) for x in piece.view(shape).unbind()]
+    else:
+        gradients = [torch.empty_like(x) for x in logits]
+    if not together or addresses != layout.addresses:
+        begin, size = gradients[0].data_ptr(), first.element_size()
+        offsets = [(x.data_ptr() - begin) // size for x in gradients]
+        lines = [value for address, offset in zip(addresses, offsets) for value in (address, 0, 0, offset)]
+        entries = upload(lines, segments.device)
+    aligned = layout.aligned and not any(address % 16 for address in addresses)
+    rows, points = _BACKWARD_TILE
     grid = (-(-layout.points // (points * _TILES)), -(-layout.queries * layout.layers // rows), layout.batch)
     if layout.rows and layout.points:
-        constants = dict(
-            ELEMENT=ELEMENTS[gradients[0].dtype], COLUMNS=layout.columns, BQ=rows, BN=points, TILES=_TILES,
-            VEC=ALIGNMENT if aligned else 1, FAST=not interpreted(),
-        )  # fmt: skip
-        tensors = (layout.samples, table, segments, *slopes, scale)
-        launch(_backward, grid, tensors, (layout.layers,), constants, num_warps=4)
+        tensors = (layout.samples, entries, segments, *slopes, scale, gradients[0])
+        _backward_variant(first.dtype, layout.columns, aligned).launch(grid, tensors, (layout.layers,))
+    return gradients
+
+
+@functools.cache
+def _backward_variant(dtype: torch.dtype, columns: int, aligned: bool) -> Variant:
+    rows, points = _BACKWARD_TILE
+    constants = dict(
+        ELEMENT=ELEMENTS[dtype], COLUMNS=columns, BQ=rows, BN=points, TILES=_TILES, VEC=ALIGNMENT if aligned else 1,
+        FAST=not interpreted(),
+    )  # fmt: skip
+    return Variant(_backward, constants, num_warps=4)

@@ -1,4 +1,4 @@
-"""Import this before `oneformer3d` to run the unmodified host without a GPU and without compiled mmcv ops."""
+"""Import this before `oneformer3d`: the unmodified host then runs without compiled mmcv ops and without a GPU."""
 
 import importlib.machinery
 import sys

@@ -1,4 +1,4 @@
-"""What OneFormer3D's spconv models use of MinkowskiEngine, in plain torch, for tests on a CPU."""
+"""What OneFormer3D's spconv models use of MinkowskiEngine, in plain torch, on the device of its arguments."""
 
 import enum
 import sys

@@ -1,4 +1,4 @@
-"""`torch_scatter.scatter_mean` in plain torch, for tests on a CPU; integers are divided with floor, as there."""
+"""`torch_scatter.scatter_mean` in plain torch on any device; integers are divided with floor, as there."""
 
 import torch
 
