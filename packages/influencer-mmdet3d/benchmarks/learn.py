@@ -8,6 +8,7 @@ and cells run side by side on one device. Seeds come first in the order, so that
     python benchmarks/learn.py --out bench_out/learning --device cuda --jobs 12 --minutes 9
     python benchmarks/learn.py --out bench_out/learning --device cuda --time
     python benchmarks/learn.py --out bench_out/learning --summarise
+    python benchmarks/learn.py --out bench_out/learning --summarise --against influence-inside
     python benchmarks/learn.py --out bench_out/t --device cuda --jobs 8 --criteria hungarian influence:temperature=0.05
 
 It is no `bench_*.py`, which `nox -s bench-*` runs without arguments: the comparison takes hours of a CPU, and a part
@@ -31,6 +32,7 @@ from learning.cell import Cell, is_done, step_time
 from learning.jobs import make_rooms, run_cells
 from learning.recipes import COMPETITORS, CRITERIA, find
 from learning.settings import AMP, COMPARED, DIFFICULTIES, SMALL, Settings
+from learning.summary import REFERENCE
 
 TUNABLE = (
     "steps", "batch", "points", "rooms", "held_out", "queries_per_instance", "evaluations", "width", "lr",
@@ -66,6 +68,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         help="print the table of --out and write its curves; all that "
         "is there, or what --criteria, --difficulty and --seeds name",
     )
+    parser.add_argument("--against", default=REFERENCE, help=f"what --summarise compares with, default {REFERENCE}")
     args = parser.parse_args(argv)
     if not args.summarise:
         args.criteria = args.criteria or list(COMPETITORS)
@@ -132,7 +135,9 @@ def summarise(args: argparse.Namespace) -> int:
     """Print the table; write table.md and curves.png."""
     wanted = summary.Wanted(args.criteria, args.difficulty, args.seeds)
     results, made_with = summary.load(args.out, wanted)
-    table = summary.markdown(summary.rows(results)) + f"\n\n{made_with}"
+    if args.against != REFERENCE and not any(args.against in criteria for criteria in results.values()):
+        raise ValueError(f"--against {args.against}: no such cells among those summarised; give it to --criteria too")
+    table = summary.markdown(summary.rows(results, args.against), args.against) + f"\n\n{made_with}"
     path = args.out / "step-times.json"
     times = json.loads(path.read_text()) if path.exists() else {}
     write_whole(args.out / "table.md", table + "\n")

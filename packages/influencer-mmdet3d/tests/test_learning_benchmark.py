@@ -449,8 +449,24 @@ def test_summary_by_hand(tmp_path, capsys):
     assert "Rows with fewer than 5 pairs are an exploration" in printed
     assert "13 cells; cpu, torch 2.0; steps=30" in printed
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    # AP without NMS is half of AP: the gaps differ by half of what AP differs by, and so does the test's scale
+    assert (best.gap_change, best.p_gap) == pytest.approx((0.025, best.p_t))
     with pytest.raises(ValueError, match="holds no such cells"):
         summary.load(tmp_path / "elsewhere")
+
+
+def test_summary_against_another_criterion(tmp_path, capsys):
+    write_cells(tmp_path, "hungarian", [0.50, 0.60])
+    write_cells(tmp_path, "influence", [0.56, 0.64])
+    options = ["--out", str(tmp_path), "--summarise", "--against", "influence"]
+    assert learn.summarise(learn.parse(options)) == 0
+    printed = capsys.readouterr().out
+    # differences -0.06 and -0.04: t = -0.05 / 0.01 with one degree of freedom, p = 0.1257
+    row = "| easy | hungarian | 2 | 0.550 (0.071) | 0.550 | 0.550 | 0.917 | -0.177 to +0.077 | 0.126 | 0.500 |"
+    assert row in printed and "| 0.275 | 0.275 | -0.025 | 0.126 |" in printed
+    assert "AP / influence's" in printed and "Hungarian" not in printed.partition("| easy")[0]
+    with pytest.raises(ValueError, match="--against sparse: no such cells among those summarised"):
+        learn.summarise(learn.parse([*options[:-1], "sparse"]))
 
 
 def test_summary_of_few_seeds_says_why_there_is_no_test(tmp_path, capsys):

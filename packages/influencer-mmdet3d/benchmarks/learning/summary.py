@@ -1,4 +1,4 @@
-"""The table of a comparison: means, paired tests against Hungarian matching, steps to reach its AP."""
+"""The table of a comparison: means, paired tests against one of the criteria, steps to reach its AP."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from learning.settings import DIFFICULTIES
 
 REFERENCE = "hungarian"
+"""What the others are compared with, unless told otherwise."""
 ENOUGH = 5  # pairs of seeds
 
 Curves = dict[int, list[dict[str, float]]]
@@ -28,19 +29,21 @@ class Row(NamedTuple):
     Attributes
     ----------
     seeds, pairs : int
-        Trainings, and how many of their seeds Hungarian matching has too.
+        Trainings, and how many of their seeds the reference has too.
     ap, ap_deviation, ap50, ap25 : float
         After the last step, with NMS: means over seeds, and the sample's standard deviation of AP.
     ratio, low, high : float
-        Mean AP over Hungarian's on the seeds that both have, and the 95 % interval of the mean difference in AP.
+        Mean AP over the reference's on the seeds that both have, and the 95 % interval of the mean difference in AP.
     p_t, p_wilcoxon : float
         Two-sided paired t-test and Wilcoxon signed-rank test on these seeds.
     steps : float
-        Step at which the mean curve reaches Hungarian's mean AP at the end, both over the common seeds.
+        Step at which the mean curve reaches the reference's mean AP at the end, both over the common seeds.
     share : float
         The same as a share of the training.
     raw_ap, gap : float
         Mean AP without NMS, and how much is missing to AP with NMS.
+    gap_change, p_gap : float
+        Mean difference of the gap to the reference's on the common seeds, and its two-sided paired t-test.
     """
 
     difficulty: str
@@ -60,6 +63,8 @@ class Row(NamedTuple):
     share: float
     raw_ap: float
     gap: float
+    gap_change: float
+    p_gap: float
 
 
 class Wanted(NamedTuple):
@@ -141,11 +146,17 @@ def paired(own: dict[int, float], other: dict[int, float]) -> tuple[float, float
     return ratio, float(low), float(high), float(test.pvalue), float(stats.wilcoxon(a, b).pvalue)
 
 
-def rows(results: Results) -> list[Row]:
-    """Return the table, by difficulty and falling AP."""
+def gaps(curves: Curves) -> dict[int, float]:
+    """Return what AP loses without NMS after the last step, by seed."""
+    raw = final(curves, "raw_ap")
+    return {seed: ap - raw[seed] for seed, ap in final(curves, "ap").items()}
+
+
+def rows(results: Results, against: str = REFERENCE) -> list[Row]:
+    """Return the table, by difficulty and falling AP, compared with the criterion `against`."""
     table = []
     for difficulty, criteria in results.items():
-        reference = criteria.get(REFERENCE, {})
+        reference = criteria.get(against, {})
         lines = [_row(difficulty, name, curves, reference) for name, curves in criteria.items()]
         table += sorted(lines, key=lambda row: -row.ap)
     return table
@@ -154,9 +165,12 @@ def rows(results: Results) -> list[Row]:
 def _row(difficulty: str, name: str, curves: Curves, reference: Curves) -> Row:
     common = {seed: curve for seed, curve in curves.items() if seed in reference}
     against, step, share = (math.nan,) * 5, math.nan, math.nan
+    gap_change, p_gap = math.nan, math.nan
     if common:
-        if name != REFERENCE:
+        if curves is not reference:
             against = paired(final(curves, "ap"), final(reference, "ap"))
+            _, low, high, p_gap, _ = paired(gaps(curves), gaps(reference))
+            gap_change = (low + high) / 2
         steps, values = mean_curve(common, "ap")
         step = reached(steps, values, _mean({seed: reference[seed] for seed in common}, "ap"))
         share = step / steps[-1]
@@ -164,34 +178,41 @@ def _row(difficulty: str, name: str, curves: Curves, reference: Curves) -> Row:
     deviation = float(np.std([*final(curves, "ap").values()], ddof=1)) if len(curves) > 1 else math.nan
     further = (_mean(curves, "ap50"), _mean(curves, "ap25"))
     return Row(
-        difficulty, name, len(curves), len(common), ap, deviation, *further, *against, step, share, raw, ap - raw
-    )
+        difficulty, name, len(curves), len(common), ap, deviation, *further, *against, step, share, raw, ap - raw,
+        gap_change, p_gap,
+    )  # fmt: skip
 
 
 def _mean(curves: Curves, metric: str) -> float:
     return float(np.mean([*final(curves, metric).values()]))
 
 
-def markdown(table: Sequence[Row]) -> str:
+def markdown(table: Sequence[Row], against: str = REFERENCE) -> str:
     """Return the table for people, with what is needed to read it below."""
+    name = _title(against)
     head = (
-        "| rooms | criterion | seeds | AP (deviation) | AP50 | AP25 | AP / Hungarian's | difference, 95 % | p (t) | "
-        "p (Wilcoxon) | Hungarian's final AP at step | AP without NMS | gap |"
+        f"| rooms | criterion | seeds | AP (deviation) | AP50 | AP25 | AP / {name}'s | difference, 95 % | p (t) | "
+        f"p (Wilcoxon) | {name}'s final AP at step | AP without NMS | gap | gap minus {name}'s | p (t) |"
     )
-    lines = [head, "|" + "---|" * 13]
+    lines = [head, "|" + "---|" * 15]
     for row in table:
         deviation = "one seed" if row.seeds == 1 else _number(row.ap_deviation)
         cells: list[Any] = [row.difficulty, row.criterion, row.seeds, f"{row.ap:.3f} ({deviation})"]
-        cells += [_number(row.ap50), _number(row.ap25), *_against(row)]
+        cells += [_number(row.ap50), _number(row.ap25), *_against(row, against)]
         cells += [_number(row.raw_ap), _number(row.gap)]
+        cells += ["-" if math.isnan(row.gap_change) else f"{row.gap_change:+.3f}", _number(row.p_gap)]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join([*lines, "", *_notes(table)])
+    return "\n".join([*lines, "", *_notes(table, against)])
 
 
-def _against(row: Row) -> list[str]:
-    """Return the cells that compare a row with Hungarian matching, each with the reason where there is no figure."""
+def _title(criterion: str) -> str:
+    return "Hungarian" if criterion == REFERENCE else criterion
+
+
+def _against(row: Row, against: str) -> list[str]:
+    """Return the cells that compare a row with the reference, each with the reason where there is no figure."""
     at = "not reached" if math.isnan(row.steps) else f"{row.steps:.0f} ({row.share:.0%})"
-    if row.criterion == REFERENCE:
+    if row.criterion == against:
         return ["-"] * 4 + [at]
     if row.pairs == 0:
         return ["no pair"] * 5
@@ -201,13 +222,14 @@ def _against(row: Row) -> list[str]:
     return [_number(row.ratio), interval, _number(row.p_t), _number(row.p_wilcoxon), at]
 
 
-def _notes(table: Sequence[Row]) -> list[str]:
+def _notes(table: Sequence[Row], against: str) -> list[str]:
+    name = _title(against)
     lines = [
-        "AP after the last step; deviation over seeds. Compared with Hungarian matching on the seeds that both have "
+        f"AP after the last step; deviation over seeds. Compared with {name} on the seeds that both have "
         "(pairs): ratio of means, 95 % interval of the mean difference, two-sided paired tests. The step is where the "
-        "mean curve, linear between evaluations and 0 before the first step, reaches Hungarian's final AP."
+        f"mean curve, linear between evaluations and 0 before the first step, reaches {name}'s final AP."
     ]
-    if any(0 < row.pairs < ENOUGH for row in table if row.criterion != REFERENCE):
+    if any(0 < row.pairs < ENOUGH for row in table if row.criterion != against):
         lines.append(
             f"Rows with fewer than {ENOUGH} pairs are an exploration: one pair gives no test, two an interval too wide "
             "to say anything, and Wilcoxon's p with n pairs is at least 2^(1 - n): 0.5 with 2, 0.0625 with 5."
