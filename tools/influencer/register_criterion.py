@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-PACKAGE_MISSING = 10  # the exit codes of the other reasons: influencer_mmdet3d.verify
+PACKAGE_MISSING = 10  # the exit codes of the other reasons: influencer_mmdet3d.host.verify
 
 
 def build_parser() -> argparse.ArgumentParser:

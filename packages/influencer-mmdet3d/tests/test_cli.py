@@ -40,7 +40,7 @@ def test_users_errors_are_one_line(monkeypatch, capsys):
     def fail(args):
         raise ValueError("what was wrong")
 
-    monkeypatch.setattr("influencer_mmdet3d.doctor.run", fail)
+    monkeypatch.setattr("influencer_mmdet3d.host.doctor.run", fail)
     assert cli.main(["doctor"]) == 2
     assert capsys.readouterr().err == "influencer-mmdet3d: what was wrong\n"
 

@@ -8,10 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from fake_host import called, write_host, write_infos
-from influencer_mmdet3d import launch
-from influencer_mmdet3d.checkpoint import save
-from test_checkpoint import checkpoint
+from fake_host import called, checkpoint, write_host, write_infos
+from influencer_mmdet3d.host import launch
+from influencer_mmdet3d.host.checkpoint import save
 
 TOOLS = Path(__file__).parents[3] / "tools" / "influencer"
 SCRIPTS = sorted(TOOLS.glob("*.sh"))

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from fake_host import S3DIS, write_host
 from influencer_mmdet3d import cli
-from influencer_mmdet3d.criterion import InfluencerCriterion
-from influencer_mmdet3d.options import CriterionOptions
-from influencer_mmdet3d.pin import load_pin
-from influencer_mmdet3d.schedule import InfluencerScheduleHook
-from influencer_mmdet3d.verify import EXIT_CODES, load_config
+from influencer_mmdet3d.host.criterion import InfluencerCriterion
+from influencer_mmdet3d.host.options import CriterionOptions
+from influencer_mmdet3d.host.pin import load_pin
+from influencer_mmdet3d.host.schedule import InfluencerScheduleHook
+from influencer_mmdet3d.host.verify import EXIT_CODES, load_config
 from scenes import make_batch
 
 README = Path(__file__).parents[1] / "README.md"

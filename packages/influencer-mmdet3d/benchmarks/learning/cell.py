@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from influencer_mmdet3d.data.rooms import CLASSES
 from influencer_mmdet3d.files import write_whole
-from influencer_mmdet3d.rooms import CLASSES
 
 from learning.criterion import Criterion
 from learning.data import Batch, Pool, batches, load_pool, make_plan, whole_rooms

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from geomean import GeomeanCriterion
 from influencer_mmdet3d import InfluencerCriterion
-from influencer_mmdet3d.assignment import MaskCosts, influence
-from influencer_mmdet3d.losses import Assignment, attraction, masked_mean, repulsion
+from influencer_mmdet3d.loss.assignment import MaskCosts, influence
+from influencer_mmdet3d.loss.losses import Assignment, attraction, masked_mean, repulsion
 from torch import Tensor
 
 from learning.data import Batch
@@ -68,18 +69,22 @@ class Criterion:
 
     def __init__(self, recipe: Recipe, num_classes: int, loss_weight: Weights) -> None:
         self.recipe, self.num_classes, self.loss_weight = recipe, num_classes, loss_weight
-        self.package: InfluencerCriterion | None = None
-        if recipe.form in ("package", "geomean"):
-            options: dict[str, Any] = {"temperature": recipe.temperature, "rep_weight": recipe.rep_weight}
-            if recipe.form == "package":
-                options.update(soft_share=recipe.soft_share, score_others=recipe.score_others)
-                options.update(class_cost_weight=recipe.class_cost)
+        self.package: InfluencerCriterion | GeomeanCriterion | None = None
+        common: dict[str, Any] = {
+            "num_classes": num_classes,
+            "loss_weight": loss_weight,
+            "non_object_weight": recipe.non_object_weight,
+            "temperature": recipe.temperature,
+            "rep_weight": recipe.rep_weight,
+        }
+        if recipe.form == "geomean":
+            self.package = GeomeanCriterion(**common)
+        elif recipe.form == "package":
             self.package = InfluencerCriterion(
-                num_classes=num_classes,
-                loss_weight=loss_weight,
-                non_object_weight=recipe.non_object_weight,
-                form="geomean" if recipe.form == "geomean" else "influence",
-                **options,
+                **common,
+                soft_share=recipe.soft_share,
+                score_others=recipe.score_others,
+                class_cost_weight=recipe.class_cost,
             )
 
     def __call__(self, layers: Sequence[Heads], batch: Batch, progress: float) -> Tensor:

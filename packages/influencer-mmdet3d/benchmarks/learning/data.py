@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from influencer_mmdet3d.data.rooms import make_room
 from influencer_mmdet3d.demo.decoder import farthest_points
 from influencer_mmdet3d.files import write_whole
-from influencer_mmdet3d.rooms import make_room
 from torch import Tensor
 
 from learning.settings import DIFFICULTIES, Settings

@@ -33,9 +33,10 @@ class Recipe:
     Attributes
     ----------
     form : str
-        'package' and 'geomean' are `InfluencerCriterion` itself; 'influence' is the same loss on padded tensors, open
-        for additions; 'hungarian' is one query for each instance by linear assignment; 'sparse' is the cheapest query
-        that starts inside the instance; 'sinkhorn' is soft: the transport plan weighs masks, classes and scores.
+        'package' is `InfluencerCriterion` itself, 'geomean' is `GeomeanCriterion`; 'influence' is the package's loss on
+        padded tensors, open for additions; 'hungarian' is one query for each instance by linear assignment; 'sparse'
+        is the cheapest query that starts inside the instance; 'sinkhorn' is soft: the transport plan weighs masks,
+        classes and scores.
     non_object_weight : float
         Class weight of "no object"; the host's value for S3DIS.
     non_object_stop : float, optional

@@ -6,11 +6,11 @@ Importing this package registers `InfluencerCriterion` and `InfluencerScheduleHo
 
 from importlib.metadata import version
 
-from influencer_mmdet3d.criterion import InfluencerCriterion
-from influencer_mmdet3d.embedding import EmbeddingInfluencerLoss, embedding_influencer_terms
-from influencer_mmdet3d.losses import MaskInfluencerLoss, mask_influencer_loss
+from influencer_mmdet3d.host.criterion import InfluencerCriterion
+from influencer_mmdet3d.host.schedule import InfluencerScheduleHook
+from influencer_mmdet3d.loss.embedding import EmbeddingInfluencerLoss, embedding_influencer_terms
+from influencer_mmdet3d.loss.losses import MaskInfluencerLoss, mask_influencer_loss
 from influencer_mmdet3d.register import register
-from influencer_mmdet3d.schedule import InfluencerScheduleHook
 
 __version__ = version("influencer-mmdet3d")
 __all__ = [

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from influencer_mmdet3d.pin import PACKAGE
+from influencer_mmdet3d.host.pin import PACKAGE
 
 
 class Command(NamedTuple):
@@ -22,32 +22,32 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "verify": Command("verify", "check that a config trains with InfluencerCriterion", "verify my_config.py"),
-    "doctor": Command("doctor", "list versions, CUDA, spconv, the host's commit, and what to do", "doctor --json"),
+    "verify": Command("host.verify", "check that a config trains with InfluencerCriterion", "verify my_config.py"),
+    "doctor": Command("host.doctor", "list versions, CUDA, spconv, the host's commit, and what to do", "doctor --json"),
     "check-data": Command(
-        "check_data",
+        "data.check",
         "read every scene of a prepared dataset before training",
         "check-data data/s3dis --format s3dis",
     ),
     "synthetic": Command(
-        "write_rooms", "write synthetic rooms in the host's format", "synthetic data/s3dis --format s3dis --rooms 2"
+        "data.synthetic", "write synthetic rooms in the host's format", "synthetic data/s3dis --format s3dis --rooms 2"
     ),
     "train": Command(
-        "launch",
+        "host.launch",
         "train in the host, in one process, with torchrun (GPUS=N) or in a SLURM job",
         "train s3dis influencer --resume",
         "add_train_arguments",
         "run_train",
     ),
     "eval": Command(
-        "launch",
+        "host.launch",
         "evaluate a checkpoint in the host",
         "eval s3dis influencer work_dirs/s3dis_area5_influencer/epoch_512.pth",
         "add_eval_arguments",
         "run_eval",
     ),
     "fix-checkpoint": Command(
-        "checkpoint",
+        "host.checkpoint",
         "write a copy whose sparse-conv kernels have the layout that mmdet3d expects",
         "fix-checkpoint epoch_512.pth epoch_512_repaired.pth",
     ),

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from influencer_mmdet3d.rooms import CLASSES
-from influencer_mmdet3d.synthetic import SCANNET_IDS
+from influencer_mmdet3d.data.rooms import CLASSES
+from influencer_mmdet3d.data.synthetic import SCANNET_IDS
 from mmdet3d.registry import DATASETS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope

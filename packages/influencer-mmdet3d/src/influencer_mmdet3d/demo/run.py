@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from influencer_mmdet3d.data.rooms import LAYOUTS
+from influencer_mmdet3d.data.synthetic import write_s3dis
 from influencer_mmdet3d.files import write_whole
-from influencer_mmdet3d.rooms import LAYOUTS
-from influencer_mmdet3d.synthetic import write_s3dis
 
 TRAIN_ROOMS, TEST_ROOMS, SHOWN_ROOMS = 40, 8, 4
 POINTS = 8192
@@ -77,7 +77,7 @@ def run_demo(
     steps, seed : int
         Training steps of each criterion, and the seed of everything.
     objects, layout
-        See `influencer_mmdet3d.rooms.make_room`.
+        See `influencer_mmdet3d.data.rooms.make_room`.
     """
     import torch
 

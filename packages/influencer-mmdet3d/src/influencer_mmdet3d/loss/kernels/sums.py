@@ -1,0 +1,321 @@
+"""The two passes over the logits: sums over the points of each instance, and the gradient of those sums.
+
+Shape legend: L layers, B samples, Q queries, N points, K instances, R rows (see `layout`), P partial sums of rows.
+
+Forward, every program sums a chunk of points for a block of rows: sum x and sum sigmoid(x) by instance are matrix
+products with the instances' indicator, in bfloat16 pieces whose sum carries a float32 logit exactly and a
+probability to 2^-16, accumulated in float32. Nothing is added atomically and partial sums are added in a fixed
+order later, so that results repeat bit by bit. Backward, every program reads a tile of logits again and picks the
+slopes of each point's instance from its rows' lines.
+"""
+
+# mypy: disallow-untyped-defs=False
+# Arguments of kernels are what Triton makes of them; the functions that launch kernels are typed.
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from influencer_mmdet3d.loss.kernels.choose import interpreted
+from influencer_mmdet3d.loss.kernels.launcher import Variant
+from influencer_mmdet3d.loss.kernels.layout import (
+    ALIGNMENT,
+    CHUNK,
+    COUNT_CHUNK,
+    ENTRY_FIELDS,
+    FIELDS,
+    SAMPLE_FIELDS,
+    Layout,
+    carve,
+)
+from influencer_mmdet3d.loss.kernels.ops import LOG_2, leading, log2, sigmoid
+from influencer_mmdet3d.loss.kernels.upload import upload
+
+SAMPLE = tl.constexpr(SAMPLE_FIELDS)
+ENTRY = tl.constexpr(ENTRY_FIELDS)
+GRADIENT = tl.constexpr(ENTRY_FIELDS - 1)
+QUERIES, POINTS, INSTANCES, ROWS, SEGMENTS, PARTS, COUNTS, MASKS, LABELS, QUERY_MASKS = (
+    tl.constexpr(FIELDS.index(name)) for name in FIELDS
+)
+# Below every logit's effect: sigmoid 0, no part in any sum, and finite in float16.
+_NOTHING = tl.constexpr(-6e4)
+_PIECES = {torch.float32: 3, torch.float16: 2, torch.bfloat16: 1}
+ELEMENTS = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
+_INSTANCE_BLOCK = 32
+# Bytes of gradients up to which they share an allocation: the time of larger ones is the device's, and apart they are
+# given back one by one.
+_TOGETHER = 1 << 28
+_ROW_BLOCK, _COLUMN_BLOCK = 64, 64
+_BN = 32
+_BACKWARD_TILE = 32, 128  # rows, points
+_TILES = 8
+# Products of CHUNK / BN numbers in [0.5, 1] start here, so that none leaves float32's normal range: 2^64 to 2^-64.
+_START_LOG2 = tl.constexpr(CHUNK // _BN // 2)
+assert CHUNK // _BN <= 128
+
+
+@triton.jit
+def _segments(samples, segments, counts, COLUMNS: tl.constexpr, BK: tl.constexpr, BN: tl.constexpr):
+    """The instance of each point (K for none), and the number of points of each instance in this chunk."""
+    sample = samples + tl.program_id(1) * SAMPLE
+    points = tl.load(sample + POINTS).to(tl.int32)
+    instances = tl.load(sample + INSTANCES).to(tl.int32)
+    if (tl.program_id(0) > 0) & (tl.program_id(0) * BN >= points):
+        return
+    masks = tl.load(sample + MASKS).to(tl.pointer_type(tl.int8))
+    n = tl.program_id(0) * BN + tl.arange(0, BN)
+    segment = tl.zeros((BN,), tl.int32) + instances
+    for first in range(0, instances, BK):
+        k = first + tl.arange(0, BK)
+        inside = (k < instances)[:, None] & (n < points)[None, :]
+        held = tl.load(masks + k.to(tl.int64)[:, None] * points + n[None, :], mask=inside, other=0)
+        segment = tl.minimum(segment, tl.min(tl.where(held != 0, k[:, None], instances), 0))
+    tl.store(segments + tl.load(sample + SEGMENTS) + n, segment, mask=n < points)
+    segment = tl.where(n < points, segment, -1)
+    line = counts + (tl.load(sample + COUNTS) + tl.program_id(0)) * COLUMNS
+    for first in range(0, COLUMNS, BK):
+        k = first + tl.arange(0, BK)
+        tl.store(line + k, tl.sum((segment[None, :] == k[:, None]).to(tl.int32), 1), mask=k < COLUMNS)
+
+
+@triton.jit
+def _rows(samples, entries, LAYERS, ELEMENT: tl.constexpr, BQ: tl.constexpr, VEC: tl.constexpr):
+    """This program's rows: numbers within the sample, which exist, offsets, logits, and lines of the table."""
+    sample = samples + tl.program_id(2) * SAMPLE
+    queries = tl.load(sample + QUERIES).to(tl.int32)
+    points = tl.load(sample + POINTS).to(tl.int32)
+    if VEC > 1:
+        points = tl.multiple_of(points, VEC)
+    row = tl.program_id(1) * BQ + tl.arange(0, BQ)
+    keep = row < queries * LAYERS
+    row = tl.minimum(row, queries * LAYERS - 1)  # rows past the end repeat the last one and are not stored
+    layer = row // queries
+    line = entries + (tl.program_id(2) * LAYERS + layer) * ENTRY
+    offset = (row - layer * queries).to(tl.int64) * points
+    logits = tl.load(line).to(tl.pointer_type(ELEMENT)) + offset
+    return row, keep, line, offset, tl.multiple_of(logits, 16) if VEC > 1 else logits  # pointers: bytes
+
+
+@triton.jit
+def _add_tile(
+    x, segment, logit, prob, positive, product, FAST: tl.constexpr, PIECES: tl.constexpr, COLUMNS: tl.constexpr, first
+):  # fmt: skip
+    """Add one tile of logits to the sums."""
+    DOT: tl.constexpr = tl.bfloat16 if FAST else tl.float32
+    p = sigmoid(x, FAST)
+    # log(1 + exp(x)) = max(x, 0) - log(max(p, 1 - p)); the product of up to CHUNK / BN such numbers takes one logarithm
+    product *= tl.abs(p - 0.5) + 0.5
+    positive += tl.maximum(x, 0.0)
+    indicator = tl.where(segment[:, None] == (first + tl.arange(0, COLUMNS))[None, :], 1.0, 0.0).to(DOT)
+    for piece in tl.static_range(PIECES):
+        part = leading(x, FAST) if piece + 1 < PIECES else x
+        logit = tl.dot(part.to(DOT), indicator, logit, input_precision="ieee")
+        x = x - part
+    part = leading(p, FAST)
+    prob = tl.dot(part.to(DOT), indicator, prob, input_precision="ieee")
+    prob = tl.dot((p - part).to(DOT), indicator, prob, input_precision="ieee")
+    return logit, prob, positive, product
+
+
+@triton.jit(do_not_specialize=["LAYERS"])
+def _forward(
+    samples, entries, segments, part_softplus, part_logit, part_prob, LAYERS, ELEMENT: tl.constexpr,
+    PIECES: tl.constexpr, COLUMNS: tl.constexpr, BC: tl.constexpr, BQ: tl.constexpr, BN: tl.constexpr,
+    CHUNK: tl.constexpr, VEC: tl.constexpr, FAST: tl.constexpr,
+):  # fmt: skip
+    """Sums of one chunk of points, for a block of rows and a block of instances."""
+    sample = samples + tl.program_id(2) * SAMPLE
+    points = tl.load(sample + POINTS).to(tl.int32)
+    rows = tl.load(sample + QUERIES).to(tl.int32) * LAYERS
+    column_blocks: tl.constexpr = COLUMNS // BC
+    chunk = tl.program_id(0) // column_blocks
+    column = tl.program_id(0) % column_blocks * BC
+    begin = chunk * CHUNK
+    if ((begin > 0) & (begin >= points)) | (tl.program_id(1) * BQ >= rows):
+        return
+    row, keep, _, _, logits = _rows(samples, entries, LAYERS, ELEMENT, BQ, VEC)
+    segments += tl.load(sample + SEGMENTS)
+    logit = tl.zeros((BQ, BC), tl.float32)
+    prob = tl.zeros((BQ, BC), tl.float32)
+    positive = tl.zeros((BQ, BN), tl.float32)
+    product = tl.full((BQ, BN), 2.0**_START_LOG2, tl.float32)
+    end = tl.minimum(begin + CHUNK, points)
+    whole = begin + (end - begin) // BN * BN
+    for start in range(begin, whole, BN):
+        n = start + tl.arange(0, BN)
+        segment = tl.load(segments + n)
+        x = tl.load(logits[:, None] + n[None, :]).to(tl.float32)
+        logit, prob, positive, product = _add_tile(
+            x, segment, logit, prob, positive, product, FAST, PIECES, BC, column
+        )  # fmt: skip
+    if whole < end:
+        n = whole + tl.arange(0, BN)
+        segment = tl.load(segments + n, mask=n < points, other=-1)
+        x = tl.load(logits[:, None] + n[None, :], mask=(n < points)[None, :], other=_NOTHING).to(tl.float32)
+        logit, prob, positive, product = _add_tile(
+            x, segment, logit, prob, positive, product, FAST, PIECES, BC, column
+        )  # fmt: skip
+    part = tl.load(sample + PARTS) + chunk.to(tl.int64) * rows + row
+    cell = part[:, None] * COLUMNS + column + tl.arange(0, BC)[None, :]
+    tl.store(part_logit + cell, logit, mask=keep[:, None])
+    tl.store(part_prob + cell, prob, mask=keep[:, None])
+    if column == 0:
+        tl.store(part_softplus + part, tl.sum(positive + LOG_2 * (_START_LOG2 - log2(product, FAST)), 1), mask=keep)
+
+
+@triton.jit(do_not_specialize=["LAYERS"])
+def _backward(
+    samples, entries, segments, d_softplus, d_logit, d_prob, scale, gradients, LAYERS, ELEMENT: tl.constexpr,
+    COLUMNS: tl.constexpr, BQ: tl.constexpr, BN: tl.constexpr, TILES: tl.constexpr, VEC: tl.constexpr,
+    FAST: tl.constexpr,
+):  # fmt: skip
+    """The gradient of some tiles of logits, side by side in a block of rows."""
+    sample = samples + tl.program_id(2) * SAMPLE
+    points = tl.load(sample + POINTS).to(tl.int32)
+    rows = tl.load(sample + QUERIES).to(tl.int32) * LAYERS
+    begin = tl.program_id(0) * (BN * TILES)
+    if (begin >= points) | (tl.program_id(1) * BQ >= rows):
+        return
+    row, _keep, line, offset, logits = _rows(samples, entries, LAYERS, ELEMENT, BQ, VEC)
+    gradient = gradients + tl.load(line + GRADIENT) + offset
+    segments += tl.load(sample + SEGMENTS)
+    # The rows' slopes are read once and looked up in registers: from memory, they took four times as long as logits.
+    row += tl.load(sample + ROWS).to(tl.int32)
+    cell = (row * COLUMNS)[:, None] + tl.arange(0, COLUMNS)[None, :]
+    factor = tl.load(scale)
+    softplus = (tl.load(d_softplus + row) * factor)[:, None]
+    prob = tl.load(d_prob + cell) * factor
+    logit = tl.load(d_logit + cell) * factor
+    for start in range(begin, tl.minimum(begin + BN * TILES, points), BN):
+        n = start + tl.arange(0, BN)
+        # Past the ends, the last row and the last point are done again: the same values go to the same places.
+        if VEC > 1:
+            gradient = tl.multiple_of(gradient, 16)
+            inside = (n < tl.multiple_of(points, VEC))[None, :]
+            segment = tl.load(segments + n, mask=n < points, other=0)
+            x = tl.load(logits[:, None] + n[None, :], mask=inside, other=0.0, eviction_policy="evict_first")
+        else:
+            n = tl.minimum(n, points - 1)
+            segment = tl.load(segments + n)
+            x = tl.load(logits[:, None] + n[None, :], eviction_policy="evict_first")
+        p = sigmoid(x.to(tl.float32), FAST)
+        where = tl.broadcast_to(segment[None, :], (BQ, BN))
+        slope = tl.gather(prob, where, 1)
+        slope = (slope - slope * p + softplus) * p + tl.gather(logit, where, 1)
+        if VEC > 1:
+            tl.store(gradient[:, None] + n[None, :], slope.to(ELEMENT), mask=inside, eviction_policy="evict_first")
+        else:
+            tl.store(gradient[:, None] + n[None, :], slope.to(ELEMENT), eviction_policy="evict_first")
+
+
+def find_segments(layout: Layout) -> tuple[Tensor, Tensor]:
+    """Return the instance of each point and the partial sizes.
+
+    Returns
+    -------
+    segments : Tensor
+        (points of all samples) int32 in [0, K].
+    counts : Tensor
+        (partial counts, columns) int32, points of each instance; column K counts the points of none.
+    """
+    device = layout.samples.device
+    segments = torch.empty(max(layout.segments, 1), dtype=torch.int32, device=device)
+    counts = torch.empty(layout.counts, layout.columns, dtype=torch.int32, device=device)
+    grid = (max(-(-layout.points // COUNT_CHUNK), 1), layout.batch)
+    _segments_variant(layout.columns).launch(grid, (layout.samples, segments, counts), ())
+    return segments, counts
+
+
+@functools.cache
+def _segments_variant(columns: int) -> Variant:
+    constants = dict(COLUMNS=columns, BK=min(_INSTANCE_BLOCK, columns), BN=COUNT_CHUNK)
+    return Variant(_segments, constants, num_warps=8)
+
+
+def sum_points(layout: Layout, segments: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Return partial sums of softplus (P,), logits and probabilities (P x columns,), float32, and unused memory.
+
+    A sample's lines are ordered by chunk, then row. Columns past its K are zero.
+    """
+    lines = layout.parts
+    softplus, logit, prob = carve(segments.device, lines, lines * layout.columns, lines * layout.columns)
+    grid = (
+        max(-(-layout.points // CHUNK), 1) * (layout.columns // min(_COLUMN_BLOCK, layout.columns)),
+        -(-layout.queries * layout.layers // _ROW_BLOCK),
+        layout.batch,
+    )
+    if layout.rows:
+        tensors = (layout.samples, layout.entries, segments, softplus, logit, prob)
+        _forward_variant(dtype, layout.columns, layout.aligned).launch(grid, tensors, (layout.layers,))
+    return softplus, logit, prob
+
+
+@functools.cache
+def _forward_variant(dtype: torch.dtype, columns: int, aligned: bool) -> Variant:
+    constants = dict(
+        ELEMENT=ELEMENTS[dtype], PIECES=_PIECES[dtype], COLUMNS=columns, BC=min(_COLUMN_BLOCK, columns), BQ=_ROW_BLOCK,
+        BN=_BN, CHUNK=CHUNK, VEC=ALIGNMENT if aligned else 1, FAST=not interpreted(),
+    )  # fmt: skip
+    return Variant(_forward, constants, num_warps=4, num_stages=3 if aligned else 1)
+
+
+def spread_slopes(
+    layout: Layout, segments: Tensor, slopes: Sequence[Tensor], scale: Tensor, logits: Sequence[Tensor]
+) -> list[Tensor]:
+    """Return the gradient of every mask logit.
+
+    Parameters
+    ----------
+    layout, segments
+        As in the forward pass.
+    slopes : sequence of Tensor
+        Gradients of the sums of softplus (R,), logits (R, columns) and probabilities (R, columns), float32.
+    scale : Tensor
+        (1,) float32, a factor of all slopes.
+    logits : sequence of Tensor
+        B x L mask logits, contiguous. They may lie elsewhere than in the forward pass: hooks on saved tensors
+        (offloading, say) move them.
+
+    Returns
+    -------
+    list of Tensor
+        Like the logits. Small ones share one allocation: there, a step's time is that of the CPU's calls.
+    """
+    first, entries, layers = logits[0], layout.entries, layout.layers
+    addresses = [x.data_ptr() for x in logits]
+    shapes = [(layers, *x.shape) for x in logits[::layers]]
+    sizes = [math.prod(shape) for shape in shapes]
+    together = sum(sizes) * first.element_size() <= _TOGETHER
+    if together:
+        pieces = torch.empty(sum(sizes), dtype=first.dtype, device=first.device).split_with_sizes(sizes)
+        gradients = [x for piece, shape in zip(pieces, shapes) for x in piece.view(shape).unbind()]
+    else:
+        gradients = [torch.empty_like(x) for x in logits]
+    if not together or addresses != layout.addresses:
+        begin, size = gradients[0].data_ptr(), first.element_size()
+        offsets = [(x.data_ptr() - begin) // size for x in gradients]
+        lines = [value for address, offset in zip(addresses, offsets) for value in (address, 0, 0, offset)]
+        entries = upload(lines, segments.device)
+    aligned = layout.aligned and not any(address % 16 for address in addresses)
+    rows, points = _BACKWARD_TILE
+    grid = (-(-layout.points // (points * _TILES)), -(-layout.queries * layout.layers // rows), layout.batch)
+    if layout.rows and layout.points:
+        tensors = (layout.samples, entries, segments, *slopes, scale, gradients[0])
+        _backward_variant(first.dtype, layout.columns, aligned).launch(grid, tensors, (layout.layers,))
+    return gradients
+
+
+@functools.cache
+def _backward_variant(dtype: torch.dtype, columns: int, aligned: bool) -> Variant:
+    rows, points = _BACKWARD_TILE
+    constants = dict(
+        ELEMENT=ELEMENTS[dtype], COLUMNS=columns, BQ=rows, BN=points, TILES=_TILES, VEC=ALIGNMENT if aligned else 1,
+        FAST=not interpreted(),
+    )  # fmt: skip
+    return Variant(_backward, constants, num_warps=4)
