@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import nox
 
 ROOT = Path(__file__).parent
-env = SimpleNamespace(**runpy.run_path(str(ROOT / "tools" / "environments.py")))
+env = SimpleNamespace(**runpy.run_path(str(ROOT / "tasks" / "environments.py")))
 
 nox.needs_version = ">=2024.4.15"
 nox.options.sessions = ["lint", *(f"test-{name}" for name in env.PACKAGES)]
@@ -24,24 +24,18 @@ nox.options.default_venv_backend = "none"  # one virtual environment per package
 @nox.session
 def lint(session: nox.Session) -> None:
     """Ruff, mypy, and what concerns the repository: boundaries, wheels, docs, launchers."""
-    python = env.environment(session, "lint")
+    python = env.editable(session)
     env.run(session, python, "-m", "ruff", "check", ".")
     env.run(session, python, "-m", "ruff", "format", "--check", ".")
     for name in env.PACKAGES:
         env.run(session, python, "-m", "mypy", f"packages/{name}/src")
-    env.run(
-        session, python, "-m", "pip", "install", "-q", "--no-deps", *(f"-epackages/{name}" for name in env.PACKAGES)
-    )
     env.pytest(session, python, "tests")
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation site into site/; a broken link is an error."""
-    python = env.environment(session, "lint")
-    env.run(
-        session, python, "-m", "pip", "install", "-q", "--no-deps", *(f"-epackages/{name}" for name in env.PACKAGES)
-    )
+    python = env.editable(session)
     env.run(session, python, "-m", "mkdocs", "build", "--strict", *session.posargs)
 
 
@@ -58,10 +52,9 @@ def lock(session: nox.Session) -> None:
     for name in session.posargs or env.LOCKS:
         python = env.environment(session, name, "lock")
         frozen = subprocess.run([python, "-m", "pip", "freeze"], capture_output=True, text=True, check=True).stdout
-        lines = [line.split("+")[0] for line in frozen.splitlines() if "==" in line]  # no local builds (+cpu)
-        env.LOCKS[name].write_text(
-            f"# Made by `nox -s lock`, Python 3.{sys.version_info[1]}\n" + "\n".join(lines) + "\n"
-        )
+        lines = [f"# Made by `nox -s lock` with Python 3.{sys.version_info[1]}"]
+        lines += [line.split("+")[0] for line in frozen.splitlines() if "==" in line]  # no local builds (+cpu)
+        env.LOCKS[name].write_text("\n".join(lines) + "\n")
 
 
 @nox.session
@@ -79,7 +72,7 @@ def demo(session: nox.Session) -> None:
         failed = [name for name, status in zip(env.PACKAGES, pool.map(one, env.PACKAGES)) if status]
     if failed:
         session.error(f"the demo failed for {', '.join(failed)}")
-    env.run(session, sys.executable, "tools/demo_index.py", ROOT / "demo_out")
+    env.run(session, sys.executable, "tasks/demo_index.py", ROOT / "demo_out")
 
 
 def run_demo(session: nox.Session, name: str, python: Path, out: Path) -> None:
@@ -152,6 +145,11 @@ def add_sessions(name: str) -> None:
     def bench(session: nox.Session) -> None:
         """Measure speed against the named peers."""
         scripts(session, "benchmarks/bench_*.py")
+
+    @nox.session(name=f"mutants-{name}")
+    def mutants(session: nox.Session) -> None:
+        """Put small faults into the modules that the package exists for and count those that its tests see."""
+        scripts(session, "mutants/run.py")
 
     @nox.session(name=f"stress-{name}")
     def stress(session: nox.Session) -> None:

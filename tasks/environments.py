@@ -1,4 +1,4 @@
-"""Virtual environments of this repository's tasks: what they hold, from which pins, with which host. For the noxfile."""
+"""Virtual environments of the noxfile's tasks: what they hold, from which pins, with which host."""
 
 from __future__ import annotations
 
@@ -60,9 +60,15 @@ def installed(session: nox.Session, name: str, kind: str = "env") -> Path:
     wheel = max(wheels.glob("*.whl"), key=lambda path: path.stat().st_mtime)
     pip = (python, "-m", "pip", "install", "-q")
     run(session, *pip, "--no-deps", "--force-reinstall", wheel)
-    run(
-        session, *pip, *(["-c", LOCKS[name]] if kind == "env" else []), wheel
-    )  # fails where pyproject's ranges are wrong
+    fixed = ["-c", LOCKS[name]] if kind == "env" else []
+    run(session, *pip, *fixed, wheel)  # fails where the ranges in pyproject do not allow what the environment holds
+    return python
+
+
+def editable(session: nox.Session) -> Path:
+    """Return the Python of the checks, with the sources of all packages and without what they depend on."""
+    python = environment(session, "lint")
+    run(session, python, "-m", "pip", "install", "-q", "--no-deps", *(f"-epackages/{name}" for name in PACKAGES))
     return python
 
 
