@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
+from influencer_mmdet3d.loss import losses
 from influencer_mmdet3d.loss.kernels.choose import check_impl
-from influencer_mmdet3d.loss.losses import check_form
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class CriterionOptions:
     class_cost_weight: float | None = None
     non_object_weight: float = 0.1
     score_others: float = 0.0
-    attr_weight: float = 1.0
-    rep_weight: float = 0.1
-    bg_weight: float = 0.1
-    rep_margin: float = 1.0
-    temperature: float = 0.03
-    soft_share: float = 0.2
+    attr_weight: float = losses.ATTR_WEIGHT
+    rep_weight: float = losses.REP_WEIGHT
+    bg_weight: float = losses.BG_WEIGHT
+    rep_margin: float = losses.REP_MARGIN
+    temperature: float = losses.TEMPERATURE
+    soft_share: float = losses.SOFT_SHARE
     iter_matcher: bool = True
     form: str = "influence"
     impl: str = "auto"
@@ -86,7 +86,7 @@ class CriterionOptions:
             raise ValueError("temperature must be > 0, got 0")
         if not isinstance(self.iter_matcher, bool):
             raise ValueError(f"iter_matcher must be True or False, got {self.iter_matcher!r}")
-        check_form(self.form)
+        losses.check_form(self.form)
         check_impl(self.impl)
         if self.soft_share > 1:
             raise ValueError(f"soft_share must be in [0, 1], got {self.soft_share}")
