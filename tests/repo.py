@@ -17,7 +17,7 @@ class Package:
         self.module = folder.name.replace("-", "_")
         self.source = folder / "src" / self.module
         meta = tomllib.loads((folder / "pyproject.toml").read_text())
-        self.settings = meta["tool"][self.name]
+        self.settings, self.version = meta["tool"][self.name], meta["project"]["version"]
 
     def __repr__(self) -> str:
         return self.name

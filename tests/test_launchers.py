@@ -1,4 +1,4 @@
-"""Every launcher prints help and exits 0."""
+"""Every launcher and every task script prints help and exits 0."""
 
 import subprocess
 import sys
@@ -6,11 +6,11 @@ import sys
 import pytest
 from repo import ROOT
 
-LAUNCHERS = sorted(path for path in ROOT.glob("tools/**/*") if path.suffix in {".py", ".sh"})
+LAUNCHERS = sorted([*ROOT.glob("tools/**/*.py"), *ROOT.glob("tools/**/*.sh"), ROOT / "tasks" / "demo_index.py"])
 
 
 def test_there_are_some():
-    assert LAUNCHERS
+    assert len(LAUNCHERS) > 10
 
 
 @pytest.mark.parametrize("path", LAUNCHERS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -20,3 +20,9 @@ def test_prints_help(path, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "usage" in done.stdout.lower()
     assert not list(tmp_path.iterdir()), "help must not write files"
+
+
+@pytest.mark.parametrize("path", LAUNCHERS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_table_of_old_names_has_it(path):
+    if path.parts[-3] == "tools":
+        assert path.name in (ROOT / "tools" / "README.md").read_text(), f"tools/README.md does not name {path.name}"

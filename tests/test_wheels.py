@@ -32,7 +32,7 @@ def test_holds_every_source_file(wheel):
 
 def test_holds_nothing_else(wheel):
     package, names, size = wheel
-    allowed = {package.module, "hydra_plugins", f"{package.module}-0.1.0.dist-info"}
+    allowed = {package.module, "hydra_plugins", f"{package.module}-{package.version}.dist-info"}
     assert {name.split("/")[0] for name in names} <= allowed
     assert not [name for name in names if name.startswith(HOSTS) or any(name.endswith(end) for end in DATA)]
     assert not [name for name in names if "/tests/" in name or "/benchmarks/" in name]

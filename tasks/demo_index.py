@@ -1,4 +1,4 @@
-"""Write one page that links what each package's demo made: `python3 tools/demo_index.py demo_out`."""
+"""Write one page that links what each package's demo made: `python3 tasks/demo_index.py demo_out`."""
 
 from __future__ import annotations
 
