@@ -62,4 +62,4 @@ if [[ -n ${MODEL:-} ]]; then
     model=(--model_name_or_path "$MODEL")
 fi
 # No pipe and no tee, so that the exit status is the evaluation's.
-exec "$python" -m roborefer_spatial.eval_tasks --data_json "${data[@]}" --output_json "${outputs[@]}" "${model[@]}" "$@"
+exec "$python" -m roborefer_spatial.predicting.predict_and_score --data_json "${data[@]}" --output_json "${outputs[@]}" "${model[@]}" "$@"

@@ -24,15 +24,15 @@ class Command(NamedTuple):
 
 
 COMMANDS = (
-    Command("synthetic", ".synthetic", "render indoor scenes in the x3 layout"),
-    Command("build", ".build", "build the task sets of an x3 tree"),
-    Command("predict", ".predict", "answer samples with a model"),
-    Command("score", ".evaluate", "score answers"),
-    Command("report", ".report", "write an offline page of scored answers to look at"),
-    Command("export", ".export", "write samples in the formats of other evaluation tools"),
-    Command("demo", ".demo", "run everything on synthetic rooms, on a CPU"),
-    Command("check-data", ".check_data", "put one batch through RoboRefer's collator, without a model"),
-    Command("register", ".register", "write a dataset YAML for RoboRefer's own registry"),
+    Command("synthetic", ".synthetic.tree", "render indoor scenes in the x3 layout"),
+    Command("build", ".tasks.build", "build the task sets of an x3 tree"),
+    Command("predict", ".predicting.predict", "answer samples with a model"),
+    Command("score", ".scoring.evaluate", "score answers"),
+    Command("report", ".look.report", "write an offline page of scored answers to look at"),
+    Command("export", ".export.formats", "write samples in the formats of other evaluation tools"),
+    Command("demo", ".demo.run", "run everything on synthetic rooms, on a CPU"),
+    Command("check-data", ".training.check", "put one batch through RoboRefer's collator, without a model"),
+    Command("register", ".training.register", "write a dataset YAML for RoboRefer's own registry"),
     Command("doctor", ".doctor", "say what is wrong with the RoboRefer checkout and what is done about it"),
 )
 

@@ -110,9 +110,9 @@ def clean_imports(monkeypatch):
 @pytest.fixture
 def host(checkout, clean_imports, monkeypatch):
     """The double, imported with the import repairs."""
-    from roborefer_spatial.host import inspection
     from roborefer_spatial.host.locate import put_on_path
-    from roborefer_spatial.host.repairs import apply_repairs
+    from roborefer_spatial.host.repairs import inspection
+    from roborefer_spatial.host.repairs.table import apply_repairs
 
     monkeypatch.setattr(inspection, "installed", lambda package: package not in ("flash_attn", "s2wrapper"))
     put_on_path(checkout)

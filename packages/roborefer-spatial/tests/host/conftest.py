@@ -143,7 +143,7 @@ def host(published):
     os.environ.update({name: value for name, value in environment(published).items() if name != "PYTHONPATH"})
     from roborefer_spatial.host.locate import find_host
     from roborefer_spatial.host.options import LaunchOptions
-    from roborefer_spatial.launch import prepare
+    from roborefer_spatial.host.prepare import prepare
 
     found = find_host(published)
     prepare(found, LaunchOptions(without=frozenset({"spatial-dataset"})))  # the host's own class is an oracle
