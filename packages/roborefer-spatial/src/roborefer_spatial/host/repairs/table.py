@@ -52,6 +52,12 @@ class Repair:
 
 REPAIRS: tuple[Repair, ...] = (
     Repair(
+        "torchvision", "import", "torchvision, which transformers imports",
+        "its compiled part does not fit this torch, so that importing it fails",
+        "its two missing operators are declared; the transforms work, calling nms raises",
+        lambda host: inspection.torchvision_lacks_operators(), on_import.repair_torchvision,
+    ),
+    Repair(
         "mixture-syntax", "import", inspection.MIXTURE,
         "variables named like 2D_choice_qa are a SyntaxError: llava.data cannot be imported",
         "the names get an underscore in memory while the file is compiled",
