@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
+from roborefer_spatial import terminal
 from roborefer_spatial.files import write_bytes
 from roborefer_spatial.synthetic.raycast import Camera
 from roborefer_spatial.synthetic.rooms import Room, cameras, furnish, shoot
@@ -93,7 +92,7 @@ def write_scenes(
             raise ValueError(f"{root / split} exists: scenes of two runs would mix; choose a new folder")
     jobs = [(split, number) for split in splits for number in range(scenes)]
     uids = empty = 0
-    for split, number in tqdm(jobs, desc="rendering scenes", unit="scene", disable=not progress):
+    for split, number in terminal.progress(jobs, description="rendering scenes", unit="scene", quiet=not progress):
         rng = np.random.default_rng(list(hashlib.sha256(f"{seed}/{split}/{number}".encode()).digest()))
         room, shots, chosen = _scene(rng, views, size_wh, objects)
         folder = root / split / f"room_{split}_{number:03d}"
@@ -186,6 +185,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size", type=int, nargs=2, default=(640, 480), metavar=("WIDTH", "HEIGHT"), help="default: 640 480"
     )
     parser.add_argument("--seed", type=int, default=0, help="decides every scene (default: %(default)s)")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -197,10 +197,10 @@ def run(args: argparse.Namespace) -> int:
         size_wh=tuple(args.size),
         views=args.views,
         objects=args.objects,
-        progress=sys.stderr.isatty(),
+        progress=not args.quiet,
     )
     print(
         f"{tree.root}: {tree.scenes} scenes, {tree.uids} objects, {tree.views} views, "
         f"{tree.empty} of them without the object"
     )
-    return 0
+    return terminal.DONE

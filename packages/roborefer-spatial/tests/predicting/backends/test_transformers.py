@@ -168,13 +168,13 @@ def test_two_processes_answer_like_one(checkpoint, make_sample, tmp_path):
         str(make_sample.write(samples)),
         "--backend",
         "transformers",
-        "--batch_size",
+        "--batch-size",
         "2",
     ]
-    words += ["--model", str(checkpoint), "--device", "cpu", "--max_new_tokens", "5"]
+    words += ["--model", str(checkpoint), "--device", "cpu", "--max-new-tokens", "5"]
     assert cli.main([*words, "--out", str(one)]) == 0
     # `accelerate launch --cpu` starts one process only (more need MPI); torchrun sets what it sets on several GPUs.
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(
         [*launch, "-m", "roborefer_spatial", *words, "--out", str(two)],
@@ -182,7 +182,7 @@ def test_two_processes_answer_like_one(checkpoint, make_sample, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("5 samples, 0 answered before, 5 now, 0 failed") == 1
-    assert "3/3" in done.stderr  # the shares of the two
-    assert "2/2" in done.stderr
+    assert "3 of 3 samples" in done.stderr  # the shares of the two
+    assert "2 of 2 samples" in done.stderr
     assert two.read_text() == one.read_text()
     assert sorted(path.name for path in tmp_path.glob("two*")) == ["two.jsonl", "two.jsonl.run.json"]

@@ -43,7 +43,7 @@ class Options:
         if self.dtype not in get_args(Dtype):
             raise ValueError(f"--dtype {self.dtype}: known are {', '.join(get_args(Dtype))}")
         if self.max_new_tokens < 1:
-            raise ValueError(f"--max_new_tokens is {self.max_new_tokens}: expected at least 1")
+            raise ValueError(f"--max-new-tokens is {self.max_new_tokens}: expected at least 1")
 
 
 def add_arguments(group: argparse._ArgumentGroup) -> None:
