@@ -43,9 +43,10 @@ def sample_of(samples, entry, LAYERS):
 
 @triton.jit
 def class_logits(
-    entries, entry, q, queries, labels, ELEMENT: tl.constexpr, CLASSES: tl.constexpr, WIDTH: tl.constexpr
+    entries, entry, q, queries, labels, ELEMENT: tl.constexpr, CLASSES: tl.constexpr, WIDTH: tl.constexpr,
+    LOG_ODDS: tl.constexpr,
 ):  # fmt: skip
-    """Class logits (rows, WIDTH) of some queries, their logsumexp, and the probability of each instance's class."""
+    """Class logits (rows, WIDTH) of some queries, their logsumexp, and their belief in each instance's class."""
     head = tl.load(entries + entry * ENTRY + 1).to(tl.pointer_type(ELEMENT))
     c = tl.arange(0, WIDTH)
     cell = q[:, None] * (CLASSES + 1)
@@ -55,7 +56,11 @@ def class_logits(
     largest = tl.max(logits, 1)
     logsum = largest + tl.log(tl.sum(tl.exp(logits - largest[:, None]), 1))
     wanted = tl.load(head + cell + labels[None, :], mask=inside, other=0.0).to(tl.float32)
-    return logits, logsum, tl.exp(wanted - logsum[:, None])
+    if LOG_ODDS:
+        belief = wanted - tl.sum(tl.where((c == CLASSES)[None, :], logits, 0.0), 1)[:, None]
+    else:
+        belief = tl.exp(wanted - logsum[:, None])
+    return logits, logsum, belief
 
 
 @triton.jit
@@ -70,8 +75,9 @@ def instance_labels(sample, k, instances, CLASSES: tl.constexpr):
 @triton.jit(do_not_specialize=["LAYERS", "BLOCKS"])
 def costs(
     samples, entries, counts, part_softplus, part_logit, part_prob, sizes, prob, cost, bad, LAYERS, BLOCKS,
-    bce_weight, dice_weight, class_price, CLASSES: tl.constexpr, WIDTH: tl.constexpr, ELEMENT: tl.constexpr,
-    SCORE: tl.constexpr, COLUMNS: tl.constexpr, BQ: tl.constexpr, CHUNK: tl.constexpr, COUNT_CHUNK: tl.constexpr,
+    bce_weight, dice_weight, class_price, CLASSES: tl.constexpr, WIDTH: tl.constexpr, LOG_ODDS: tl.constexpr,
+    ELEMENT: tl.constexpr, SCORE: tl.constexpr, COLUMNS: tl.constexpr, BQ: tl.constexpr, CHUNK: tl.constexpr,
+    COUNT_CHUNK: tl.constexpr,
 ):  # fmt: skip
     """Add the partial sums up; write summed probabilities, and what each query costs for each instance.
 
@@ -104,10 +110,10 @@ def costs(
             inside_logit += tl.load(part_logit + cell, mask=there[:, None], other=0.0)
             inside += tl.load(part_prob + cell, mask=there[:, None], other=0.0)
     label, wrong = instance_labels(sample, k, instances, CLASSES)
-    logits, _logsum, class_prob = class_logits(entries, entry, q, queries, label, ELEMENT, CLASSES, WIDTH)
+    logits, _logsum, belief = class_logits(entries, entry, q, queries, label, ELEMENT, CLASSES, WIDTH, LOG_ODDS)
     bce = (softplus[:, None] - inside_logit) / tl.maximum(points, 1).to(tl.float32)
     dice = 1.0 - (2.0 * inside + 1.0) / (tl.sum(inside, 1)[:, None] + size.to(tl.float32)[None, :] + 1.0)
-    total = bce_weight * bce + dice_weight * dice - class_price * class_prob
+    total = bce_weight * bce + dice_weight * dice - class_price * belief
     allowed = real[:, None] & ((k < instances) & (size > 0))[None, :]
     query_masks = tl.load(sample + QUERY_MASKS)
     if query_masks != 0:

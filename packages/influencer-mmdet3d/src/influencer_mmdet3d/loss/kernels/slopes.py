@@ -65,8 +65,9 @@ def slopes(
     samples, entries, sizes, prob, cost, own, cheapest, norm, overlap, parts, covered, d_softplus, d_logit, d_prob,
     d_class, d_score, LAYERS, BATCH, BLOCKS, temperature, soft_share, threshold, class_weight, bce_weight,
     dice_weight, score_weight, attr_weight, rep_weight, bg_weight, class_price, non_object_weight, others_weight,
-    CLASSES: tl.constexpr, WIDTH: tl.constexpr, ELEMENT: tl.constexpr, SCORE_ELEMENT: tl.constexpr,
-    COLUMNS: tl.constexpr, BK: tl.constexpr, BQ: tl.constexpr, BATCH_WIDTH: tl.constexpr, EVERY_LAYER: tl.constexpr,
+    CLASSES: tl.constexpr, WIDTH: tl.constexpr, LOG_ODDS: tl.constexpr, ELEMENT: tl.constexpr,
+    SCORE_ELEMENT: tl.constexpr, COLUMNS: tl.constexpr, BK: tl.constexpr, BQ: tl.constexpr, BATCH_WIDTH: tl.constexpr,
+    EVERY_LAYER: tl.constexpr,
 ):  # fmt: skip
     """Parts of the loss of a block of queries, and every slope of theirs."""
     entry = tl.program_id(1)
@@ -96,14 +97,14 @@ def slopes(
     share = shares_of(cost, source_row, q, queries, k, cheapest, norm, temperature, COLUMNS)
 
     label, _wrong = instance_labels(sample, k, instances, CLASSES)
-    logits, logsum, class_prob = class_logits(entries, entry, q, queries, label, ELEMENT, CLASSES, WIDTH)
+    logits, logsum, belief = class_logits(entries, entry, q, queries, label, ELEMENT, CLASSES, WIDTH, LOG_ODDS)
     cell = (row + q)[:, None] * COLUMNS + k[None, :]
     inside = tl.load(prob + cell, mask=real[:, None], other=0.0)
     size = tl.load(sizes + entry // LAYERS * COLUMNS + k)
     area = tl.sum(inside, 1)[:, None] + size[None, :]
     iou = inside / tl.maximum(area - inside, TINY)
     price = tl.load(cost + cell, mask=real[:, None], other=INFINITY)
-    mask_cost = tl.where(price < INFINITY, price + class_price * class_prob, 0.0)
+    mask_cost = tl.where(price < INFINITY, price + class_price * belief, 0.0)
 
     line = parts + (entry * BLOCKS + tl.program_id(0)) * 8
     tl.store(line + OWN, tl.sum(tl.where(match, mask_cost, 0.0)))
