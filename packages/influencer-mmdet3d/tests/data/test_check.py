@@ -188,6 +188,21 @@ def test_calling_ndarray_is_refused(tmp_path):
         load_plain(path)
 
 
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+
+
+def test_git_lfs_pointers_are_called_that(tmp_path):
+    infos = defects.write(tmp_path, "s3dis", lambda scene: None)
+    (points,) = (tmp_path / "points").iterdir()
+    points.write_bytes(LFS)
+    (finding,) = check.check_dataset(tmp_path, FORMATS["s3dis"]).all_findings()
+    assert (finding.severity, finding.code) == ("error", "not-data")
+    assert "is a Git-LFS pointer, not the file that it stands for: run `git lfs pull`" in finding.message
+    infos.write_bytes(LFS)
+    with pytest.raises(ValueError, match="is not a readable infos file: it is a Git-LFS pointer"):
+        load_plain(infos)
+
+
 def test_truncated_infos(tmp_path):
     path = tmp_path / "infos.pkl"
     path.write_bytes(pickle.dumps({"data_list": list(range(100))})[:50])

@@ -7,8 +7,9 @@ With the sums of `sums`, N points and size[k] points of instance k:
 
     bce[q, k]  = (softplus[q] - logit[q, k]) / N
     dice[q, k] = 1 - (2 prob[q, k] + 1) / (sum_j prob[q, j] + size[k] + 1)
-    cost[q, k] = w_bce bce[q, k] + w_dice dice[q, k] - w_class p(class of k | q)
+    cost[q, k] = w_bce bce[q, k] + w_dice dice[q, k] - w_class belief of q in the class of k
 
+    belief            = p(class of k), or its log-odds against "no object"
     influence I[q, k] = exp((min_j cost[j, k] - cost[q, k]) / T) norm[k]        a softmax over queries
     own[k]            = greedy matching by cost, without a solver
     overlap[k, l]     = sum_q I[q, k] I[q, l]
@@ -65,8 +66,9 @@ def class_logits(
     ELEMENT: tl.constexpr,  # type of the class logits
     CLASSES: tl.constexpr,  # C
     WIDTH: tl.constexpr,  # a power of two above C
+    LOG_ODDS: tl.constexpr,  # belief by log-odds against no object, else by probability
 ):
-    """Class logits (rows, WIDTH) of some queries, their logsumexp, and the probability of each instance's class."""
+    """Class logits (rows, WIDTH) of some queries, their logsumexp, and their belief in each instance's class."""
     head_ptr = tl.load(entries_ptr + entry * ENTRY + 1).to(tl.pointer_type(ELEMENT))
     c = tl.arange(0, WIDTH)
     cell = q[:, None] * (CLASSES + 1)
@@ -76,7 +78,11 @@ def class_logits(
     largest = tl.max(logits, 1)
     logsum = largest + tl.log(tl.sum(tl.exp(logits - largest[:, None]), 1))
     wanted = tl.load(head_ptr + cell + labels[None, :], mask=inside, other=0.0).to(tl.float32)
-    return logits, logsum, tl.exp(wanted - logsum[:, None])
+    if LOG_ODDS:
+        belief = wanted - tl.sum(tl.where((c == CLASSES)[None, :], logits, 0.0), 1)[:, None]
+    else:
+        belief = tl.exp(wanted - logsum[:, None])
+    return logits, logsum, belief
 
 
 @triton.jit
@@ -112,6 +118,7 @@ def costs(
     class_price,  # w_class
     CLASSES: tl.constexpr,  # C
     WIDTH: tl.constexpr,  # a power of two above C
+    LOG_ODDS: tl.constexpr,  # belief by log-odds against no object, else by probability
     ELEMENT: tl.constexpr,  # type of the class logits
     SCORE: tl.constexpr,  # type of the scores
     COLUMNS: tl.constexpr,  # of the small matrices: a power of two above the largest K
@@ -150,10 +157,10 @@ def costs(
             inside_logit += tl.load(part_logit_ptr + cell, mask=there[:, None], other=0.0)
             inside += tl.load(part_prob_ptr + cell, mask=there[:, None], other=0.0)
     label, wrong = instance_labels(sample_ptr, k, instances, CLASSES)
-    logits, _logsum, class_prob = class_logits(entries_ptr, entry, q, queries, label, ELEMENT, CLASSES, WIDTH)
+    logits, _logsum, belief = class_logits(entries_ptr, entry, q, queries, label, ELEMENT, CLASSES, WIDTH, LOG_ODDS)
     bce = (softplus[:, None] - inside_logit) / tl.maximum(points, 1).to(tl.float32)
     dice = 1.0 - (2.0 * inside + 1.0) / (tl.sum(inside, 1)[:, None] + size.to(tl.float32)[None, :] + 1.0)
-    total = bce_weight * bce + dice_weight * dice - class_price * class_prob
+    total = bce_weight * bce + dice_weight * dice - class_price * belief
     allowed = real[:, None] & ((k < instances) & (size > 0))[None, :]
     query_masks_ptr = tl.load(sample_ptr + QUERY_MASKS)
     if query_masks_ptr != 0:

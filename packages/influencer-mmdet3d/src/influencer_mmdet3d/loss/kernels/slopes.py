@@ -133,6 +133,7 @@ def slopes(
     others_weight,  # of the scores of queries without an instance
     CLASSES: tl.constexpr,  # C
     WIDTH: tl.constexpr,  # a power of two above C
+    LOG_ODDS: tl.constexpr,  # belief by log-odds against no object, else by probability
     ELEMENT: tl.constexpr,  # type of the class logits
     SCORE_ELEMENT: tl.constexpr,  # type of the scores
     COLUMNS: tl.constexpr,  # of the small matrices: a power of two above the largest K
@@ -169,14 +170,14 @@ def slopes(
     share = shares_of(cost_ptr, source_row, q, queries, k, cheapest_ptr, norm_ptr, temperature, COLUMNS)
 
     label, _wrong = instance_labels(sample_ptr, k, instances, CLASSES)
-    logits, logsum, class_prob = class_logits(entries_ptr, entry, q, queries, label, ELEMENT, CLASSES, WIDTH)
+    logits, logsum, belief = class_logits(entries_ptr, entry, q, queries, label, ELEMENT, CLASSES, WIDTH, LOG_ODDS)
     cell = (row + q)[:, None] * COLUMNS + k[None, :]
     inside = tl.load(prob_ptr + cell, mask=real[:, None], other=0.0)
     size = tl.load(sizes_ptr + entry // LAYERS * COLUMNS + k)
     area = tl.sum(inside, 1)[:, None] + size[None, :]
     iou = inside / tl.maximum(area - inside, TINY)
     price = tl.load(cost_ptr + cell, mask=real[:, None], other=INFINITY)
-    mask_cost = tl.where(price < INFINITY, price + class_price * class_prob, 0.0)
+    mask_cost = tl.where(price < INFINITY, price + class_price * belief, 0.0)
 
     line_ptr = parts_ptr + (entry * BLOCKS + tl.program_id(0)) * 8
     tl.store(line_ptr + OWN, tl.sum(tl.where(match, mask_cost, 0.0)))

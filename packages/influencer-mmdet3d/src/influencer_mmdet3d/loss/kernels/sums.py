@@ -324,8 +324,9 @@ def _forward_variant(dtype: torch.dtype, columns: int, aligned: bool) -> Variant
 
 
 def spread_slopes(
-    layout: Layout, segments: Tensor, slopes: Sequence[Tensor], scale: Tensor, logits: Sequence[Tensor]
-) -> list[Tensor]:
+    layout: Layout, segments: Tensor, slopes: Sequence[Tensor], scale: Tensor, logits: Sequence[Tensor],
+    groups: int = 1,
+) -> list[Tensor]:  # fmt: skip
     """Return the gradient of every mask logit.
 
     Parameters
@@ -339,6 +340,8 @@ def spread_slopes(
     logits : sequence of Tensor
         B x L mask logits, contiguous. They may lie elsewhere than in the forward pass: hooks on saved tensors
         (offloading, say) move them.
+    groups : int
+        G: of each of the B x L tensors, G parts of its rows are samples of the layout.
 
     Returns
     -------
@@ -346,7 +349,7 @@ def spread_slopes(
         Like the logits. Small ones share one allocation: there, a step's time is that of the CPU's calls.
     """
     first, entries, layers = logits[0], layout.entries, layout.layers
-    addresses = [x.data_ptr() for x in logits]
+    addresses = _addresses(logits, layers, groups)
     shapes = [(layers, *x.shape) for x in logits[::layers]]
     sizes = [math.prod(shape) for shape in shapes]
     together = sum(sizes) * first.element_size() <= _TOGETHER
@@ -355,9 +358,9 @@ def spread_slopes(
         gradients = [x for piece, shape in zip(pieces, shapes) for x in piece.view(shape).unbind()]
     else:
         gradients = [torch.empty_like(x) for x in logits]
-    if not together or addresses != layout.addresses:
+    if groups > 1 or not together or addresses != layout.addresses:
         begin, size = gradients[0].data_ptr(), first.element_size()
-        offsets = [(x.data_ptr() - begin) // size for x in gradients]
+        offsets = [(address - begin) // size for address in _addresses(gradients, layers, groups)]
         lines = [value for address, offset in zip(addresses, offsets) for value in (address, 0, 0, offset)]
         entries = upload(lines, segments.device)
     aligned = layout.aligned and not any(address % 16 for address in addresses)
@@ -367,6 +370,17 @@ def spread_slopes(
         tensors = (layout.samples, entries, segments, *slopes, scale, gradients[0])
         _backward_variant(first.dtype, layout.columns, aligned).launch(grid, tensors, (layout.layers,))
     return gradients
+
+
+def _addresses(tensors: Sequence[Tensor], layers: int, groups: int) -> list[int]:
+    """Return where the rows of every sample, group and layer begin, in the order of a layout."""
+    if groups == 1:
+        return [x.data_ptr() for x in tensors]
+    samples = [tensors[begin : begin + layers] for begin in range(0, len(tensors), layers)]
+    return [
+        x.data_ptr() + group * (x.numel() // groups) * x.element_size()
+        for sample in samples for group in range(groups) for x in sample
+    ]  # fmt: skip
 
 
 @functools.cache
