@@ -1,4 +1,4 @@
-"""Words that files, options and commands share. Imports nothing, so that `--help` is quick."""
+"""Words and defaults that files, options and commands share. Imports nothing, so that `--help` is quick."""
 
 LAYOUTS = ("pinhole", "panorama")
 """What a view is: one camera's image, or the panorama of one vehicle."""
@@ -11,3 +11,9 @@ INPUTS = ("calibration", "pose", "depth")
 
 EXPORTS = ("depth", "mask", "pcd", "ply", "npy")
 """What can be written of a frame's predictions."""
+
+PINHOLE_SIZE, PANORAMA_SIZE = (518, 392), (1008, 252)
+"""Width and height of a view unless told, pixels."""
+
+VERTICAL_FOV_DEG, ELEVATION_CENTER_DEG = 90.0, 0.0
+"""Of a panorama unless told: see `geometry.Cylinder`."""

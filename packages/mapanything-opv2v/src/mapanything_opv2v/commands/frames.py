@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mapanything_opv2v import __version__
 from mapanything_opv2v.commands import options
-from mapanything_opv2v.kinds import DATASETS, INPUTS
+from mapanything_opv2v.kinds import DATASETS, INPUTS, PANORAMA_SIZE, PINHOLE_SIZE
 
 if TYPE_CHECKING:
     from mapanything_opv2v.evaluation.run import Item
@@ -50,7 +50,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         type=int,
         metavar=("WIDTH", "HEIGHT"),
-        help="pixels of a view (default: 518 392, panoramas 1008 252)",
+        help="pixels of a view (default: {} {}, panoramas {} {})".format(*PINHOLE_SIZE, *PANORAMA_SIZE),
     )
     data.add_argument(
         "--option",

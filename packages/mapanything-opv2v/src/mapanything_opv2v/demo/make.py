@@ -16,11 +16,12 @@ from mapanything_opv2v.demo import tiny_model
 from mapanything_opv2v.demo.page import SYNTHETIC, Story, page_html
 from mapanything_opv2v.files import write_bytes, write_json
 from mapanything_opv2v.geometry import Cylinder
+from mapanything_opv2v.kinds import PANORAMA_SIZE
 from mapanything_opv2v.synthetic import accuracy
 from mapanything_opv2v.views import bev, panels, pointcloud, poses
 from mapanything_opv2v.views.sources import RawOptions, load_frame, load_raw_frame
 
-CYLINDER = Cylinder(1008, 252)
+CYLINDER = Cylinder(*PANORAMA_SIZE)
 
 
 def make_demo(out: Path, seed: int, real_frame: Path | None) -> int:

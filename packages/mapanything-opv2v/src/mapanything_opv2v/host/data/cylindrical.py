@@ -18,6 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from mapanything_opv2v.geometry import Cylinder
 from mapanything_opv2v.host.data.base import Draw, OPV2VBase
+from mapanything_opv2v.kinds import ELEVATION_CENTER_DEG, VERTICAL_FOV_DEG
 from mapanything_opv2v.panorama import PanoramaOptions
 from mapanything_opv2v.samples import choose, loading
 
@@ -53,8 +54,8 @@ class CylindricalBase(OPV2VBase):
         self,
         *,
         panorama_resolution: tuple[int, int] | None = None,
-        panorama_vertical_fov_deg: float = 90.0,
-        panorama_elevation_center_deg: float = 0.0,
+        panorama_vertical_fov_deg: float = VERTICAL_FOV_DEG,
+        panorama_elevation_center_deg: float = ELEVATION_CENTER_DEG,
         panorama_cache: str | Path | None = None,
         resolution: Any = None,
         **options: Any,

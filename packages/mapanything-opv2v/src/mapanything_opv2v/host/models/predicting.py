@@ -16,14 +16,12 @@ from mapanything_opv2v.host.data.cylindrical import CylindricalBase
 from mapanything_opv2v.host.datasets import DATASETS
 from mapanything_opv2v.host.models.from_checkpoint import LoadedModel
 from mapanything_opv2v.host.models.inference import View, frame_predictions, predict
+from mapanything_opv2v.kinds import PANORAMA_SIZE, PINHOLE_SIZE
 from mapanything_opv2v.predictions import FrameMeta, FramePredictions
 from mapanything_opv2v.rawdata import boxes
 from mapanything_opv2v.samples.loading import SampleError
 
 logger = logging.getLogger(__name__)
-
-PINHOLE_SIZE, PANORAMA_SIZE = (518, 392), (1008, 252)
-"""Image sizes, unless told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +35,7 @@ class DataOptions:
     split: str = "test"
     num_views: int = 4
     resolution: tuple[int, int] | None = None
-    """Width and height; None is `PINHOLE_SIZE` or `PANORAMA_SIZE`."""
+    """Width and height; None is `kinds.PINHOLE_SIZE` or `kinds.PANORAMA_SIZE`."""
     options: dict[str, Any] = field(default_factory=dict)
     """Further options of the dataset class."""
 
