@@ -178,7 +178,7 @@ def label_error(sample: int, instance: int, label: int, num_classes: int) -> Val
     """Return the error for a label outside [0, num_classes)."""
     return ValueError(
         f"insts[{sample}].labels_3d: instance {instance} has label {label}, expected 0..{num_classes - 1} "
-        f"(num_classes={num_classes}); `influencer-mmdet3d check-data` finds such scenes"
+        f"(num_classes={num_classes}); `influencer-mmdet3d check` finds such scenes"
     )
 
 
