@@ -118,9 +118,7 @@ class Criterion:
                 loss = loss + self.recipe.pilots * by_pilots
             return loss
 
-    def _package(
-        self, layers: Sequence[Heads], batch: Batch, groups: int, pilots: Sequence[Heads] | None
-    ) -> Tensor:
+    def _package(self, layers: Sequence[Heads], batch: Batch, groups: int, pilots: Sequence[Heads] | None) -> Tensor:
         assert self.package is not None
         pred = _listed(layers)
         if groups > 1:

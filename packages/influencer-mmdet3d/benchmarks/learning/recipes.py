@@ -17,9 +17,17 @@ _OWN_QUERIES = {
 _INFLUENCE = {"temperature", "soft_share", "rep_weight"}
 ACTS = {
     "package": {
-        "non_object_weight", "query_masks", "class_cost", "score_others", "odds", "groups", "groups_until", "pilots",
+        "non_object_weight",
+        "query_masks",
+        "class_cost",
+        "score_others",
+        "odds",
+        "groups",
+        "groups_until",
+        "pilots",
         "pilot_noise",
-    } | _INFLUENCE,
+    }
+    | _INFLUENCE,
     "geomean": {"non_object_weight", "temperature", "rep_weight"},
     "influence": _OWN_QUERIES | _INFLUENCE | {"query_masks", "temperature_stop", "temperature_last_layer", "rounds"},
     "hungarian": _OWN_QUERIES,

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
+from influencer_mmdet3d.loss import losses
 from influencer_mmdet3d.loss.kernels.choose import check_impl
-from influencer_mmdet3d.loss.losses import check_form
 
 CLASS_COSTS = ("probability", "log_odds")
 RECIPES: dict[str, dict[str, Any]] = {
@@ -65,12 +65,12 @@ class CriterionOptions:
     class_cost_weight: float | None = None
     non_object_weight: float = 0.1
     score_others: float = 0.0
-    attr_weight: float = 1.0
-    rep_weight: float = 0.1
-    bg_weight: float = 0.1
-    rep_margin: float = 1.0
-    temperature: float = 0.03
-    soft_share: float = 0.2
+    attr_weight: float = losses.ATTR_WEIGHT
+    rep_weight: float = losses.REP_WEIGHT
+    bg_weight: float = losses.BG_WEIGHT
+    rep_margin: float = losses.REP_MARGIN
+    temperature: float = losses.TEMPERATURE
+    soft_share: float = losses.SOFT_SHARE
     pilot_weight: float = 1.0
     iter_matcher: bool = True
     form: str = "influence"
@@ -103,7 +103,7 @@ class CriterionOptions:
             raise ValueError(f"iter_matcher must be True or False, got {self.iter_matcher!r}")
         if self.class_cost not in CLASS_COSTS:
             raise ValueError(f"class_cost must be one of {CLASS_COSTS}, got {self.class_cost!r}")
-        check_form(self.form)
+        losses.check_form(self.form)
         check_impl(self.impl)
         if self.soft_share > 1:
             raise ValueError(f"soft_share must be in [0, 1], got {self.soft_share}")

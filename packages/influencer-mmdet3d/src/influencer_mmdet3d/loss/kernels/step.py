@@ -46,9 +46,7 @@ class Weights(NamedTuple):
     log_odds: bool = False
 
 
-def step_loss(
-    batch: Sequence[Sample], weights: Weights, checks: Tensor, groups: int = 1
-) -> tuple[Tensor, Tensor]:
+def step_loss(batch: Sequence[Sample], weights: Weights, checks: Tensor, groups: int = 1) -> tuple[Tensor, Tensor]:
     """Return the loss and the diagnostics.
 
     Parameters
@@ -81,7 +79,9 @@ def step_loss(
 
 class _Step(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, batch: Sequence[Sample], weights: Weights, checks: Tensor, groups: int, *heads: Tensor) -> Any:
+    def forward(
+        ctx: Any, batch: Sequence[Sample], weights: Weights, checks: Tensor, groups: int, *heads: Tensor
+    ) -> Any:
         parts = [part for sample in batch for part in sample.split(groups)]
         layout = lay_out(parts)
         segments, slopes, out = _run(layout, parts, weights, checks)
