@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from mmengine.registry import HOOKS, MODELS, Registry
 
-from influencer_mmdet3d.criterion import InfluencerCriterion
-from influencer_mmdet3d.schedule import InfluencerScheduleHook
+from influencer_mmdet3d.host.criterion import InfluencerCriterion
+from influencer_mmdet3d.host.schedule import InfluencerScheduleHook
 
 # mmdet3d's registries are children of mmengine's and fall back to them, so that mmdet3d need not be imported here.
 ENTRIES: tuple[tuple[Registry, type], ...] = ((MODELS, InfluencerCriterion), (HOOKS, InfluencerScheduleHook))

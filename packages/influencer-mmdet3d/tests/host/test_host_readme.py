@@ -9,7 +9,7 @@ from pathlib import Path
 import cpu_host
 import numpy as np
 import pytest
-from influencer_mmdet3d.rooms import make_room
+from influencer_mmdet3d.data.rooms import make_room
 
 README = Path(__file__).parents[2] / "README.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
