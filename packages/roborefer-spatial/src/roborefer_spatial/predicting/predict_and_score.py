@@ -1,7 +1,7 @@
-"""Predict and score in one go, under the names of the research notes (`tools/x3/eval_spatial_tasks.py`).
+"""Predict and score in one go: `tools/x3/eval_spatial_tasks.py`, with the flags of the research script it replaces.
 
 Several sample files are answered with one model load. Each gets a JSON file with `metrics` and `results` as
-the notes have them, and beside it the answers, so that a second call only scores.
+that script wrote them, and beside it the answers, so that a second call only scores.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def answers_of(output_json: Path) -> Path:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser: the notes' flags, and those of `predict` and `score`."""
+    """Return the parser: the research script's flags, and those of `predict` and `evaluate`."""
     parser = terminal.Parser(
         prog="eval_spatial_tasks.py",
         description="Answer and score x3 spatial tasks; one model load for all files.",
