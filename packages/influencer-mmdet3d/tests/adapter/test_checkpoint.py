@@ -2,12 +2,21 @@ import pickle
 from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from fake_host import KEYS, SHAPES, checkpoint
 from influencer_mmdet3d import cli
 from influencer_mmdet3d.host.checkpoint import kernels_fit, read_checkpoint, repair, save
+from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
+
+FOREIGN = {
+    "a web page": b"\n<!DOCTYPE html><html lang=en>",
+    "a Git-LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+    "JSON text": b'{"error": "quota"}',
+    "empty": b"",
+}
 
 
 def loaded_by_mmdet3d(state: OrderedDict, key: str) -> tuple[int, ...]:
@@ -89,7 +98,7 @@ def test_read_runs_nothing(tmp_path):
     }
     for name, content in cases.items():
         torch.save({"state_dict": {}, "meta": content}, tmp_path / "bad.pth")
-        with pytest.raises(ValueError, match=rf"asks for {name}.*--trust-checkpoint"):
+        with pytest.raises(ValueError, match=rf"bad\.pth asks for {name}.*--trust-checkpoint"):
             read_checkpoint(tmp_path / "bad.pth")
     assert not target.exists()
     torch.save({"meta": _Call(complex, 1, 2)}, tmp_path / "good.pth")
@@ -106,11 +115,41 @@ def test_read_says_what_is_wrong(tmp_path):
     with pytest.raises(ValueError, match="cut short"):
         read_checkpoint(tmp_path / "cut.pth")
     (tmp_path / "text.pth").write_text("hello")
-    with pytest.raises(ValueError, match="text.pth"):
+    with pytest.raises(ValueError, match=r"text\.pth is no checkpoint: expected a file that torch\.save wrote"):
         read_checkpoint(tmp_path / "text.pth")
     torch.save([1], tmp_path / "list.pth")
     with pytest.raises(ValueError, match="holds a list"):
         read_checkpoint(tmp_path / "list.pth")
+
+
+@pytest.mark.parametrize(("name", "content"), FOREIGN.items())
+def test_what_a_download_left_is_named(tmp_path, name, content):
+    (tmp_path / "best.pth").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"best\.pth is {name}") as caught:
+        read_checkpoint(tmp_path / "best.pth")
+    assert "--trust-checkpoint" not in str(caught.value)
+
+
+def test_all_that_mmengine_stores_is_allowed(tmp_path):
+    original = checkpoint()
+    original["meta"]["dataset_meta"] = ConfigDict(label2cat=ConfigDict({"a": [1, ConfigDict(b=2)]}))
+    original["optimizer"] = torch.optim.AdamW([torch.zeros(2, requires_grad=True)]).state_dict()
+    original["message_hub"]["runtime_info"] = {"best": np.float64(0.5), "palette": np.arange(3)}
+    for old_format in (False, True):
+        torch.save(original, tmp_path / "a.pth", _use_new_zipfile_serialization=not old_format)
+        found = read_checkpoint(tmp_path / "a.pth")
+        assert found["meta"] == original["meta"]
+        assert found["meta"]["dataset_meta"].label2cat.a[1].b == 2
+        assert found["message_hub"]["runtime_info"]["best"] == 0.5
+        assert found["message_hub"]["runtime_info"]["palette"].tolist() == [0, 1, 2]
+
+
+def test_a_config_dict_of_mmengine_0_7_is_allowed(tmp_path, monkeypatch):
+    """It was pickled as any subclass of dict: class, state and items."""
+    monkeypatch.delattr(ConfigDict, "__reduce_ex__")
+    torch.save({"meta": ConfigDict(a=ConfigDict(b=1))}, tmp_path / "a.pth")
+    monkeypatch.undo()
+    assert read_checkpoint(tmp_path / "a.pth")["meta"].a.b == 1
 
 
 def test_command(tmp_path, capsys):

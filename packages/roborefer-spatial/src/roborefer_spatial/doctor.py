@@ -121,7 +121,7 @@ def report(found: dict[str, Any]) -> Iterator[str]:
         yield "defects: none; the launcher changes nothing"
         return
     count = len(found["defects"])
-    yield f"defects: {count}; the launcher repairs them in memory (--x3_without NAME leaves one out)"
+    yield f"defects: {count}; the launcher repairs them in memory (--x3-without NAME leaves one out)"
     for defect in found["defects"]:
         yield f"  {defect['name']} ({defect['where']})"
         yield f"    is:   {defect['defect']}"

@@ -16,6 +16,7 @@ def environment(monkeypatch):
         monkeypatch.setattr(module, "installed", lambda package: package not in missing)
     refused = lambda: "flash_attn" in missing  # noqa: E731  an old DeepSpeed goes with the rest
     monkeypatch.setattr(inspection, "deepspeed_checkpoint_is_refused", refused)
+    monkeypatch.setattr(inspection, "torchvision_lacks_operators", refused)
     return missing
 
 

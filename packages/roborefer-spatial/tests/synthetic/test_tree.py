@@ -112,5 +112,5 @@ def test_the_command(tmp_path, capsys):
     arguments = ["--scenes", "1", "--objects", "1", "--views", "2", "--size", "48", "36", "--seed", "3"]
     assert cli.main(["synthetic", "--out", str(tmp_path / "x3"), *arguments]) == 0
     assert "2 scenes, 2 objects, 4 views" in capsys.readouterr().out
-    assert cli.main(["synthetic", "--out", str(tmp_path / "x3")]) == 1
+    assert cli.main(["synthetic", "--out", str(tmp_path / "x3")]) == 2
     assert "choose a new folder" in capsys.readouterr().err

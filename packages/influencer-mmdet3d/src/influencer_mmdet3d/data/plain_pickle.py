@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from influencer_mmdet3d.files import foreign_content
+
 _NUMERIC = "biuf"
 
 
@@ -159,4 +161,6 @@ def load_plain(path: Path) -> Any:
         except OSError:
             raise
         except Exception as error:  # a damaged or hostile pickle makes the reader raise nearly anything
-            raise ValueError(f"{path.name} is not a readable infos file: {error or type(error).__name__}") from error
+            found = foreign_content(path)
+            reason = f"it is {found}" if found else str(error) or type(error).__name__
+            raise ValueError(f"{path.name} is not a readable infos file: {reason}") from error

@@ -11,6 +11,7 @@ import numpy as np
 from influencer_mmdet3d.data.formats import Format, SceneReport
 from influencer_mmdet3d.data.labels import check_labels, check_points, check_superpoints
 from influencer_mmdet3d.data.plain_pickle import PickledArray
+from influencer_mmdet3d.files import foreign_content
 
 POINT_BYTES, MASK_BYTES = 24, 8  # six float32, one int64
 BOX_LABELS = range(-1, 13)
@@ -136,6 +137,11 @@ def _check_sizes(paths: dict[str, Path], report: SceneReport) -> bool:
     empty = [f"{folder}/{paths[folder].name}" for folder, size in sizes.items() if size == 0]
     if empty:
         report.error("empty-file", report.name, f"{', '.join(empty)} is empty; a scene needs points")
+        return False
+    foreign = {folder: found for folder, path in paths.items() if (found := foreign_content(path))}
+    for folder, found in foreign.items():
+        report.error("not-data", report.name, f"{folder}/{paths[folder].name} is {found}")
+    if foreign:
         return False
     count = _likely_count(paths, sizes)
     fine = True

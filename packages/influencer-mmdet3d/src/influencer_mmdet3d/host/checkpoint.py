@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from mmengine.logging import HistoryBuffer
 
-from influencer_mmdet3d.files import write_whole
+from influencer_mmdet3d.files import foreign_content, write_whole
+from influencer_mmdet3d.terminal import DONE
 
 OWN_VERSION = 2  # what mmdet3d sets on spconv's layers
 BACKBONE = ("unet.", "input_conv.")
@@ -39,13 +40,18 @@ _ALLOWED = {
     "numpy.core.multiarray": {"_reconstruct", "scalar"},
     "numpy._core.multiarray": {"_reconstruct", "scalar"},
     "mmengine.logging.history_buffer": {"HistoryBuffer"},
+    "mmengine.config.config": {"ConfigDict"},  # label2cat in the metainfo of a ScanNet dataset
 }
+
+
+class _Forbidden(pickle.UnpicklingError):
+    """The file asks for something that is not needed for weights."""
 
 
 def _statistic(holder: Any, name: Any) -> Any:
     """Stand for `getattr`, which mmengine's log buffers need for their own four methods."""
     if holder is not HistoryBuffer or name not in _STATISTICS:
-        raise pickle.UnpicklingError(f"getattr({holder!r}, {name!r})")
+        raise _Forbidden(f"getattr({holder!r}, {name!r})")
     return getattr(HistoryBuffer, name)
 
 
@@ -58,7 +64,7 @@ class _Unpickler(pickle.Unpickler):
             return super().find_class(module, name)
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
-        raise pickle.UnpicklingError(f"{module}.{name}")
+        raise _Forbidden(f"{module}.{name}")
 
 
 _pickle = types.ModuleType("influencer_mmdet3d.host.checkpoint.pickle")
@@ -66,7 +72,7 @@ _pickle.__dict__.update(Unpickler=_Unpickler, load=lambda file, **kwargs: _Unpic
 
 
 def read_checkpoint(path: Path, *, trust: bool = False) -> dict[str, Any]:
-    """Load a checkpoint onto the CPU, allowing only tensors, numpy arrays and mmengine's log buffers.
+    """Load a checkpoint onto the CPU, allowing only tensors, numpy arrays, and mmengine's log buffers and config dicts.
 
     Parameters
     ----------
@@ -78,23 +84,40 @@ def read_checkpoint(path: Path, *, trust: bool = False) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If the file is absent, cut short, holds something else than a dict, or asks for more than is allowed.
+        If the file is absent, cut short, no checkpoint at all (a web page, a Git-LFS pointer), holds something else
+        than a dict, or asks for more than is allowed.
     """
     if not path.is_file():
         raise ValueError(f"checkpoint {path} does not exist")
     module = pickle if trust else _pickle
     try:
         checkpoint = torch.load(path, map_location="cpu", pickle_module=module, weights_only=False)
-    except pickle.UnpicklingError as error:
+    except _Forbidden as error:
         raise ValueError(
-            f"checkpoint {path} is no checkpoint, or asks for {error}, which is not needed for weights and could run "
+            f"checkpoint {path} asks for {error}, which is not needed for weights and could run "
             "code. If you know where it comes from, add --trust-checkpoint"
         ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"checkpoint {path} cannot be read, its writing may have been cut short: {error}") from error
+    except OSError as error:
+        raise ValueError(f"checkpoint {path} cannot be read: {error}") from error
+    except Exception as error:  # a damaged pickle can raise anything
+        raise ValueError(f"checkpoint {path} {_why_unreadable(path)} ({type(error).__name__}: {error})") from error
     if not isinstance(checkpoint, dict):
         raise ValueError(f"checkpoint {path} holds a {type(checkpoint).__name__}, expected a dict")
     return checkpoint
+
+
+def _why_unreadable(path: Path) -> str:
+    """Say what a file is that torch cannot load."""
+    foreign = foreign_content(path)
+    if foreign is not None:
+        return f"is {foreign}"
+    if path.stat().st_size == 0:
+        return "is empty: its writing or its download was cut short"
+    with path.open("rb") as file:
+        head = file.read(4)
+    if head[:2] in (b"PK", b"\x80\x02"):  # what torch.save has written first, now and before torch 1.6
+        return "cannot be read, its writing or its download may have been cut short"
+    return "is no checkpoint: expected a file that torch.save wrote"
 
 
 def kernels_fit(checkpoint: Mapping[str, Any], path: Path) -> bool:
@@ -156,6 +179,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, help="checkpoint to repair")
     parser.add_argument("target", type=Path, help="file to write")
     parser.add_argument("--trust-checkpoint", action="store_true", help="load it even if it can run code")
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -168,7 +192,7 @@ def run(args: argparse.Namespace) -> int:
     repaired = repair(checkpoint)
     save(repaired, args.target)
     print(f"wrote {args.target}: {len(_kernels(repaired['state_dict']))} kernels in spconv's own layout")
-    return 0
+    return DONE
 
 
 def _kernels(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:

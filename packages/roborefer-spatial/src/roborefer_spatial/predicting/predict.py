@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import logging
 import os
 import sys
@@ -11,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from roborefer_spatial import terminal
 from roborefer_spatial.predicting import backends
 from roborefer_spatial.predicting.backends import Backend, Request, Unavailable
 from roborefer_spatial.predicting.store import Store, append_rows, run_identity
@@ -52,6 +52,7 @@ def predict(
     max_errors: int = 100,
     restart: bool = False,
     process: Process | None = None,
+    progress: bool = False,
 ) -> Outcome:
     """Answer the samples that have no answer in `out` yet, and write `out`.
 
@@ -73,6 +74,8 @@ def predict(
         Throw away what `out` holds instead of going on with it.
     process
         Which share of the samples is this process's.
+    progress
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -87,7 +90,7 @@ def predict(
         The backend stopped working, or `max_errors` was reached. What was answered is not asked again.
     """
     if batch_size < 1 or max_errors < 1:
-        raise ValueError(f"--batch_size and --max_errors are at least 1, got {batch_size} and {max_errors}")
+        raise ValueError(f"--batch-size and --max-errors are at least 1, got {batch_size} and {max_errors}")
     process = process or Process()
     store, ids = Store(out), [sample.id for sample in samples]
     if process.rank == 0:
@@ -98,7 +101,7 @@ def predict(
     process.wait()  # nobody appends before everybody has read
     todo = [sample for sample in samples if sample.id not in kept][process.rank :: process.world]
     if todo:
-        _answer_all(todo, make_backend(), store.part(process.rank), batch_size, max_errors)
+        _answer_all(todo, make_backend(), store.part(process.rank), batch_size, max_errors, progress)
     process.wait()
     if process.rank == 0:
         store.merge(ids)
@@ -109,9 +112,12 @@ def predict(
     return Outcome(len(ids), len(kept), answered, len(errors), errors[0] if errors else None)
 
 
-def _answer_all(todo: list[Sample], backend: Backend, part: Path, batch_size: int, max_errors: int) -> None:
+def _answer_all(
+    todo: list[Sample], backend: Backend, part: Path, batch_size: int, max_errors: int, progress: bool
+) -> None:
     failed = 0
-    with append_rows(part) as stream, tqdm(total=len(todo), unit="sample", desc="predict") as bar:
+    bar = terminal.progress(description="answering", unit="sample", total=len(todo), quiet=not progress)
+    with append_rows(part) as stream, bar:
         for start in range(0, len(todo), batch_size):
             for row in _answer(backend, todo[start : start + batch_size]):
                 stream.write(row.to_json() + "\n")
@@ -120,7 +126,7 @@ def _answer_all(todo: list[Sample], backend: Backend, part: Path, batch_size: in
             stream.flush()
             os.fsync(stream.fileno())
             if failed >= max_errors:
-                raise Unavailable(f"stopped after {failed} failed samples (--max_errors); last: {row.error}")
+                raise Unavailable(f"stopped after {failed} failed samples (--max-errors); last: {row.error}")
 
 
 def _answer(backend: Backend, batch: list[Sample]) -> Iterator[Prediction]:
@@ -161,10 +167,12 @@ def this_process(backend: str) -> Process:
         return Process()
     if backend not in backends.PER_PROCESS:
         raise ValueError(f"--backend {backend} runs in one process: start it without accelerate or torchrun")
-    from accelerate import PartialState
+    import torch.distributed
 
-    state = PartialState()
-    return Process(state.process_index, state.num_processes, state.wait_for_everyone)
+    if not torch.distributed.is_initialized():
+        # processes wait for the slowest share, however long it takes
+        torch.distributed.init_process_group("gloo", timeout=datetime.timedelta(days=30))
+    return Process(torch.distributed.get_rank(), torch.distributed.get_world_size(), torch.distributed.barrier)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -182,11 +190,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--samples", type=Path, required=True, help="JSON or JSONL file of `build`")
     add("--out", type=Path, required=True, help="JSONL file of answers to write or to go on with")
-    add("--image_folder", type=Path, help="where relative image paths start (default: the file's folder)")
+    add("--image-folder", type=Path, help="where relative image paths start (default: the file's folder)")
     add("--limit", type=int, help="answer the first N samples only")
-    add("--batch_size", type=int, default=8, help="samples a call (default: 8)")
-    add("--max_errors", type=int, default=100, help="stop after N failed samples (default: 100)")
+    add("--batch-size", type=int, default=8, help="samples a call (default: 8)")
+    add("--max-errors", type=int, default=100, help="stop after N failed samples (default: 100)")
     add("--restart", action="store_true", help="throw away what --out holds")
+    add("--quiet", action="store_true", help="show no progress")
     backends.add_arguments(parser)
 
 
@@ -207,11 +216,12 @@ def run(args: argparse.Namespace) -> int:
             max_errors=args.max_errors,
             restart=args.restart,
             process=process,
+            progress=not args.quiet,
         )
     except Unavailable as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
-    return report(outcome, args.out) if process.rank == 0 else int(outcome.failed > 0)
+        return terminal.FAILED
+    return report(outcome, args.out) if process.rank == 0 else _status(outcome)
 
 
 def report(outcome: Outcome, out: Path) -> int:
@@ -223,4 +233,8 @@ def report(outcome: Outcome, out: Path) -> int:
     if outcome.failed:
         print(f"error: {outcome.failed} sample(s) failed, first {outcome.first_error}", file=sys.stderr)
         print("run the same command again to retry them", file=sys.stderr)
-    return int(outcome.failed > 0)
+    return _status(outcome)
+
+
+def _status(outcome: Outcome) -> int:
+    return terminal.FAILED if outcome.failed else terminal.DONE

@@ -12,7 +12,6 @@ import argparse
 import hashlib
 import io
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +19,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
-from roborefer_spatial import files
+from roborefer_spatial import files, terminal
 from roborefer_spatial.files import write_bytes
 from roborefer_spatial.synthetic.raycast import Camera
 from roborefer_spatial.synthetic.rooms import Room, cameras, furnish, shoot
@@ -97,7 +95,7 @@ def write_scenes(
     jobs = [(split, number) for split in splits for number in range(scenes)]
     arguments = {"scenes": scenes, "seed": seed, "size": size_wh, "views": views, "splits": splits, "objects": objects}
     with files.filling(root, arguments):
-        for split, number in tqdm(jobs, desc="rendering scenes", unit="scene", disable=not progress):
+        for split, number in terminal.progress(jobs, description="rendering scenes", unit="scene", quiet=not progress):
             folder = root / split / f"room_{split}_{number:03d}"
             if not folder.exists():
                 rng = np.random.default_rng(list(hashlib.sha256(f"{seed}/{split}/{number}".encode()).digest()))
@@ -199,6 +197,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size", type=int, nargs=2, default=(640, 480), metavar=("WIDTH", "HEIGHT"), help="default: 640 480"
     )
     parser.add_argument("--seed", type=int, default=0, help="decides every scene (default: %(default)s)")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -210,10 +209,10 @@ def run(args: argparse.Namespace) -> int:
         size_wh=tuple(args.size),
         views=args.views,
         objects=args.objects,
-        progress=sys.stderr.isatty(),
+        progress=not args.quiet,
     )
     print(
         f"{tree.root}: {tree.scenes} scenes, {tree.uids} objects, {tree.views} views, "
         f"{tree.empty} of them without the object"
     )
-    return 0
+    return terminal.DONE

@@ -32,8 +32,8 @@ class Options:
 def add_arguments(group: argparse._ArgumentGroup) -> None:
     """Add this backend's flags."""
     group.add_argument("--answers", type=Path, default=argparse.SUPPRESS, help="JSON or JSONL file of answers")
-    group.add_argument("--id_key", default=argparse.SUPPRESS, help="field with the sample's id (default: id)")
-    group.add_argument("--text_key", default=argparse.SUPPRESS, help="field with the answer (default: text)")
+    group.add_argument("--id-key", default=argparse.SUPPRESS, help="field with the sample's id (default: id)")
+    group.add_argument("--text-key", default=argparse.SUPPRESS, help="field with the answer (default: text)")
 
 
 def create(options: Options) -> FileBackend:

@@ -69,13 +69,13 @@ class Options:
         foreign = ("enable_depth",) if self.api == "openai" else ("model", "max_new_tokens", "api_key_env")
         for name in foreign:
             if getattr(self, name) is not None:
-                raise ValueError(f"--{name} means nothing to --api {self.api}")
+                raise ValueError(f"--{name.replace('_', '-')} means nothing to --api {self.api}")
         if self.api == "openai" and not self.model:
             raise ValueError("--api openai needs --model, the name under which the server knows the model")
         if self.enable_depth not in (None, 0, 1):
-            raise ValueError(f"--enable_depth is 0 or 1, got {self.enable_depth}")
+            raise ValueError(f"--enable-depth is 0 or 1, got {self.enable_depth}")
         if self.timeout_s <= 0 or self.retries < 0 or self.concurrency < 1:
-            raise ValueError("--timeout_s must be above 0, --retries at least 0, --concurrency at least 1")
+            raise ValueError("--timeout-s must be above 0, --retries at least 0, --concurrency at least 1")
 
 
 def add_arguments(group: argparse._ArgumentGroup) -> None:
@@ -83,9 +83,9 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--url", default=argparse.SUPPRESS, help="server, e.g. http://127.0.0.1:25547 or http://host:8000/v1")
     add("--api", choices=get_args(Api), default=argparse.SUPPRESS, help="protocol (default: roborefer)")
-    add("--enable_depth", type=int, choices=(0, 1), default=argparse.SUPPRESS, help="roborefer: use depth")
-    add("--api_key_env", default=argparse.SUPPRESS, help="openai: environment variable that holds the key")
-    add("--timeout_s", type=float, default=argparse.SUPPRESS, help="seconds for one answer (default: 120)")
+    add("--enable-depth", type=int, choices=(0, 1), default=argparse.SUPPRESS, help="roborefer: use depth")
+    add("--api-key-env", default=argparse.SUPPRESS, help="openai: environment variable that holds the key")
+    add("--timeout-s", type=float, default=argparse.SUPPRESS, help="seconds for one answer (default: 120)")
     add("--retries", type=int, default=argparse.SUPPRESS, help="attempts after a failed one (default: 3)")
     add("--concurrency", type=int, default=argparse.SUPPRESS, help="requests under way at once (default: 4)")
 
@@ -116,7 +116,7 @@ class HttpBackend:
         self.session.mount("https://", adapter)
         if options.api_key_env is not None:
             if options.api_key_env not in os.environ:
-                raise ValueError(f"--api_key_env {options.api_key_env}: this environment variable is not set")
+                raise ValueError(f"--api-key-env {options.api_key_env}: this environment variable is not set")
             self.session.headers["Authorization"] = f"Bearer {os.environ[options.api_key_env]}"
 
     def answer(self, requests: Sequence[Request]) -> list[str | Exception]:
@@ -141,7 +141,7 @@ class HttpBackend:
             tries = f"{self.options.retries + 1} attempt(s)"
             if "Read timed out" in str(error):  # after retries it arrives as a ConnectionError
                 limit = f"{self.options.timeout_s:g} s"
-                raise ValueError(f"{url}: no answer within {limit} in {tries}; see --timeout_s") from error
+                raise ValueError(f"{url}: no answer within {limit} in {tries}; see --timeout-s") from error
             raise Unavailable(f"{url}: cannot be reached after {tries}: {error}") from error
         if reply.status_code in (401, 403, 404):
             raise Unavailable(
