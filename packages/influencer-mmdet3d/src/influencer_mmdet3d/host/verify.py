@@ -17,6 +17,7 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 
 from influencer_mmdet3d.host.criterion import InfluencerCriterion
 from influencer_mmdet3d.host.pin import host_root, load_pin
+from influencer_mmdet3d.host.trial import TrialError, try_scene
 
 EXIT_CODES = {
     "PASS": 0,
@@ -32,6 +33,7 @@ EXIT_CODES = {
     "not-in-config": 19,
     "does-not-build": 20,
     "class-count": 21,
+    "does-not-run": 22,
 }
 """Reason and exit code of every outcome; 2 is a wrong command line."""
 
@@ -184,7 +186,11 @@ def verify(path: Path) -> list[str]:
     check_imports(cfg)
     check_name()
     criterion = check_criterion(cfg, path)
-    lines = [_versions(), f"host {root}", f"config {path}", f"criterion {criterion.options}"]
+    try:
+        tried = try_scene(cfg)
+    except TrialError as error:
+        raise VerifyError("does-not-run", f"{path}: {error}") from error
+    lines = [_versions(), f"host {root}", f"config {path}", f"criterion {criterion.options}", *tried]
     if cfg.custom_imports.get("allow_failed_imports"):
         lines.append("note: allow_failed_imports=True turns a failed import into a later KeyError; set it to False")
     return lines
