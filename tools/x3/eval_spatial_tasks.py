@@ -4,7 +4,7 @@
 import sys
 
 try:
-    from roborefer_spatial.eval_tasks import main
+    from roborefer_spatial.predicting.predict_and_score import main
 except ImportError as error:
     sys.exit(f"{sys.executable} cannot import roborefer_spatial ({error}): pip install roborefer-spatial into it")
 

@@ -46,7 +46,9 @@ def compile_only(kernel, *args, grid, warmup=False, **options):
 def compile_step(dtype: torch.dtype, iter_matcher: bool, **shape) -> None:
     """Compile what one forward and backward pass launches."""
     samples = collect(*make_batch(dtype=dtype, layers=2, **shape), 13)
-    weights = Weights(13, 0.5, 1.0, 1.0, 0.5, 2.0, 0.1, 1.0, 1.0, 0.1, 0.1, 1.0, 0.03, 0.2, iter_matcher)
+    weights = Weights(
+        13, 0.5, 1.0, 1.0, 0.5, 2.0, 0.1, 1.0, 1.0, 0.1, 0.1, 1.0, 0.03, 0.2, iter_matcher, not iter_matcher
+    )
     checks = torch.empty(len(samples), 2, dtype=torch.int32)
     step_loss([sample.contiguous() for sample in samples], weights, checks)[0].backward()
 

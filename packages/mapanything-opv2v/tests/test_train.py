@@ -14,10 +14,10 @@ from mapanything_opv2v import train
 
 @pytest.fixture
 def host_train(double_host, monkeypatch):
-    """`mapanything_opv2v.host.train`, with no host on the path yet."""
+    """`mapanything_opv2v.host.training.launcher`, with no host on the path yet."""
     monkeypatch.delitem(sys.modules, "mapanything")
     monkeypatch.delenv("MAPANYTHING_ROOT", raising=False)
-    return importlib.import_module("mapanything_opv2v.host.train")
+    return importlib.import_module("mapanything_opv2v.host.training.launcher")
 
 
 def test_the_host_is_where_it_is_imported_from(host_train, monkeypatch, tmp_path):

@@ -33,10 +33,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import cv2
 import numpy as np
 from PIL import Image
-from roborefer_spatial.build import build
-from roborefer_spatial.png import encode_png
-from roborefer_spatial.samples import Options
-from roborefer_spatial.synthetic import write_scenes
+from roborefer_spatial.synthetic.tree import write_scenes
+from roborefer_spatial.tasks.build import build
+from roborefer_spatial.tasks.object_samples import Options
+from roborefer_spatial.tasks.png import encode_png
 
 cv2.setNumThreads(1)
 PROMPT = "You are given images. " * 30  # about as long as the notes' prompts

@@ -21,11 +21,11 @@ import numpy as np
 from PIL import Image
 from roborefer_spatial import predictions
 from roborefer_spatial.answers import format_points
-from roborefer_spatial.evaluate import collection_paused
-from roborefer_spatial.metrics import by_set
-from roborefer_spatial.prompts import CORRESPONDENCE
-from roborefer_spatial.schema import load_samples
-from roborefer_spatial.score import score
+from roborefer_spatial.sample import load_samples
+from roborefer_spatial.scoring.evaluate import collection_paused
+from roborefer_spatial.scoring.metrics import by_set
+from roborefer_spatial.scoring.score import score
+from roborefer_spatial.tasks.prompts import CORRESPONDENCE
 
 SIZE_WH = (640, 480)
 POINT = re.compile(r"\[\(\s*([0-9.]+)\s*,\s*([0-9.]+)\s*\)\]")

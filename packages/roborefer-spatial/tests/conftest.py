@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from roborefer_spatial.answers import NOT_VISIBLE, format_points
 from roborefer_spatial.images import ConcatMap
-from roborefer_spatial.schema import Sample
+from roborefer_spatial.sample import Sample
 
 
 class SampleMaker:

@@ -6,17 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 from roborefer_spatial.answers import format_points, parse
-from roborefer_spatial.images import (
-    ConcatMap,
-    concat,
-    decode,
-    mark,
-    pixel_center,
-    pixel_of,
-    probe,
-    read_rgb,
-    to_rgb,
-)
+from roborefer_spatial.images import ConcatMap, concat, decode, mark, pixel_center, pixel_of, probe, read_rgb, to_rgb
 
 side = st.integers(1, 4096)
 size = st.tuples(side, side)

@@ -12,26 +12,6 @@ from influencer_mmdet3d.host.doctor import FAILURE, OK, WARNING, Finding
 from influencer_mmdet3d.host.pin import load_pin
 
 
-@pytest.mark.parametrize(
-    "cuda, wheel",
-    [
-        (None, "spconv"),
-        ("10.2", "spconv-cu102"),
-        ("11.3", "spconv-cu113"),
-        ("11.5", "spconv-cu114"),
-        ("11.6", "spconv-cu116"),
-        ("11.8", "spconv-cu118"),
-        ("12.1", "spconv-cu121"),
-        ("12.4", "spconv-cu124"),
-        ("12.8", "spconv-cu126"),
-        ("13.0", None),
-        ("9.2", None),
-    ],
-)
-def test_wheel_for_cuda(cuda, wheel):
-    assert doctor.fitting_spconv(cuda) == wheel
-
-
 def frameworks(**versions: str) -> dict[str, Finding]:
     known = {"mmengine": "0.10.7", "mmcv": "2.1.0", "mmdet": "3.3.0", "mmdet3d": "1.4.0"}
     known |= {name.replace("_", "-"): value for name, value in versions.items()}
@@ -47,7 +27,7 @@ def test_frameworks_in_range():
 )
 def test_framework_out_of_range(name, value):
     found = frameworks(**{name: value})[name]
-    assert found.status == FAILURE and "AssertionError" in found.advice and f"install {name} >=" in found.advice
+    assert found.status == FAILURE and "AssertionError" in found.advice and f"install {name} <" in found.advice
 
 
 def test_framework_missing():
@@ -110,9 +90,7 @@ sys.modules.update({{"spconv": package, "spconv.pytorch": module}})
 
 def test_probe_gives_the_last_line_of_the_error():
     assert doctor.probe("pass") is None
-    assert (
-        doctor.probe("import module_that_is_absent") == "ModuleNotFoundError: No module named 'module_that_is_absent'"
-    )
+    assert "module_that_is_absent" in doctor.probe("import sys\nimport module_that_is_absent")
     assert doctor.probe("import sys; sys.exit(3)") == "ended with code 3"
 
 
@@ -152,9 +130,9 @@ def test_no_host():
     [
         ("ModuleNotFoundError: No module named 'mmcv._ext'", "mmcv-lite"),
         ("ModuleNotFoundError: No module named 'MinkowskiEngine'", "Dockerfile"),
-        ("ModuleNotFoundError: No module named 'torch_scatter'", "pip install torch-scatter"),
+        ("ModuleNotFoundError: No module named 'torch_scatter'", "install torch-scatter"),
         ("AssertionError: MMCV==2.2.0 is used but incompatible", "out of mmdet3d's range"),
-        ("SyntaxError: invalid", "solve this import first"),
+        ("SyntaxError: invalid", "lists everything that is missing"),
     ],
 )
 def test_import_of_the_host(tmp_path, error, advice):
@@ -193,10 +171,11 @@ def test_exit_code_and_forms(monkeypatch, capsys, status, code):
     monkeypatch.setattr(doctor, "diagnose", lambda: findings)
     assert cli.main(["doctor"]) == code
     out = capsys.readouterr().out
-    assert ("-> get it" in out) is (status != OK) and ("training can start" in out) is (code == 0)
+    assert ("-> get it" in out) is (status != OK) and "in this order" not in out
+    assert out.splitlines()[-1] == ("not ready: 1 problem" if code else "ready: training can start")
     assert cli.main(["doctor", "--json"]) == code
     report = json.loads(capsys.readouterr().out)
-    assert report["ready"] is (code == 0) and report["findings"][1]["name"] == "thing"
+    assert report["ready"] is (code == 0) and report["problems"] == code and report["findings"][1]["name"] == "thing"
 
 
 def test_diagnose_reports_what_is_installed_here(monkeypatch):
@@ -205,3 +184,34 @@ def test_diagnose_reports_what_is_installed_here(monkeypatch):
     assert sys.version.split()[0] in found["python"].value
     assert torch.__version__ in found["torch"].value
     assert found["OneFormer3D"].status == FAILURE
+
+
+def test_every_missing_module_at_once():
+    found = doctor.check_modules(
+        lambda: ["mmcv", "spconv", "numba", "lyft_dataset_sdk", "torch_scatter", "MinkowskiEngine"]
+    )
+    assert found.status == FAILURE
+    assert found.value == "missing: numba, lyft_dataset_sdk, torch_scatter, MinkowskiEngine"  # the others have lines
+    assert "install numba lyft-dataset-sdk==" in found.advice
+    assert "install torch-scatter, built for your torch; build MinkowskiEngine" in found.advice
+    assert doctor.check_modules(list).status == OK
+
+
+def test_what_is_missing_comes_with_the_recipe(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "diagnose", lambda: [Finding("imports", "missing: numba", FAILURE, "install numba")])
+    assert cli.main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert "in this order the host's stack installs:" in out and "mmcv==" in out
+    assert out.splitlines()[-1] == "not ready: 1 problem"
+
+
+@pytest.mark.parametrize("asked, spconv", [("cpu", "spconv=="), ("12.6", "spconv-cu126"), ("11.6", "spconv-cu116")])
+def test_recipe_alone(asked, spconv, capsys):
+    assert cli.main(["doctor", "--recipe", asked]) == 0
+    out = capsys.readouterr().out
+    assert f"pip install {spconv}" in out and "ready" not in out
+
+
+def test_wrong_recipe(capsys):
+    assert cli.main(["doctor", "--recipe", "cuda"]) == 2
+    assert "--recipe takes 'cpu' or a version of CUDA such as 12.6, got 'cuda'" in capsys.readouterr().err

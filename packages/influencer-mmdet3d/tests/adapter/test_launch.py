@@ -27,7 +27,7 @@ def host(tmp_path, monkeypatch):
 
 def plan(*words: str) -> launch.Job:
     args = cli.build_parser().parse_args([*words])
-    return (launch.plan_train if words[0] == "train" else launch.plan_eval)(args, os.environ)
+    return (launch.plan_train if words[0] == "train" else launch.plan_evaluate)(args, os.environ)
 
 
 def options(job: launch.Job) -> dict[str, str]:
@@ -96,7 +96,9 @@ def test_data_root_option_comes_before_all(host, tmp_path):
 
 def test_missing_data_says_which_and_how(host):
     (host / "data" / "s3dis" / "s3dis_infos_Area_2.pkl").unlink()
-    with pytest.raises(ValueError, match=r"missing \S+Area_2\.pkl\. Prepare it with .*create_data.*check-data"):
+    with pytest.raises(
+        ValueError, match=r"missing \S+Area_2\.pkl\. Prepare it with .*create_data.*influencer-mmdet3d check DIR"
+    ):
         plan("train", "s3dis", "influencer")
 
 

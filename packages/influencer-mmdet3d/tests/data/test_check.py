@@ -1,6 +1,5 @@
-"""The check-data command: every defect is found, good data is not accused, nothing in a file is run."""
+"""The `check` command: every defect is found, good data is not accused, nothing in a file is run."""
 
-import argparse
 import json
 import os
 import pickle
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from influencer_mmdet3d import cli
 from influencer_mmdet3d.data import check
 from influencer_mmdet3d.data.formats import FORMATS, SceneReport
 from influencer_mmdet3d.data.labels import check_labels, check_superpoints
@@ -20,9 +20,7 @@ from influencer_mmdet3d.data.synthetic import write_s3dis, write_scannet
 
 
 def run(*arguments):
-    parser = argparse.ArgumentParser()
-    check.add_arguments(parser)
-    return check.run(parser.parse_args([str(argument) for argument in arguments]))
+    return cli.main(["check", *map(str, arguments)])
 
 
 @pytest.mark.parametrize(("kind", "name"), defects.ALL)
@@ -95,12 +93,22 @@ def test_json_and_limited_listing(tmp_path, capsys):
         path.write_bytes(path.read_bytes()[:-8])
     assert run(tmp_path, "--format", "s3dis", "--json", tmp_path / "found.json") == 1
     printed = capsys.readouterr().out
-    assert "error file-size (12)" in printed and "and 2 more; --json FILE lists all" in printed
+    assert "error file-size (12)" in printed and "and 2 more; --json lists all" in printed
     assert printed.endswith("12 errors, 0 warnings\n")
     content = json.loads((tmp_path / "found.json").read_text())
     assert len(content["findings"]) == 12 and content["scenes"] == 12
     assert content["findings"][0].keys() == {"severity", "code", "where", "message"}
     assert not list(tmp_path.glob(".found*"))
+    assert run(tmp_path, "--format", "s3dis", "--json") == 1
+    assert json.loads(capsys.readouterr().out) == content
+
+
+def test_quiet_and_the_old_name(tmp_path, capfd):
+    write_s3dis(tmp_path, areas=[1], rooms_per_area=1, seed=0, points_per_room=1_000, objects=(5, 6), quiet=True)
+    assert run(tmp_path, "--format", "s3dis", "--quiet") == 0
+    assert capfd.readouterr() == ("", "")
+    assert cli.main(["check-data", str(tmp_path), "--format", "s3dis"]) == 0
+    assert "nothing found" in capfd.readouterr().out
 
 
 def test_warnings_can_be_allowed(tmp_path):

@@ -1,4 +1,4 @@
-"""The real host reads our synthetic data unchanged, and does to each defect what `check-data` says."""
+"""The real host reads our synthetic data unchanged, and does to each defect what `check` says."""
 
 import importlib.util
 import os
@@ -107,8 +107,8 @@ def test_the_host_does_what_the_defect_table_says(tmp_path, kind, name):
         except Exception as error:  # whatever the host stops with
             failures.append(str(error) or type(error).__name__)
     if outcome == defects.STOPS:
-        assert failures, "check-data says that the host stops"
+        assert failures, "`check` says that the host stops"
     elif outcome == defects.DROPS:
         assert any("Cannot find valid image" in failure for failure in failures), failures
     else:
-        assert not failures, "check-data says that the host trains on"
+        assert not failures, "`check` says that the host trains on"

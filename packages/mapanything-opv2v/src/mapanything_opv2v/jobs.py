@@ -1,11 +1,11 @@
-"""Long jobs over many items: processes, a progress bar, errors kept with the item they belong to."""
+"""Long jobs over many items, here, in local processes or on a Dask cluster; errors stay with their item."""
 
 from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -16,6 +16,9 @@ Result = TypeVar("Result")
 
 WAITING_PER_WORKER = 4
 """Items handed out ahead, so that a million of them never wait in memory."""
+
+CONNECT_S = 30
+"""How long a scheduler may take to answer."""
 
 
 @dataclass(frozen=True)
@@ -105,3 +108,53 @@ def _spread(
                 yield from finished()
         while waiting:
             yield from finished()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job runs; `run` needs to know."""
+
+    workers: int
+    """How many items can be worked on at once."""
+    executor: Executor | None = None
+    """None: local processes."""
+
+
+@contextmanager
+def place(workers: int = 1, scheduler: str | None = None) -> Iterator[Place]:
+    """Yield where a job runs.
+
+    Parameters
+    ----------
+    workers : int
+        Local processes; 1 works in this one.
+    scheduler : str, optional
+        Address of a Dask scheduler, such as `tcp://node1:8786`. Its workers need this package and the same files
+        under the same names; they are left running.
+
+    Raises
+    ------
+    ValueError
+        If both are given, `distributed` is not installed, or nobody answers or works there.
+    """
+    if scheduler is None:
+        yield Place(workers)
+        return
+    if workers != 1:
+        raise ValueError(f"--workers {workers} with --scheduler: the cluster's own workers are used, give one of them")
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ValueError(
+            f"--scheduler {scheduler}: {error}; install it with `pip install mapanything-opv2v[cluster]`"
+        ) from error
+    try:
+        client = Client(scheduler, timeout=CONNECT_S, set_as_default=False)
+    except (OSError, TimeoutError) as error:
+        raise ValueError(f"--scheduler {scheduler}: no Dask scheduler answers ({error})") from error
+    with client:
+        threads = sum(client.nthreads().values())
+        if threads == 0:
+            raise ValueError(f"--scheduler {scheduler}: it has no workers; start some with `dask worker {scheduler}`")
+        with client.get_executor(pure=False) as executor:
+            yield Place(threads, executor)

@@ -47,21 +47,21 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the launcher; return its exit status (2: it could not start)."""
     args, overrides = build_parser().parse_known_args(argv)
-    from mapanything_opv2v.host import deviations, train
-    from mapanything_opv2v.host.processes import timeout_from_environment
+    from mapanything_opv2v.host.training import deviations, launcher
+    from mapanything_opv2v.host.training.processes import timeout_from_environment
 
     try:
         without = deviations.check_names(name for name in args.without.split(",") if name)
         timeout_from_environment()
         if args.print_lr:
-            train.print_schedule(overrides)
+            launcher.print_schedule(overrides)
             return 0
-        task = train.HostTraining(train.LaunchOptions(without, args.accept_changes))
+        task = launcher.HostTraining(launcher.LaunchOptions(without, args.accept_changes))
     except (ImportError, ValueError) as error:
         print(f"mapanything_opv2v.train: {error}", file=sys.stderr)
         return 2
     sys.argv = [sys.argv[0], *overrides]
-    train.run(task)
+    launcher.run(task)
     return 0
 
 

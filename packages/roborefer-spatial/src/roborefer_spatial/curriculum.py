@@ -31,7 +31,7 @@ class Stage:
     data : tuple of Path
         Training files; their rows are shuffled together.
     max_steps : int
-        Global step at which the stage ends (cumulative, as `--max_steps` counts).
+        Global step at which the stage ends (cumulative, as `--max-steps` counts).
     """
 
     name: str

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from roborefer_spatial import __version__
-from roborefer_spatial.host.locate import PINNED_COMMIT, Host, find_host
+from roborefer_spatial.host.locate import Host, find_host
+from roborefer_spatial.host.pin import load_pin
 
 _PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "flash-attn")
 
@@ -57,7 +58,7 @@ def examine(root: Path | None = None) -> dict[str, Any]:
             "host": str(host.root),
             "origin": host.origin,
             "commit": host.commit(),
-            "pinned": PINNED_COMMIT,
+            "pinned": load_pin().commit,
         }
         found |= {"defects": _defects(host)}
         found |= {"missing": _missing(host, {defect["name"] for defect in found["defects"]})}
@@ -78,7 +79,7 @@ def _versions() -> dict[str, str | None]:
 
 
 def _defects(host: Host) -> list[dict[str, str]]:
-    from roborefer_spatial.host.repairs import REPAIRS
+    from roborefer_spatial.host.repairs.table import REPAIRS
 
     return [
         {"name": repair.name, "where": repair.where, "defect": repair.defect, "remedy": repair.remedy}
@@ -88,7 +89,7 @@ def _defects(host: Host) -> list[dict[str, str]]:
 
 
 def _missing(host: Host, repaired: set[str]) -> dict[str, dict[str, str]]:
-    from roborefer_spatial.host.imports import PIP_NAMES, missing_packages
+    from roborefer_spatial.host.requirements import PIP_NAMES, missing_packages
 
     stood_in = {"s2wrapper": "s2wrapper", "flash_attn": "intern-flash-attn"}
     return {
@@ -120,7 +121,7 @@ def report(found: dict[str, Any]) -> Iterator[str]:
         yield "defects: none; the launcher changes nothing"
         return
     count = len(found["defects"])
-    yield f"defects: {count}; the launcher repairs them in memory (--x3_without NAME leaves one out)"
+    yield f"defects: {count}; the launcher repairs them in memory (--x3-without NAME leaves one out)"
     for defect in found["defects"]:
         yield f"  {defect['name']} ({defect['where']})"
         yield f"    is:   {defect['defect']}"

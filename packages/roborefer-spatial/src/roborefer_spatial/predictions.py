@@ -99,7 +99,7 @@ def _unusual_prediction(row: Any, where: str, id_key: str, text_key: str) -> Pre
         have = sorted(row) if isinstance(row, dict) else type(row).__name__
         raise ValueError(
             f"{where}: expected an object with {id_key!r} and {text_key!r}, got {have}; name the fields with "
-            "--id_key and --text_key of `predict --backend file`"
+            "--id-key and --text-key of `predict --backend file`"
         )
     identity, text, error = row[id_key], row[text_key], row.get("error")
     if type(identity) not in (str, int):

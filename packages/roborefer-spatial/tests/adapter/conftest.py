@@ -96,6 +96,12 @@ def checkout(tmp_path):
     return copy_double(tmp_path / "RoboRefer")
 
 
+@pytest.fixture(autouse=True)
+def whole_torchvision(monkeypatch):
+    """Whatever torchvision this machine has, the tests of the other repairs do not see it."""
+    monkeypatch.setattr("roborefer_spatial.host.repairs.inspection.torchvision_lacks_operators", lambda: False)
+
+
 @pytest.fixture
 def clean_imports(monkeypatch):
     """Forget the double, its import repairs and its Pillow setting when a test ends."""
@@ -110,9 +116,9 @@ def clean_imports(monkeypatch):
 @pytest.fixture
 def host(checkout, clean_imports, monkeypatch):
     """The double, imported with the import repairs."""
-    from roborefer_spatial.host import inspection
     from roborefer_spatial.host.locate import put_on_path
-    from roborefer_spatial.host.repairs import apply_repairs
+    from roborefer_spatial.host.repairs import inspection
+    from roborefer_spatial.host.repairs.table import apply_repairs
 
     monkeypatch.setattr(inspection, "installed", lambda package: package not in ("flash_attn", "s2wrapper"))
     put_on_path(checkout)

@@ -2,19 +2,21 @@ import json
 
 import pytest
 from roborefer_spatial import __version__, cli, doctor
-from roborefer_spatial.host import imports, inspection
-from roborefer_spatial.host.locate import PINNED_COMMIT
-from roborefer_spatial.host.repairs import NAMES
+from roborefer_spatial.host import requirements
+from roborefer_spatial.host.pin import load_pin
+from roborefer_spatial.host.repairs import inspection
+from roborefer_spatial.host.repairs.table import NAMES
 
 
 @pytest.fixture
 def environment(monkeypatch):
     """What counts as installed: everything, unless the test says otherwise."""
     missing = {"flash_attn", "s2wrapper"}
-    for module in (inspection, imports):
+    for module in (inspection, requirements):
         monkeypatch.setattr(module, "installed", lambda package: package not in missing)
     refused = lambda: "flash_attn" in missing  # noqa: E731  an old DeepSpeed goes with the rest
     monkeypatch.setattr(inspection, "deepspeed_checkpoint_is_refused", refused)
+    monkeypatch.setattr(inspection, "torchvision_lacks_operators", refused)
     return missing
 
 
@@ -23,7 +25,7 @@ def test_without_a_host_it_says_how_to_get_one(monkeypatch, capsys):
     assert cli.main(["doctor"]) == 1
     out = capsys.readouterr().out
     assert f"roborefer-spatial {__version__}" in out
-    assert "ROBOREFER_ROOT is not set" in out and f"git -C RoboRefer checkout {PINNED_COMMIT}" in out
+    assert "ROBOREFER_ROOT is not set" in out and f"git -C RoboRefer checkout {load_pin().commit}" in out
 
 
 def test_every_defect_of_the_published_host_is_listed_with_its_remedy(checkout, environment, monkeypatch, capsys):
@@ -58,7 +60,7 @@ def test_another_commit_is_said():
         "host": "x",
         "origin": "y",
         "commit": "0" * 40,
-        "pinned": PINNED_COMMIT,
+        "pinned": load_pin().commit,
         "problem": None,
     }
     assert any("results may differ" in line for line in doctor.report(found))

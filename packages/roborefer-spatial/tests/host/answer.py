@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from roborefer_spatial.backends import Request, create, options
+from roborefer_spatial.predicting.backends import Request, create, options
 
 model, file = sys.argv[1:3]
 backend = create("host", options("host", {"model": model, "device": "cpu", "max_new_tokens": 40}))

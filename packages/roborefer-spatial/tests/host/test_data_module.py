@@ -18,7 +18,7 @@ def folder(host, checkpoint):
 def setup(host, folder):
     """Tokenizer and data arguments as `train()` has them."""
     from llava.train.args import DataArguments
-    from roborefer_spatial.host.preprocessing import checkpoint_tokenizer, image_settings
+    from roborefer_spatial.host.data.preprocessing import checkpoint_tokenizer, image_settings
 
     def make(mode, *, depth=False, limit=16384):
         tokenizer = checkpoint_tokenizer(folder, model_max_length=limit, depth=depth)
@@ -34,7 +34,7 @@ def setup(host, folder):
 
 
 def build(path, tokenizer, arguments, **more):
-    from roborefer_spatial.host.data import LazySupervisedSpatialDataset
+    from roborefer_spatial.host.data.dataset import LazySupervisedSpatialDataset
 
     return LazySupervisedSpatialDataset(str(path), str(path.parent), tokenizer, arguments, **more)
 
@@ -81,7 +81,7 @@ def test_where_the_hosts_own_class_works_ours_gives_the_same(setup, data, mode, 
 
 def test_tokens_are_placed_as_the_hosts_preprocess_rgbd_places_them(host):
     from llava.data.dataset import preprocess_rgbd
-    from roborefer_spatial.host.conversation import opened_conversation
+    from roborefer_spatial.host.data.conversation import opened_conversation
 
     turns = [
         {"from": "human", "value": "<image>\nWhat is <depth>\nthis <image>?"},
@@ -108,7 +108,7 @@ def test_depth_in_the_modes_that_the_hosts_class_refuses(setup, data, mode):
 
 def test_registry_name_and_the_hosts_builder(setup, data):
     from llava.data import make_supervised_data_module
-    from roborefer_spatial.host.registry import register_file
+    from roborefer_spatial.host.data.registry import register_file
 
     tokenizer, arguments = setup("resize")
     arguments.data_mixture = register_file(data.jsonl)
@@ -121,7 +121,7 @@ def test_registry_name_and_the_hosts_builder(setup, data):
 def test_the_hosts_class_refuses_resize_and_ours_takes_its_place(setup, data, host, monkeypatch):
     import llava.data.dataset as host_module
     from roborefer_spatial.host.options import LaunchOptions
-    from roborefer_spatial.host.repairs_training import repair_spatial_dataset
+    from roborefer_spatial.host.repairs.training import repair_spatial_dataset
 
     tokenizer, arguments = setup("resize")
     arguments.depth_path = None
@@ -140,7 +140,7 @@ def test_the_hosts_class_refuses_resize_and_ours_takes_its_place(setup, data, ho
 
 @pytest.mark.parametrize(("mode", "media"), [("resize", 8), ("dynamic", 104), ("dynamic_s2", 136)])
 def test_check_data_without_a_checkpoint(published, command, data, mode, media):
-    words = ("check-data", "--data", data.jsonl, "--image_aspect_ratio", mode, "--model_max_length", 16384)
+    words = ("check", "--data", data.jsonl, "--image_aspect_ratio", mode, "--model_max_length", 16384)
     printed = command(published, *words)
     assert f"image {media} x (3, 448, 448)" in printed
     assert printed.splitlines()[-1] == "OK: one-batch dataloader check passed"

@@ -8,9 +8,9 @@ import sys
 
 import numpy as np
 import pytest
-from roborefer_spatial.export import export
+from roborefer_spatial.export.formats import export
 from roborefer_spatial.predictions import Prediction
-from roborefer_spatial.score import ScoreOptions, score
+from roborefer_spatial.scoring.score import ScoreOptions, score
 
 
 @pytest.fixture

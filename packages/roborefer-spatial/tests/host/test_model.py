@@ -3,7 +3,7 @@
 import pytest
 import torch
 from roborefer_spatial import doctor
-from roborefer_spatial.host.repairs import NAMES, REPAIRS
+from roborefer_spatial.host.repairs.table import NAMES, REPAIRS
 
 CPU = torch.device("cpu")
 
@@ -18,7 +18,7 @@ def model(host, checkpoint):
 @pytest.fixture
 def dataset(model, data):
     from llava.train.args import DataArguments
-    from roborefer_spatial.host.data import LazySupervisedSpatialDataset
+    from roborefer_spatial.host.data.dataset import LazySupervisedSpatialDataset
 
     arguments = DataArguments(image_aspect_ratio="resize", is_multimodal=True)
     arguments.image_processor = model.get_vision_tower().image_processor
@@ -51,7 +51,7 @@ def test_samples_of_a_batch_do_not_see_each_other_unless_packed(model, dataset):
 
 
 def test_prediction_asks_what_training_showed(model, dataset, data, checkpoint):
-    from roborefer_spatial.backends import Request, create, options
+    from roborefer_spatial.predicting.backends import Request, create, options
 
     backend = create("host", options("host", {"model": str(checkpoint), "device": "cpu"}))
     row = data.rows[0]
@@ -64,7 +64,7 @@ def test_prediction_asks_what_training_showed(model, dataset, data, checkpoint):
 
 
 def test_tiles_give_the_same_answer_alone_and_together(model, data, checkpoint):
-    from roborefer_spatial.backends import Request, create, options
+    from roborefer_spatial.predicting.backends import Request, create, options
 
     backend = create("host", options("host", {"model": str(checkpoint), "device": "cpu", "max_new_tokens": 6}))
     backend.images.image_aspect_ratio = "dynamic"

@@ -123,7 +123,7 @@ if __name__ == "__main__":
 
     from roborefer_spatial.host.locate import find_host
     from roborefer_spatial.host.options import LaunchOptions
-    from roborefer_spatial.launch import prepare
+    from roborefer_spatial.host.prepare import prepare
 
     host = find_host()
     prepare(host, LaunchOptions(), training=False)

@@ -1,22 +1,20 @@
-"""The ``check-data`` command: read every scene of a prepared dataset before training on it."""
+"""The ``check`` command: read every scene of a prepared dataset before training on it."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from influencer_mmdet3d.data.formats import FORMATS, Finding, Format, SceneReport
 from influencer_mmdet3d.data.plain_pickle import load_plain
 from influencer_mmdet3d.data.scenes import check_scene
 from influencer_mmdet3d.files import write_whole
+from influencer_mmdet3d.terminal import DONE, FAILED, progress
 
 SHOWN = 10
 """Findings of one kind that are printed; the JSON file has all."""
@@ -24,9 +22,9 @@ SHOWN = 10
 DESCRIPTION = """Read every scene of a dataset that was prepared for OneFormer3D and list, in one go, what the
 host would stop at, drop silently or learn wrongly: missing or short files, wrong types, labels out of
 range, empty scenes, instances of several classes, superpoints that do not match, broken infos. Nothing
-in the files is executed. Exit code: 0 nothing found, 1 something found, 2 wrong use."""
+in the files is executed. Exit status: 0 nothing found, 1 something found, 2 wrong use."""
 
-EXAMPLE = "example:\n  influencer-mmdet3d check-data data/s3dis --format s3dis --json findings.json"
+EXAMPLE = "example: influencer-mmdet3d check data/s3dis --format s3dis"
 
 
 @dataclass
@@ -57,7 +55,9 @@ class DatasetReport:
         return table
 
 
-def check_dataset(root: Path, kind: Format, *, infos: list[str] | None = None, workers: int = 2) -> DatasetReport:
+def check_dataset(
+    root: Path, kind: Format, *, infos: list[str] | None = None, workers: int = 2, quiet: bool = False
+) -> DatasetReport:
     """Check every scene that the infos files of a dataset name.
 
     Parameters
@@ -70,6 +70,8 @@ def check_dataset(root: Path, kind: Format, *, infos: list[str] | None = None, w
         Names or patterns of infos files in `root`; the format's usual names if not given.
     workers : int
         Threads that read scenes; a scene is held in memory by each.
+    quiet : bool
+        Show no progress.
 
     Returns
     -------
@@ -88,7 +90,7 @@ def check_dataset(root: Path, kind: Format, *, infos: list[str] | None = None, w
     entries = list(_entries(report, list(infos or kind.infos)))
     with (
         ThreadPoolExecutor(workers) as pool,
-        tqdm(total=len(entries), desc="checking scenes", unit="scene") as bar,
+        progress(description="checking scenes", unit="scene", total=len(entries), quiet=quiet) as bar,
     ):
         for scene in pool.map(lambda item: check_scene(root, kind, item[1], item[0]), entries):
             report.scenes.append(scene)
@@ -130,29 +132,35 @@ def _file_entries(report: DatasetReport, path: Path) -> Iterator[tuple[str, Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of ``check-data``."""
+    """Add the arguments of ``check``."""
     parser.description, parser.epilog = DESCRIPTION, EXAMPLE
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("root", type=Path, metavar="ROOT", help="folder that the config calls data_root")
     parser.add_argument("--format", required=True, choices=sorted(FORMATS), help="how the dataset was prepared")
     parser.add_argument("--infos", nargs="+", metavar="NAME", help="infos files in ROOT, if not the usual names")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="threads that read scenes (default 2)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all findings and counts there")
+    parser.add_argument(
+        "--json", nargs="?", const="-", metavar="FILE",
+        help="print all findings and counts as JSON instead of the summary; with FILE, write them there as well",
+    )  # fmt: skip
+    parser.add_argument("--quiet", action="store_true", help="show no progress and no summary, only the exit status")
     parser.add_argument("--allow-warnings", action="store_true", help="exit with 0 when there are only warnings")
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run ``check-data``; return its exit code."""
-    try:
-        report = check_dataset(args.root, FORMATS[args.format], infos=args.infos, workers=args.workers)
-        if args.json is not None:
-            _write_json(args.json, report)
-    except (ValueError, OSError) as error:
-        print(f"influencer-mmdet3d check-data: {error}", file=sys.stderr)
-        return 2
-    print(summary(report))
+    """Run ``check``; return its exit status."""
+    report = check_dataset(
+        args.root, FORMATS[args.format], infos=args.infos, workers=args.workers, quiet=args.quiet or args.json == "-"
+    )
+    if args.json == "-":
+        print(as_json(report))
+    elif args.json:
+        write_whole(Path(args.json), as_json(report))
+    if not args.quiet and args.json != "-":
+        print(summary(report))
     errors = [finding for finding in report.all_findings() if finding.severity == "error"]
-    return 1 if errors or (report.all_findings() and not args.allow_warnings) else 0
+    return FAILED if errors or (report.all_findings() and not args.allow_warnings) else DONE
 
 
 def summary(report: DatasetReport) -> str:
@@ -169,7 +177,7 @@ def summary(report: DatasetReport) -> str:
         lines += ["", f"{severity} {code} ({len(found)})"]
         lines += [f"  {_printable(finding.where)}: {_printable(finding.message)}" for finding in found[:SHOWN]]
         if len(found) > SHOWN:
-            lines.append(f"  and {len(found) - SHOWN} more; --json FILE lists all")
+            lines.append(f"  and {len(found) - SHOWN} more; --json lists all")
     severities = [finding.severity for finding in report.all_findings()]
     totals = f"{severities.count('error')} errors, {severities.count('warning')} warnings"
     lines += ["", totals if severities else "nothing found"]
@@ -181,8 +189,8 @@ def _printable(text: str) -> str:
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
-def _write_json(path: Path, report: DatasetReport) -> None:
-    """Write all findings and counts, whole or not at all."""
+def as_json(report: DatasetReport) -> str:
+    """Return all findings and counts as JSON."""
     content = {
         "root": str(report.root),
         "format": report.kind.name,
@@ -191,4 +199,4 @@ def _write_json(path: Path, report: DatasetReport) -> None:
         "classes": report.class_table(),
         "findings": [asdict(finding) for finding in report.all_findings()],
     }
-    write_whole(path, json.dumps(content, indent=1))
+    return json.dumps(content, indent=1)

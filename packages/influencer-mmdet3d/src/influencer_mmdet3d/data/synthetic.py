@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from influencer_mmdet3d.data.rooms import CLASSES, Room, make_room
 from influencer_mmdet3d.files import write_whole
+from influencer_mmdet3d.terminal import DONE, progress
 
 __all__ = ["CLASSES", "SCANNET_IDS", "Room", "make_room", "write_s3dis", "write_scannet"]
 
@@ -42,6 +42,7 @@ def write_s3dis(
     points_per_room: int = 60_000,
     objects: tuple[int, int] = (10, 60),
     layout: str = "spread",
+    quiet: bool = False,
 ) -> list[Path]:
     """Write rooms as ``points/``, ``instance_mask/``, ``semantic_mask/`` and one infos file per area.
 
@@ -57,6 +58,8 @@ def write_s3dis(
         Seed of the whole set; a room depends on (seed, area, its number) only.
     points_per_room, objects, layout
         See `make_room`.
+    quiet : bool
+        Show no progress.
 
     Returns
     -------
@@ -73,7 +76,7 @@ def write_s3dis(
     if rooms_per_area < 1:
         raise ValueError(f"rooms_per_area must be at least 1, got {rooms_per_area}")
     written = []
-    with tqdm(total=len(areas) * rooms_per_area, desc="synthetic rooms", unit="room") as bar:
+    with progress(description="synthetic rooms", unit="room", total=len(areas) * rooms_per_area, quiet=quiet) as bar:
         for area in areas:
             data_list = []
             for number in range(rooms_per_area):
@@ -97,6 +100,7 @@ def write_scannet(
     layout: str = "spread",
     unlabelled: float = 0.02,
     superpoint_size: float = 0.3,
+    quiet: bool = False,
 ) -> list[Path]:
     """Write rooms with superpoints as ``points/``, ``super_points/``, two masks and one infos file per split.
 
@@ -112,6 +116,8 @@ def write_scannet(
         See `make_room`.
     unlabelled : float
         Share of superpoints that lose their label (semantic and instance 0), as in ScanNet.
+    quiet : bool
+        Show no progress.
 
     Returns
     -------
@@ -133,7 +139,7 @@ def write_scannet(
         raise ValueError(f"unlabelled is a share within 0 and 1, got {unlabelled}")
     ids = np.array([SCANNET_IDS[name] for name in CLASSES], dtype=np.int64)
     written = []
-    with tqdm(total=sum(scenes.values()), desc="synthetic scenes", unit="scene") as bar:
+    with progress(description="synthetic scenes", unit="scene", total=sum(scenes.values()), quiet=quiet) as bar:
         for split, count in scenes.items():
             data_list = []
             for number in range(count):
@@ -225,6 +231,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--layout", choices=("spread", "crowded"), default="spread", help="crowded: touching chairs")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    parser.add_argument("--quiet", action="store_true", help="show no progress, print no file names")
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -241,6 +249,7 @@ def run(args: argparse.Namespace) -> int:
             points_per_room=args.points,
             objects=objects,
             layout=args.layout,
+            quiet=args.quiet,
         )
     else:
         written = write_scannet(
@@ -250,7 +259,8 @@ def run(args: argparse.Namespace) -> int:
             points_per_scene=args.points,
             objects=objects,
             layout=args.layout,
+            quiet=args.quiet,
         )
-    for path in written:
-        print(path)
-    return 0
+    if not args.quiet:
+        print(*written, sep="\n")
+    return DONE

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from influencer_mmdet3d.host.groups import group_count, query_masks
 from influencer_mmdet3d.loss.assignment import mask_costs
 from influencer_mmdet3d.loss.sample import Sample
 from influencer_mmdet3d.loss.statistics import mask_statistics, segments_from_masks
@@ -52,6 +53,10 @@ def collect(pred: Mapping[str, Any], insts: Sequence[Any], num_classes: int) -> 
     num_classes : int
         C.
 
+    Notes
+    -----
+    The queries of all groups of a sample are together in one `Sample`, see `influencer_mmdet3d.host.groups`.
+
     Raises
     ------
     ValueError
@@ -67,11 +72,12 @@ def collect(pred: Mapping[str, Any], insts: Sequence[Any], num_classes: int) -> 
                 raise ValueError(
                     f"{layer_name(index, len(layers))}: {key} holds {len(layer[key])} samples, insts {len(insts)}"
                 )
-    return [_sample(layers, inst, index, num_classes) for index, inst in enumerate(insts)]
+    groups = group_count(pred)
+    return [_sample(layers, inst, index, num_classes, groups) for index, inst in enumerate(insts)]
 
 
-def _sample(layers: Sequence[Mapping[str, Any]], inst: Any, index: int, num_classes: int) -> Sample:
-    masks, labels, query_masks = _targets(inst, index)
+def _sample(layers: Sequence[Mapping[str, Any]], inst: Any, index: int, num_classes: int, groups: int) -> Sample:
+    masks, labels, given = _targets(inst, index)
     points, queries = masks.shape[1], layers[-1]["masks"][index].shape[0]
     shapes = {"cls_preds": (queries, num_classes + 1), "masks": (queries, points), "scores": (queries, 1)}
     heads: dict[str, list[Tensor]] = {key: [] for key in shapes}
@@ -84,15 +90,16 @@ def _sample(layers: Sequence[Mapping[str, Any]], inst: Any, index: int, num_clas
                 where = f"{layer_name(number, len(layers))}, sample {index}: {key}"
                 raise _head_error(where, value, shape, num_classes)
             heads[key].append(value)
-    if query_masks is not None and query_masks.shape != (masks.shape[0], queries):
+    allowed = query_masks(layers[-1], given, masks, index, queries, groups)
+    if allowed is not None and allowed.shape != (masks.shape[0], queries):
         raise ValueError(
-            f"sample {index}: query_masks must have shape {(masks.shape[0], queries)}, got {tuple(query_masks.shape)}"
+            f"sample {index}: query_masks must have shape {(masks.shape[0], queries)}, got {tuple(allowed.shape)}"
         )
     if len(heads["scores"]) not in (0, len(layers)):
         raise ValueError(
             f"sample {index}: scores are None in {len(layers) - len(heads['scores'])} of {len(layers)} layers"
         )
-    return Sample(heads["masks"], masks, labels, heads["cls_preds"], heads["scores"], query_masks)
+    return Sample(heads["masks"], masks, labels, heads["cls_preds"], heads["scores"], allowed)
 
 
 def _head_error(where: str, value: Any, shape: tuple[int, ...], num_classes: int) -> ValueError:
@@ -122,7 +129,7 @@ def _targets(inst: Any, index: int) -> tuple[Tensor, Tensor, Tensor | None]:
     return masks, labels.long(), query_masks
 
 
-def check_values(samples: Sequence[Sample], finite: Sequence[Tensor], num_classes: int) -> None:
+def check_values(samples: Sequence[Sample], finite: Sequence[Tensor], num_classes: int, groups: int = 1) -> None:
     """Raise if a label is out of range or an output is not finite.
 
     Parameters
@@ -133,6 +140,8 @@ def check_values(samples: Sequence[Sample], finite: Sequence[Tensor], num_classe
         B x (L,) bool, whether the mask logits of that layer are all finite (their sums tell).
     num_classes : int
         C.
+    groups : int
+        G, where every group of a scene is a sample, for the messages.
 
     Raises
     ------
@@ -153,7 +162,7 @@ def check_values(samples: Sequence[Sample], finite: Sequence[Tensor], num_classe
     for index, (sample, masks_finite) in enumerate(zip(samples, finite)):
         wrong = ((sample.labels < 0) | (sample.labels >= num_classes)).nonzero().flatten().tolist()
         if wrong:
-            raise label_error(index, wrong[0], int(sample.labels[wrong[0]]), num_classes)
+            raise label_error(index // groups, wrong[0], int(sample.labels[wrong[0]]), num_classes)
         layers = len(sample.masks)
         for layer in range(layers):
             outputs = {"cls_preds": sample.classes[layer]}
@@ -162,26 +171,27 @@ def check_values(samples: Sequence[Sample], finite: Sequence[Tensor], num_classe
             bad = [key for key, head in outputs.items() if not bool(head.isfinite().all())]
             bad += [] if bool(masks_finite[layer]) else ["masks"]
             if bad:
-                raise finite_error(layer, layers, index, bad[0])
+                raise finite_error(layer, layers, index, bad[0], groups)
 
 
 def label_error(sample: int, instance: int, label: int, num_classes: int) -> ValueError:
     """Return the error for a label outside [0, num_classes)."""
     return ValueError(
         f"insts[{sample}].labels_3d: instance {instance} has label {label}, expected 0..{num_classes - 1} "
-        f"(num_classes={num_classes}); `influencer-mmdet3d check-data` finds such scenes"
+        f"(num_classes={num_classes}); `influencer-mmdet3d check` finds such scenes"
     )
 
 
-def finite_error(layer: int, layers: int, sample: int, key: str) -> FloatingPointError:
-    """Return the error for outputs that are not finite."""
+def finite_error(layer: int, layers: int, sample: int, key: str, groups: int = 1) -> FloatingPointError:
+    """Return the error for outputs that are not finite; with groups, `sample` counts every group of every scene."""
+    where = f"sample {sample}" if groups == 1 else f"sample {sample // groups}, group {sample % groups}"
     return FloatingPointError(
-        f"{layer_name(layer, layers)}, sample {sample}: {key} holds values that are not finite; lower "
+        f"{layer_name(layer, layers)}, {where}: {key} holds values that are not finite; lower "
         "the learning rate, clip gradients, or switch fp16 to bf16 or fp32"
     )
 
 
-def line_up(samples: Sequence[Sample], num_classes: int) -> PaddedBatch:
+def line_up(samples: Sequence[Sample], num_classes: int, groups: int = 1) -> PaddedBatch:
     """Sum over points and pad to common Q and K; raises for values that are not finite or out of range."""
     layers = len(samples[0].masks)
     queries = max(sample.masks[0].shape[0] for sample in samples)
@@ -214,7 +224,7 @@ def line_up(samples: Sequence[Sample], num_classes: int) -> PaddedBatch:
                 statistics.size[-1].expand(layers),
             )
         )
-    check_values(samples, finite, num_classes)
+    check_values(samples, finite, num_classes, groups)
     joined = []
     for parts in zip(*columns):
         joined.append(None if parts[0] is None else torch.stack(parts, 1).flatten(0, 1))

@@ -23,6 +23,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 
 from influencer_mmdet3d.files import foreign_content, write_whole
+from influencer_mmdet3d.terminal import DONE
 
 OWN_VERSION = 2  # what mmdet3d sets on spconv's layers
 BACKBONE = ("unet.", "input_conv.")
@@ -190,6 +191,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, help="checkpoint to repair")
     parser.add_argument("target", type=Path, help="file to write")
     parser.add_argument("--trust-checkpoint", action="store_true", help="load it even if it can run code")
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -202,7 +204,7 @@ def run(args: argparse.Namespace) -> int:
     repaired = repair(checkpoint)
     save(repaired, args.target)
     print(f"wrote {args.target}: {len(_kernels(repaired['state_dict']))} kernels in spconv's own layout")
-    return 0
+    return DONE
 
 
 def _kernels(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:

@@ -1,13 +1,14 @@
 """`InfluencerCriterion`, a drop-in for the host's `inst_criterion`.
 
 Shape legend: L layers, B samples, E = L B entries (entry = layer x B + sample), Q queries, K instances, C classes;
-Q and K are padded to the largest of the batch.
+Q and K are padded to the largest of the batch. With groups of queries, each group of a sample is a sample by itself.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from influencer_mmdet3d.host.batch import PaddedBatch, collect, line_up
+from influencer_mmdet3d.host.groups import group_count, own_instance_only
 from influencer_mmdet3d.host.options import CriterionOptions
 from influencer_mmdet3d.host.values import DeferredChecks
 from influencer_mmdet3d.loss.kernels.choose import use_triton
@@ -37,14 +39,17 @@ class InfluencerCriterion:
     Parameters
     ----------
     **options
-        See `influencer_mmdet3d.host.options.CriterionOptions`; `num_classes` is required.
+        See `influencer_mmdet3d.host.options.CriterionOptions`; `num_classes` is required. `recipe` names a set of
+        them, see `influencer_mmdet3d.host.options.RECIPES`.
 
     Notes
     -----
     Plain object without parameters or buffers, as the host's criteria are. `InfluencerScheduleHook` changes options
     during training through `set_option`. The class target of a query is the label of the instance that it is the
     own query of, else "no object"; the score target of an own query is the soft IoU of its mask with the instance.
-    Mask terms are means over instances, then over the samples that hold instances; layers are summed.
+    Mask terms are means over instances, then over the samples that hold instances; layers are summed. Groups of
+    queries (see `influencer_mmdet3d.host.groups`) are supervised one by one, all in one launch of the kernels, and
+    their losses are averaged.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -53,6 +58,8 @@ class InfluencerCriterion:
 
     def set_option(self, name: str, value: Any) -> None:
         """Change one option; raises ValueError as the constructor does."""
+        if name == "recipe":
+            raise ValueError("InfluencerCriterion: a recipe is chosen once, in the config; change its parts one by one")
         self.options = CriterionOptions.from_kwargs(**{**dataclasses.asdict(self.options), name: value})
 
     def __call__(self, pred: Mapping[str, Any], insts: Sequence[Any]) -> dict[str, Tensor]:
@@ -62,7 +69,8 @@ class InfluencerCriterion:
         ----------
         pred : mapping
             The decoder's output: lists of B tensors `cls_preds` (Q, C + 1), `masks` (Q, N) logits, `scores` (Q, 1) or
-            None, and `aux_outputs`, a list of the same for earlier layers. Q, N and K may differ between samples.
+            None, and `aux_outputs`, a list of the same for earlier layers. Q, N and K may differ between samples. Our
+            own decoders add what `influencer_mmdet3d.host.groups` describes.
         insts : sequence
             B objects with `sp_masks` (K, N) bool with exclusive rows, `labels_3d` (K,) and, optionally, `query_masks`
             (K, Q) bool. K may be 0 and rows may be empty.
@@ -71,7 +79,8 @@ class InfluencerCriterion:
         -------
         dict
             `inst_loss`, the total over layers, and detached diagnostics of the last layer, named without "loss" so
-            that mmengine logs but does not add them.
+            that mmengine logs but does not add them. `inst_pilots` is the loss of denoising queries, which is part of
+            the total.
 
         Raises
         ------
@@ -85,10 +94,25 @@ class InfluencerCriterion:
         samples = collect(pred, insts, self.options.num_classes)
         if not samples:
             raise ValueError("InfluencerCriterion: the batch is empty")
+        result = self._loss(samples, group_count(pred))
+        if pred.get("pilots") is not None:
+            pilots = self._loss(self._pilots(pred["pilots"], samples), 1)["inst_loss"]
+            result["inst_loss"] = result["inst_loss"] + self.options.pilot_weight * pilots
+            result["inst_pilots"] = pilots.detach().clone()
+        return result
+
+    def _loss(self, samples: Sequence[Sample], groups: int) -> dict[str, Tensor]:
         if self._takes_kernels(samples):
-            return self._fused(samples)
+            return self._fused(samples, groups)
         with torch.autocast(samples[0].masks[0].device.type, enabled=False):
-            return self._influence(samples)
+            return self._influence([part for sample in samples for part in sample.split(groups)], groups)
+
+    def _pilots(self, pred: Mapping[str, Any], samples: Sequence[Sample]) -> list[Sample]:
+        """Return the samples of denoising queries: each may answer for its own instance alone."""
+        insts = [SimpleNamespace(sp_masks=sample.targets, labels_3d=sample.labels) for sample in samples]
+        for inst, masks in zip(insts, pred["masks"]):
+            inst.query_masks = own_instance_only(len(inst.labels_3d), len(masks), masks.device)
+        return collect(pred, insts, self.options.num_classes)
 
     def check_values(self) -> None:
         """Wait for the calls so far and raise what the next one would have reported."""
@@ -102,13 +126,13 @@ class InfluencerCriterion:
         ]
         return use_triton(self.options.impl, heads, max(sample.targets.shape[0] for sample in samples))
 
-    def _fused(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
+    def _fused(self, samples: Sequence[Sample], groups: int) -> dict[str, Tensor]:
         """What `_influence` returns, by the fused kernels."""
         from influencer_mmdet3d.loss.kernels.slopes import DIAGNOSTICS
         from influencer_mmdet3d.loss.kernels.step import Weights, step_loss
 
         o, device = self.options, samples[0].masks[0].device
-        checks = self._checks.buffer(len(samples), len(samples[0].masks), device)
+        checks = self._checks.buffer(len(samples) * groups, len(samples[0].masks), device)
         class_weight, bce_weight, dice_weight, score_weight = o.loss_weight
         weights = Weights(
             num_classes=o.num_classes,
@@ -126,20 +150,23 @@ class InfluencerCriterion:
             temperature=o.temperature,
             soft_share=o.soft_share,
             iter_matcher=o.iter_matcher,
+            log_odds=o.class_cost == "log_odds",
         )
-        loss, diagnostics = step_loss([sample.contiguous() for sample in samples], weights, checks)
-        self._checks.add(checks, [sample.labels for sample in samples], o.num_classes, device)
+        loss, diagnostics = step_loss([sample.contiguous() for sample in samples], weights, checks, groups)
+        self._checks.add(checks, [sample.labels for sample in samples], o.num_classes, device, groups)
         return {"inst_loss": loss, **{f"inst_{n}": d for n, d in zip(DIAGNOSTICS, diagnostics.unbind())}}
 
-    def _influence(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
+    def _influence(self, samples: Sequence[Sample], groups: int) -> dict[str, Tensor]:
         o = self.options
-        entries = line_up(samples, o.num_classes)
+        entries = line_up(samples, o.num_classes, groups)
         class_weight, bce_weight, dice_weight, score_weight = o.loss_weight
         batch, layers = len(samples), len(samples[0].masks)
         mask_cost = bce_weight * entries.bce + dice_weight * entries.dice
         prob = entries.classes.softmax(-1)
         wanted = entries.labels.unsqueeze(1).expand(-1, prob.shape[1], -1)
-        assignment = assign(mask_cost, -o.class_price * prob.detach().gather(2, wanted), entries.allowed, o.temperature)
+        belief = prob if o.class_cost == "probability" else entries.classes - entries.classes[..., -1:]
+        class_cost = -o.class_price * belief.detach().gather(2, wanted)
+        assignment = assign(mask_cost, class_cost, entries.allowed, o.temperature)
         if not o.iter_matcher:
             assignment = Assignment(*(part[-batch:].repeat(layers, *[1] * (part.ndim - 1)) for part in assignment))
         has_own = assignment.own >= 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -19,18 +20,21 @@ import torch
 from packaging.version import Version
 
 from influencer_mmdet3d.host.pin import host_root, load_pin
+from influencer_mmdet3d.host.recipe import (
+    IMPORT_ADVICE,
+    MODULES,
+    fitting_spconv,
+    import_advice,
+    install_steps,
+    missing_modules,
+    pinned,
+    version_ranges,
+)
+from influencer_mmdet3d.terminal import DONE, FAILED
 
 OK, WARNING, FAILURE = "ok", "warning", "failure"
-SPCONV_WHEELS = ("102", "113", "114", "116", "117", "118", "120", "121", "124", "126")
-"""CUDA versions with a `spconv-cu...` wheel on PyPI, looked up on 2026-11-20."""
-
-RANGES = {
-    "mmengine": ("0.7.3", "1.0.0"),
-    "mmcv": ("2.0.0", "2.2.0"),
-    "mmdet": ("3.0.0", "3.4.0"),
-    "mmdet3d": ("1.1.0", "1.5.0"),
-}
-"""Versions from (included) and up to (not included) that go together, as mmdet3d asserts on import."""
+INSTALLED = ("mmengine", "mmcv", "mmcv-lite", "mmdet", "mmdet3d", "spconv", "imports")
+"""Findings that an installation mends."""
 
 SPARSE_STEP = """
 import torch, spconv.pytorch as spconv
@@ -108,10 +112,10 @@ def check_torch() -> list[Finding]:
 
 
 def check_frameworks(find: Callable[[str], str | None] = installed_version) -> list[Finding]:
-    """mmengine, mmcv, mmdet and mmdet3d against the ranges that go together."""
+    """mmengine, mmcv, mmdet and mmdet3d against the versions that go together."""
     findings = []
-    for name, (low, high) in RANGES.items():
-        wanted = f">= {low}, < {high}"
+    for name, versions in version_ranges().items():
+        wanted = f"{name} {versions}"
         found = find(name)
         if name == "mmcv" and (lite := find("mmcv-lite")) is not None:
             if found is not None:
@@ -120,29 +124,27 @@ def check_frameworks(find: Callable[[str], str | None] = installed_version) -> l
                 continue
             name, found = "mmcv-lite", lite
         if found is None:
-            findings.append(Finding(name, "not installed", FAILURE, f"install {name} {wanted}"))
-        elif not Version(low) <= Version(found) < Version(high):
-            advice = f"mmdet3d raises AssertionError on import: install {name} {wanted}"
+            findings.append(Finding(name, "not installed", FAILURE, f"install {wanted}"))
+        elif Version(found) not in versions:
+            advice = f"mmdet3d raises AssertionError on import: install {wanted}"
             findings.append(Finding(name, found, FAILURE, advice))
         elif name == "mmcv-lite":
-            advice = f"it has no compiled ops, which the host imports: replace it by mmcv {wanted}"
+            advice = f"it has no compiled ops, which the host imports: replace it by {wanted}"
             findings.append(Finding(name, found, WARNING, advice))
         else:
             findings.append(Finding(name, found))
     return findings
 
 
-def fitting_spconv(cuda: str | None) -> str | None:
-    """Return the wheel for torch's CUDA version: its own, or the highest below it of the same major version.
-
-    >>> fitting_spconv("11.6"), fitting_spconv("12.8"), fitting_spconv(None)
-    ('spconv-cu116', 'spconv-cu126', 'spconv')
-    """
-    if cuda is None:
-        return "spconv"
-    major, minor = (int(part) for part in cuda.split(".")[:2])
-    minors = [int(wheel[2:]) for wheel in SPCONV_WHEELS if int(wheel[:2]) == major and int(wheel[2:]) <= minor]
-    return f"spconv-cu{major}{max(minors)}" if minors else None
+def check_modules(find: Callable[[], list[str]] = missing_modules) -> Finding:
+    """Every other module that the host or mmdet3d imports and that is not there, all at once."""
+    missing = [name for name in find() if name not in version_ranges() and name != "spconv"]
+    if not missing:
+        return Finding("imports", "all that the host needs are there")
+    special = [IMPORT_ADVICE[name] for name in missing if name in IMPORT_ADVICE]
+    usual = " ".join(pinned(MODULES[name]) for name in missing if name not in IMPORT_ADVICE)
+    advice = "; ".join([*([f"install {usual}"] if usual else []), *special])
+    return Finding("imports", f"missing: {', '.join(missing)}", FAILURE, advice)
 
 
 def check_spconv(names: list[str], cuda: str | None, run: Probe = probe) -> Finding:
@@ -188,8 +190,7 @@ def check_host(environ: Mapping[str, str], run: Probe = probe) -> list[Finding]:
         advice = f"tested with {pin.commit}: git -C {root} checkout {pin.commit}"
         findings = [Finding(pin.name, f"{root} at {commit or 'an unknown commit'}", WARNING, advice)]
     if failed := run("import oneformer3d"):
-        advice = next((text for name, text in IMPORT_ADVICE.items() if name in failed), "solve this import first")
-        findings.append(Finding("import oneformer3d", failed, FAILURE, advice))
+        findings.append(Finding("import oneformer3d", failed, FAILURE, import_advice(failed)))
     else:
         findings.append(Finding("import oneformer3d", "works"))
     if str(root) not in [
@@ -198,16 +199,6 @@ def check_host(environ: Mapping[str, str], run: Probe = probe) -> list[Finding]:
         advice = f"the launchers add it; for your own commands: export PYTHONPATH={root}${{PYTHONPATH:+:$PYTHONPATH}}"
         findings.append(Finding("PYTHONPATH", f"does not contain {root}", WARNING, advice))
     return findings
-
-
-IMPORT_ADVICE = {
-    "mmcv._ext": "mmcv-lite has no compiled ops: install mmcv itself",
-    "MinkowskiEngine": "the host imports it even for spconv models: build it as the host's Dockerfile shows",
-    "torch_scatter": "pip install torch-scatter, built for your torch",
-    "spconv": "see the line of spconv",
-    "AssertionError": "a version is out of mmdet3d's range: see the lines of mmcv, mmengine and mmdet",
-}
-"""What to do about an import error that contains the name."""
 
 
 def diagnose(environ: Mapping[str, str] = os.environ) -> list[Finding]:
@@ -221,6 +212,7 @@ def diagnose(environ: Mapping[str, str] = os.environ) -> list[Finding]:
         *check_torch(),
         *check_frameworks(),
         check_spconv(list(dict.fromkeys(names)), torch.version.cuda),
+        check_modules(),
         *check_host(environ),
     ]
 
@@ -228,22 +220,43 @@ def diagnose(environ: Mapping[str, str] = os.environ) -> list[Finding]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `doctor`."""
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    parser.add_argument(
+        "--recipe",
+        metavar="CUDA",
+        help="only print how to install the host's stack, for a version of CUDA (12.6) or for 'cpu'",
+    )
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the findings; 0 if training can start, 1 if something stands in its way."""
+    if args.recipe:
+        print(*install_steps(_cuda_version(args.recipe)), sep="\n")
+        return DONE
     findings = diagnose()
-    ready = all(finding.status != FAILURE for finding in findings)
+    problems = sum(finding.status == FAILURE for finding in findings)
     if args.json:
-        print(json.dumps({"ready": ready, "findings": [asdict(finding) for finding in findings]}, indent=2))
-        return 0 if ready else 1
+        report = {"ready": not problems, "problems": problems, "findings": [asdict(finding) for finding in findings]}
+        print(json.dumps(report, indent=2))
+        return FAILED if problems else DONE
     width = max(len(finding.name) for finding in findings)
     for finding in findings:
         print(f"{finding.status:8} {finding.name:{width}}  {finding.value}")
         if finding.advice and finding.status != OK:
             print(f"{'':{width + 9}}  -> {finding.advice}")
-    print("training can start" if ready else "training cannot start: see the failures above")
-    return 0 if ready else 1
+    if any(finding.status == FAILURE and finding.name in INSTALLED for finding in findings):
+        print("\nin this order the host's stack installs:", *install_steps(torch.version.cuda), "", sep="\n")
+    print(f"not ready: {problems} problem{'s' * (problems > 1)}" if problems else "ready: training can start")
+    return FAILED if problems else DONE
+
+
+def _cuda_version(text: str) -> str | None:
+    """Return the version of CUDA that `--recipe` asks for, None for a CPU."""
+    if text == "cpu":
+        return None
+    if not re.fullmatch(r"\d+\.\d+", text):
+        raise ValueError(f"--recipe takes 'cpu' or a version of CUDA such as 12.6, got {text!r}")
+    return text
 
 
 def _commit(root: Path) -> str:

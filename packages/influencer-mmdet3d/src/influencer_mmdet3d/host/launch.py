@@ -1,4 +1,4 @@
-"""`train` and `eval`: start the host's own tools/train.py and tools/test.py, after checking what they would fail on.
+"""`train` and `evaluate`: start the host's own tools, after checking what they would fail on.
 
 The host is used where it is: its root goes onto the child's PYTHONPATH. Options that the host needs are passed as
 `--cfg-options`; nothing of it is changed.
@@ -26,6 +26,7 @@ from influencer_mmdet3d.host.pin import host_root, load_pin
 from influencer_mmdet3d.host.processes import Processes, plan_processes, run_logged
 from influencer_mmdet3d.host.trial import FAILED, MISFIT
 from influencer_mmdet3d.host.verify import load_config
+from influencer_mmdet3d.terminal import DONE
 
 CONFIGS = {"s3dis": "s3dis_area5_{}.py", "scannet": "scannet_{}.py"}
 VARIANTS = ("baseline", "influencer")
@@ -38,7 +39,7 @@ WEIGHTS_ONLY = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 @dataclass(frozen=True)
 class Setup:
-    """What `train` and `eval` start from: the checked arguments."""
+    """What `train` and `evaluate` start from: the checked arguments."""
 
     root: Path  # of the host
     config: Path
@@ -83,22 +84,24 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         help="go on from CHECKPOINT, or from the work dir's last one; starts anew where there is none yet",
     )
     parser.add_argument("--amp", action="store_true", help="mixed precision")
+    parser.set_defaults(run=run_train)
 
 
-def add_eval_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `eval`."""
+def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `evaluate`."""
     _common(parser)
     parser.add_argument("checkpoint", type=Path, help="checkpoint of a run of the same config")
+    parser.set_defaults(run=run_evaluate)
 
 
 def run_train(args: argparse.Namespace) -> int:
     """Check, say what will be done, train, and return the exit code of the host's tool."""
-    return _start(plan_train(args, os.environ), args.dry_run)
+    return _start(plan_train(args, os.environ), args)
 
 
-def run_eval(args: argparse.Namespace) -> int:
+def run_evaluate(args: argparse.Namespace) -> int:
     """Check, say what will be done, evaluate, and return the exit code of the host's tool."""
-    return _start(plan_eval(args, os.environ), args.dry_run)
+    return _start(plan_evaluate(args, os.environ), args)
 
 
 def plan_train(args: argparse.Namespace, environ: Mapping[str, str]) -> Job:
@@ -128,8 +131,8 @@ def plan_train(args: argparse.Namespace, environ: Mapping[str, str]) -> Job:
     return _job(setup, "train", (tool, options), loaded, processes, notes)
 
 
-def plan_eval(args: argparse.Namespace, environ: Mapping[str, str]) -> Job:
-    """Turn the arguments of `eval` into a job; raises ValueError as `plan_train` does."""
+def plan_evaluate(args: argparse.Namespace, environ: Mapping[str, str]) -> Job:
+    """Turn the arguments of `evaluate` into a job; raises ValueError as `plan_train` does."""
     setup = _open(args, environ)
     checkpoint = args.checkpoint.expanduser().resolve()
     options = [*args.cfg_options, *_data_options(setup, ("test_dataloader",))]
@@ -150,6 +153,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything, build what would run, print the command, and stop"
     )
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors; the log file gets everything")
 
 
 def _open(args: argparse.Namespace, environ: Mapping[str, str]) -> Setup:
@@ -188,7 +192,7 @@ def _data_options(setup: Setup, loaders: Sequence[str]) -> list[str]:
         raise ValueError(
             f"the data is not prepared: missing {', '.join(dict.fromkeys(missing))}. Prepare it with "
             f"{HOW_TO_PREPARE[name]}, or name its folder with --data-root DIR; "
-            f"`influencer-mmdet3d check-data DIR --format {name}` then reads every scene"
+            f"`influencer-mmdet3d check DIR --format {name}` then reads every scene"
         )
     return options
 
@@ -273,12 +277,13 @@ def _job(
     return Job(tuple(command), env, log, tuple(notes), tuple(trial), exact)
 
 
-def _try_out(job: Job) -> None:
+def _try_out(job: Job, *, quiet: bool) -> None:
     """Build in a child what the job will build; raises ValueError with the reason where it does not build or fit."""
     done = subprocess.run(job.trial, env={**os.environ, **job.env}, capture_output=True, text=True)
     reason = (done.stdout.strip().splitlines() or [""])[-1]
     if done.returncode == MISFIT and not job.exact:
-        print(f"note: the weights to start from fit in part, the rest starts at random. {reason}")
+        if not quiet:
+            print(f"note: the weights to start from fit in part, the rest starts at random. {reason}")
     elif done.returncode == MISFIT:
         raise ValueError(
             f"{reason}. They would silently stay random: this checkpoint belongs to another config. "
@@ -315,14 +320,16 @@ def _check_checkpoint(path: Path, trust: bool) -> None:
         )
 
 
-def _start(job: Job, dry_run: bool) -> int:
-    for note in job.notes:
-        print(f"note: {note}")
-    _try_out(job)
-    print("running:", " ".join(job.command), flush=True)
-    if dry_run:
-        return 0
-    return run_logged(job.command, {**os.environ, **job.env}, job.log)
+def _start(job: Job, args: argparse.Namespace) -> int:
+    if not args.quiet:
+        for note in job.notes:
+            print(f"note: {note}")
+    _try_out(job, quiet=args.quiet)
+    if args.dry_run or not args.quiet:
+        print("running:", " ".join(job.command), flush=True)
+    if args.dry_run:
+        return DONE
+    return run_logged(job.command, {**os.environ, **job.env}, job.log, quiet=args.quiet)
 
 
 @contextmanager

@@ -7,8 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
+from influencer_mmdet3d.loss import losses
 from influencer_mmdet3d.loss.kernels.choose import check_impl
-from influencer_mmdet3d.loss.losses import check_form
+
+CLASS_COSTS = ("probability", "log_odds")
+RECIPES: dict[str, dict[str, Any]] = {
+    "nms_free": {"class_cost": "log_odds", "class_cost_weight": 2.0, "score_others": 1.0, "non_object_weight": 0.2}
+}
+"""Options that belong together, by name; an option that is given beside the recipe wins."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +28,13 @@ class CriterionOptions:
     loss_weight : tuple of float
         Four weights: classification, mask BCE, mask Dice, score, in the host's order. The mask weights are also those
         of the assignment's cost.
+    class_cost : str
+        The class part of the assignment's cost: minus the 'probability' of the instance's class, or minus its
+        'log_odds' against "no object", which still differ between queries that are all sure of the class. They
+        outweigh the masks: use them where it is known which queries start inside an instance.
     class_cost_weight : float, optional
-        Weight of minus the probability of the instance's class in the assignment's cost; None for the weight of the
-        classification loss. The larger, the more a query that stands for an instance already goes on to do so.
+        Weight of that part; None for the weight of the classification loss. The larger, the more a query that stands
+        for an instance already goes on to do so.
     non_object_weight : float
         Class weight of "no object" in the cross-entropy.
     score_others : float
@@ -38,6 +48,8 @@ class CriterionOptions:
         T of the softmax over queries, in units of the assignment's cost; > 0.
     soft_share : float
         Share of the attraction that all influential queries carry; the own query carries the rest.
+    pilot_weight : float
+        Weight of the loss of denoising queries beside that of all others, where the decoder makes any.
     iter_matcher : bool
         Assign in every decoder layer; False lets the last layer's assignment serve every layer.
     form : str
@@ -49,15 +61,17 @@ class CriterionOptions:
 
     num_classes: int
     loss_weight: tuple[float, float, float, float] = (0.5, 1.0, 1.0, 0.5)
+    class_cost: str = "probability"
     class_cost_weight: float | None = None
     non_object_weight: float = 0.1
     score_others: float = 0.0
-    attr_weight: float = 1.0
-    rep_weight: float = 0.1
-    bg_weight: float = 0.1
-    rep_margin: float = 1.0
-    temperature: float = 0.03
-    soft_share: float = 0.2
+    attr_weight: float = losses.ATTR_WEIGHT
+    rep_weight: float = losses.REP_WEIGHT
+    bg_weight: float = losses.BG_WEIGHT
+    rep_margin: float = losses.REP_MARGIN
+    temperature: float = losses.TEMPERATURE
+    soft_share: float = losses.SOFT_SHARE
+    pilot_weight: float = 1.0
     iter_matcher: bool = True
     form: str = "influence"
     impl: str = "auto"
@@ -77,6 +91,7 @@ class CriterionOptions:
             "bg_weight",
             "rep_margin",
             "soft_share",
+            "pilot_weight",
         ):
             object.__setattr__(self, name, _number(name, getattr(self, name)))
         if self.class_cost_weight is not None:
@@ -86,7 +101,9 @@ class CriterionOptions:
             raise ValueError("temperature must be > 0, got 0")
         if not isinstance(self.iter_matcher, bool):
             raise ValueError(f"iter_matcher must be True or False, got {self.iter_matcher!r}")
-        check_form(self.form)
+        if self.class_cost not in CLASS_COSTS:
+            raise ValueError(f"class_cost must be one of {CLASS_COSTS}, got {self.class_cost!r}")
+        losses.check_form(self.form)
         check_impl(self.impl)
         if self.soft_share > 1:
             raise ValueError(f"soft_share must be in [0, 1], got {self.soft_share}")
@@ -99,9 +116,16 @@ class CriterionOptions:
         return self.loss_weight[0] if self.class_cost_weight is None else self.class_cost_weight
 
     @classmethod
-    def from_kwargs(cls, **kwargs: Any) -> CriterionOptions:
-        """Build from a config's keys, and name the known ones if one is unknown."""
-        known = [field.name for field in fields(cls)]
+    def from_kwargs(cls, *, recipe: str | None = None, **kwargs: Any) -> CriterionOptions:
+        """Build from a config's keys, and name the known ones if one is unknown.
+
+        `recipe` names a set of `RECIPES`; options that are given as well win over its own.
+        """
+        if recipe is not None:
+            if recipe not in RECIPES:
+                raise ValueError(f"InfluencerCriterion: recipe must be one of {tuple(RECIPES)}, got {recipe!r}")
+            kwargs = {**RECIPES[recipe], **kwargs}
+        known = ["recipe", *(field.name for field in fields(cls))]
         for name in kwargs:
             if name not in known:
                 raise ValueError(f"InfluencerCriterion: unknown option {name!r}. {_advice(name, known)}")

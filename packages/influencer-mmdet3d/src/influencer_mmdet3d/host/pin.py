@@ -1,7 +1,8 @@
-"""The host checkout: where the pin is read from, and where the user's own copy is."""
+"""The package's own settings, the host's pin among them, and where the user's copy of the host is."""
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Mapping
@@ -45,14 +46,21 @@ class HostPin:
         )
 
 
-def load_pin() -> HostPin:
-    """Read the pin from the package's pyproject, which the wheel carries along."""
+@functools.cache
+def settings() -> dict[str, Any]:
+    """Return the package's table of its pyproject, which the wheel carries along."""
     package = Path(__file__).resolve().parents[1]
     shipped = package / "pyproject.toml"
     # a wheel has it in the package; an editable install or a source tree has it two folders above
     path = shipped if shipped.exists() else package.parents[1] / "pyproject.toml"
     assert path.exists(), f"{PACKAGE} is damaged: no pyproject.toml at {shipped}; install it again"
-    table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))["tool"][PACKAGE]["host"]
+    table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))["tool"][PACKAGE]
+    return table
+
+
+def load_pin() -> HostPin:
+    """Return the host's pin."""
+    table = settings()["host"]
     return HostPin(table["name"], table["repository"], table["commit"], table["root-env"])
 
 

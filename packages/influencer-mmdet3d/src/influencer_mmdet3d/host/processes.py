@@ -74,18 +74,20 @@ def plan_processes(environ: Mapping[str, str]) -> Processes:
     return Processes(1, python, "none")
 
 
-def run_logged(command: Sequence[str], env: Mapping[str, str], log: Path | None) -> int:
+def run_logged(command: Sequence[str], env: Mapping[str, str], log: Path | None, *, quiet: bool = False) -> int:
     """Run a command, copy what it prints to the terminal and into a file, and return its exit code.
 
-    SIGTERM and SIGINT reach the command, and this function waits for its end. A command ended by signal n counts
-    as 128 + n, as in a shell.
+    With `quiet` the terminal gets nothing where there is a log. SIGTERM and SIGINT reach the command, and this
+    function waits for its end. A command ended by signal n counts as 128 + n, as in a shell.
     """
     with ExitStack() as stack:
         copy = None
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
             copy = stack.enter_context(log.open("ab", buffering=0))
-            print(f"log: {log}", flush=True)
+            if not quiet:
+                print(f"log: {log}", flush=True)
+        echo = not quiet or copy is None
         process = subprocess.Popen(
             list(command), env=dict(env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
         )
@@ -101,8 +103,9 @@ def run_logged(command: Sequence[str], env: Mapping[str, str], log: Path | None)
                 signal.signal(number, forward)
             assert process.stdout is not None
             while chunk := os.read(process.stdout.fileno(), 1 << 16):
-                sys.stdout.buffer.write(chunk)
-                sys.stdout.flush()
+                if echo:
+                    sys.stdout.buffer.write(chunk)
+                    sys.stdout.flush()
                 if copy is not None:
                     copy.write(chunk)
             code = process.wait()

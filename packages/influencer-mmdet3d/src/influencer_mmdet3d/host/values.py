@@ -24,6 +24,7 @@ class _Pending(NamedTuple):
     checks: Tensor
     labels: list[Tensor]
     num_classes: int
+    groups: int
 
 
 class DeferredChecks:
@@ -53,7 +54,9 @@ class DeferredChecks:
         # page-locked, and so within a kernel's reach: no copy back to the CPU is needed
         return torch.empty(batch, layers, dtype=torch.int32, pin_memory=True)
 
-    def add(self, checks: Tensor, labels: Sequence[Tensor], num_classes: int, device: torch.device) -> None:
+    def add(
+        self, checks: Tensor, labels: Sequence[Tensor], num_classes: int, device: torch.device, groups: int = 1
+    ) -> None:
         """Take note of a step whose kernels have been launched; raises at once on the CPU.
 
         Parameters
@@ -61,18 +64,20 @@ class DeferredChecks:
         checks : Tensor
             From `buffer`; for the meaning see `influencer_mmdet3d.loss.kernels.step.step_loss`.
         labels : sequence of Tensor
-            B x (K,), for the message.
+            (K,) of every scene, for the message; a check has G lines for each.
         num_classes : int
             Labels must be below.
         device : torch.device
             Where the kernels run.
+        groups : int
+            G.
         """
         if device.type == "cpu":
-            _raise_first(checks, labels, num_classes)
+            _raise_first(checks, labels, num_classes, groups)
         elif not torch.cuda.is_current_stream_capturing():
             done = torch.cuda.Event()
             done.record(torch.cuda.current_stream(device))
-            self._pending.append(_Pending(done, checks, list(labels), num_classes))
+            self._pending.append(_Pending(done, checks, list(labels), num_classes, groups))
 
     def poll(self, wait: bool = False) -> None:
         """Raise what finished steps have found.
@@ -90,22 +95,22 @@ class DeferredChecks:
             For logits that are not finite, naming layer, sample and key.
         """
         while self._pending:
-            done, checks, labels, num_classes = self._pending[0]
+            done, checks, labels, num_classes, groups = self._pending[0]
             if wait:
                 done.synchronize()
             elif torch.cuda.is_current_stream_capturing() or not done.query():
                 return
             self._pending.popleft()
-            _raise_first(checks, labels, num_classes)
+            _raise_first(checks, labels, num_classes, groups)
 
 
-def _raise_first(checks: Tensor, labels: Sequence[Tensor], num_classes: int) -> None:
+def _raise_first(checks: Tensor, labels: Sequence[Tensor], num_classes: int, groups: int) -> None:
     for sample, bits in enumerate(checks.tolist()):
         if any(bit & _LABEL for bit in bits):
-            values = labels[sample].tolist()
+            values = labels[sample // groups].tolist()
             wrong = next(i for i, label in enumerate(values) if not 0 <= label < num_classes)
-            raise label_error(sample, wrong, values[wrong], num_classes)
+            raise label_error(sample // groups, wrong, values[wrong], num_classes)
         for layer, bit in enumerate(bits):
             for flag in (2, 4, 1):  # the heads in the plain path's order
                 if bit & flag:
-                    raise finite_error(layer, len(bits), sample, _HEADS[flag])
+                    raise finite_error(layer, len(bits), sample, _HEADS[flag], groups)

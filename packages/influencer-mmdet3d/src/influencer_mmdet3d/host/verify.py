@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
@@ -13,43 +17,37 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import MODELS as MMENGINE_MODELS
 
 from influencer_mmdet3d.host.criterion import InfluencerCriterion
 from influencer_mmdet3d.host.pin import host_root, load_pin
+from influencer_mmdet3d.host.recipe import import_advice
 from influencer_mmdet3d.host.trial import TrialError, try_scene
+from influencer_mmdet3d.terminal import DONE, FAILED
 
-EXIT_CODES = {
-    "PASS": 0,
-    "package-missing": 10,  # reported by the launcher, which runs without this package
-    "mmdet3d-missing": 11,
-    "wrong-version": 12,
-    "host-root": 13,
-    "host-not-on-path": 14,
-    "config-unreadable": 15,
-    "custom-imports": 16,
-    "import-failed": 17,
-    "name-taken": 18,
-    "not-in-config": 19,
-    "does-not-build": 20,
-    "class-count": 21,
-    "does-not-run": 22,
-}
-"""Reason and exit code of every outcome; 2 is a wrong command line."""
-
-_HINTS = {
-    "mmcv._ext": "mmcv-lite has no compiled ops: pip uninstall mmcv-lite, then install mmcv >= 2.0.0, < 2.2.0",
-    "MinkowskiEngine": "the host imports it even for spconv models; its Dockerfile shows the build",
-    "torch_scatter": "pip install torch-scatter (built for your torch)",
-    "spconv": "run `influencer-mmdet3d doctor`: it names the wheel for your CUDA",
-}
+REASONS = (
+    "mmdet3d-missing",
+    "wrong-version",
+    "host-root",
+    "host-not-on-path",
+    "config-unreadable",
+    "custom-imports",
+    "import-failed",
+    "name-taken",
+    "not-in-config",
+    "does-not-build",
+    "class-count",
+    "does-not-run",
+)
+"""Why training would not start; the launcher tools/influencer/register_criterion.py adds "package-missing"."""
 
 
 class VerifyError(ValueError):
-    """One specific reason; `reason` is a key of `EXIT_CODES`."""
+    """One specific reason, of `REASONS`."""
 
     def __init__(self, reason: str, message: str) -> None:
-        assert reason in EXIT_CODES
+        assert reason in REASONS
         super().__init__(message)
         self.reason = reason
 
@@ -70,10 +68,9 @@ def check_mmdet3d() -> None:
         if name in ("mmdet3d", "mmcv", "mmdet"):
             raise VerifyError(
                 "mmdet3d-missing",
-                f"cannot import {name}: {error} ({_versions()}). "
-                "pip install 'influencer-mmdet3d[host]', or follow mmdet3d's guide",
+                f"cannot import {name}: {error} ({_versions()}); {import_advice(str(error))}",
             ) from error
-        raise VerifyError("import-failed", f"mmdet3d needs {name}: {error}. {_hint(error)}") from error
+        raise VerifyError("import-failed", f"mmdet3d needs {name}: {error}; {import_advice(str(error))}") from error
 
 
 def check_host() -> Path:
@@ -97,7 +94,8 @@ def check_host() -> Path:
 def load_config(path: Path) -> Any:
     """Load a config without importing what it names, and check that it names what is needed."""
     try:
-        cfg = Config.fromfile(path, import_custom_modules=False)
+        with _no_info_lines():
+            cfg = Config.fromfile(path, import_custom_modules=False)
     except (OSError, KeyError, SyntaxError, ValueError, TypeError, ImportError) as error:
         raise VerifyError("config-unreadable", f"{path}: {type(error).__name__}: {error}") from error
     names = (cfg.get("custom_imports") or {}).get("imports") or []
@@ -118,7 +116,9 @@ def check_imports(cfg: Any) -> None:
         try:
             importlib.import_module(name)
         except ImportError as error:
-            raise VerifyError("import-failed", f"custom_imports: {name}: {error}. {_hint(error)}") from error
+            raise VerifyError(
+                "import-failed", f"custom_imports: {name}: {error}; {import_advice(str(error))}"
+            ) from error
         except KeyError as error:
             if "is already registered" not in str(error):
                 raise
@@ -131,7 +131,7 @@ def check_name() -> None:
     try:
         found = child.get("InfluencerCriterion")  # imports mmdet3d.models
     except ImportError as error:
-        raise VerifyError("import-failed", f"mmdet3d: {error}. {_hint(error)}") from error
+        raise VerifyError("import-failed", f"mmdet3d: {error}; {import_advice(str(error))}") from error
     for registry in (child, MMENGINE_MODELS):
         holder = registry.module_dict.get("InfluencerCriterion")
         if holder is not None and holder is not InfluencerCriterion:
@@ -201,17 +201,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "config", nargs="?", type=Path, help="config to check, default: the shipped s3dis_area5_influencer.py"
     )
+    parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print PASS, or FAIL with the reason, and return its exit code."""
+    """Print PASS, or FAIL with the reason; 0 or 1."""
     try:
-        lines = verify(args.config or default_config())
+        reason, lines = "PASS", verify(args.config or default_config())
     except VerifyError as error:
-        print(f"FAIL [{error.reason}] {error}")
-        return EXIT_CODES[error.reason]
-    print("PASS", *lines, sep="\n  ")
-    return EXIT_CODES["PASS"]
+        reason, lines = error.reason, [str(error)]
+    passed = reason == "PASS"
+    if args.json:
+        print(json.dumps({"passed": passed, "reason": None if passed else reason, "lines": lines}, indent=2))
+    elif passed:
+        print("PASS", *lines, sep="\n  ")
+    else:
+        print(f"FAIL [{reason}] {lines[0]}")
+    return DONE if passed else FAILED
 
 
 def _call_once(criterion: InfluencerCriterion) -> None:
@@ -228,6 +235,18 @@ def _call_once(criterion: InfluencerCriterion) -> None:
     assert bool(loss["inst_loss"].isfinite()), loss
 
 
+@contextmanager
+def _no_info_lines() -> Iterator[None]:
+    """Keep mmengine from saying that it has read an environment variable, in front of every output."""
+    logger = MMLogger.get_current_instance()
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def _versions() -> str:
     found = []
     for name in ("mmengine", "mmcv", "mmcv-lite", "mmdet", "mmdet3d"):
@@ -236,8 +255,3 @@ def _versions() -> str:
         except PackageNotFoundError:
             continue
     return ", ".join(found)
-
-
-def _hint(error: ImportError) -> str:
-    name = error.name or ""
-    return next((hint for key, hint in _HINTS.items() if name == key or name.startswith(f"{key}.")), "")

@@ -21,6 +21,10 @@ from influencer_mmdet3d.loss.kernels.choose import check_impl, use_triton
 from influencer_mmdet3d.loss.statistics import mask_statistics, segments_from_masks
 from influencer_mmdet3d.terms import InfluencerTerms
 
+# Defaults of the functions and the module below, and of the criterion's options.
+TEMPERATURE, SOFT_SHARE, REP_MARGIN = 0.03, 0.2, 1.0
+ATTR_WEIGHT, REP_WEIGHT, BG_WEIGHT = 1.0, 0.1, 0.1
+
 
 class Assignment(NamedTuple):
     """Which query answers for which instance.
@@ -139,9 +143,9 @@ def mask_influencer_loss(
     logits: Tensor,
     masks: Tensor,
     *,
-    temperature: float = 0.03,
-    soft_share: float = 0.2,
-    rep_margin: float = 1.0,
+    temperature: float = TEMPERATURE,
+    soft_share: float = SOFT_SHARE,
+    rep_margin: float = REP_MARGIN,
     bce_weight: float = 1.0,
     dice_weight: float = 1.0,
     class_cost: Tensor | None = None,
@@ -230,12 +234,12 @@ class MaskInfluencerLoss(nn.Module):
     def __init__(
         self,
         form: str = "influence",
-        attr_weight: float = 1.0,
-        rep_weight: float = 0.1,
-        bg_weight: float = 0.1,
-        temperature: float = 0.03,
-        soft_share: float = 0.2,
-        rep_margin: float = 1.0,
+        attr_weight: float = ATTR_WEIGHT,
+        rep_weight: float = REP_WEIGHT,
+        bg_weight: float = BG_WEIGHT,
+        temperature: float = TEMPERATURE,
+        soft_share: float = SOFT_SHARE,
+        rep_margin: float = REP_MARGIN,
         impl: str = "auto",
     ) -> None:
         super().__init__()

@@ -37,6 +37,24 @@ class Sample(NamedTuple):
     scores: Sequence[Tensor] = ()
     query_masks: Tensor | None = None
 
+    def split(self, groups: int) -> list[Sample]:
+        """Return G samples of Q / G queries each, in the order of the rows; nothing large is copied."""
+        if groups == 1:
+            return [self]
+        masks, classes, scores = ([x.chunk(groups) for x in head] for head in (self.masks, self.classes, self.scores))
+        allowed = [None] * groups if self.query_masks is None else self.query_masks.chunk(groups, 1)
+        return [
+            Sample(
+                masks=[x[group] for x in masks],
+                targets=self.targets,
+                labels=self.labels,
+                classes=[x[group] for x in classes],
+                scores=[x[group] for x in scores],
+                query_masks=None if (part := allowed[group]) is None else part.contiguous(),
+            )
+            for group in range(groups)
+        ]
+
     def contiguous(self) -> Sample:
         """Return the same sample with every tensor contiguous, as the kernels need it."""
         return Sample(

@@ -1,10 +1,10 @@
 """Panoramas from rigs of pinhole cameras: colour by cached tables, range by z-buffered splats."""
 
 from mapanything_opv2v.panorama.agent import load_panorama
-from mapanything_opv2v.panorama.agreement import overlap_agreement
 from mapanything_opv2v.panorama.builder import Panorama, PanoramaBuilder, fill_holes
 from mapanything_opv2v.panorama.cache import PanoramaCache, Prebuilt, prebuild
 from mapanything_opv2v.panorama.options import PanoramaOptions
+from mapanything_opv2v.panorama.overlap import agent_agreement, overlap_agreement
 from mapanything_opv2v.panorama.rig import Rig, RigCamera
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Prebuilt",
     "Rig",
     "RigCamera",
+    "agent_agreement",
     "fill_holes",
     "load_panorama",
     "overlap_agreement",

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mapanything_opv2v import __version__, boxes, geometry, panorama, predictions, rawdata
+from mapanything_opv2v import __version__, geometry, panorama, predictions, rawdata
 from mapanything_opv2v.evaluation.alignment import align
-from mapanything_opv2v.rawdata.tree import is_agent_name
+from mapanything_opv2v.kinds import PANORAMA_SIZE
+from mapanything_opv2v.rawdata import boxes
+from mapanything_opv2v.rawdata.names import is_agent_name
 from mapanything_opv2v.views.frame import Cloud, Estimate, Frame, Pinhole, View
 
 LAYOUTS = ("cameras", "panorama")
-CYLINDER = geometry.Cylinder(1008, 252)
+CYLINDER = geometry.Cylinder(*PANORAMA_SIZE)
 
 
 @dataclass(frozen=True, kw_only=True)

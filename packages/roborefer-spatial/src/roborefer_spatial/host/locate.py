@@ -9,9 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT_ENV = "ROBOREFER_ROOT"
-REPOSITORY = "Zhoues/RoboRefer"
-PINNED_COMMIT = "d97a995ad28376720a4c8beb64915c58ed16c844"
+from roborefer_spatial.host.pin import load_pin
 
 _DATASET_FILE = Path("llava/data/dataset.py")
 _DATASET_CLASS = "class LazySupervisedSpatialDataset"
@@ -53,15 +51,6 @@ class Host:
         return answer.stdout.strip() or None
 
 
-def clone_hint() -> str:
-    """Say how to get the host at its pin."""
-    folder = REPOSITORY.split("/")[1]
-    return (
-        f"git clone https://github.com/{REPOSITORY} && git -C {folder} checkout {PINNED_COMMIT} "
-        f"&& export {ROOT_ENV}=$PWD/{folder}"
-    )
-
-
 def find_host(root: str | os.PathLike[str] | None = None) -> Host:
     """Find RoboRefer: the given folder, else `ROBOREFER_ROOT`, else an installed `llava`.
 
@@ -72,26 +61,27 @@ def find_host(root: str | os.PathLike[str] | None = None) -> Host:
     """
     if root is not None:
         return _checked(Host(Path(root).resolve(), "given folder"))
-    if value := os.environ.get(ROOT_ENV):
-        return _checked(Host(Path(value).resolve(), ROOT_ENV))
+    pin = load_pin()
+    if value := os.environ.get(pin.root_env):
+        return _checked(Host(Path(value).resolve(), pin.root_env))
     spec = importlib.util.find_spec("llava")
     if spec is None or not spec.submodule_search_locations:
         raise ValueError(
-            f"RoboRefer is not here: {ROOT_ENV} is not set and no package llava is installed; {clone_hint()}"
+            f"RoboRefer is not here: {pin.root_env} is not set and no package llava is installed; {pin.clone_hint}"
         )
     return _checked(Host(Path(next(iter(spec.submodule_search_locations))).resolve().parent, "Python path"))
 
 
 def _checked(host: Host) -> Host:
-    path = host.file(str(_DATASET_FILE))
+    pin, path = load_pin(), host.file(str(_DATASET_FILE))
     if not path.is_file():
         raise ValueError(
-            f"{host.root} ({host.origin}) holds no {_DATASET_FILE}: not a RoboRefer checkout; {clone_hint()}"
+            f"{host.root} ({host.origin}) holds no {_DATASET_FILE}: not a RoboRefer checkout; {pin.clone_hint}"
         )
     if _DATASET_CLASS not in path.read_text(encoding="utf-8"):
         raise ValueError(
             f"{host.root} ({host.origin}) is another project's llava ({_DATASET_FILE} has no "
-            f"LazySupervisedSpatialDataset): point {ROOT_ENV} at RoboRefer; {clone_hint()}"
+            f"LazySupervisedSpatialDataset): point {pin.root_env} at RoboRefer; {pin.clone_hint}"
         )
     return host
 

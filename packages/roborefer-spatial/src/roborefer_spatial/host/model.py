@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from roborefer_spatial.host.api import import_host
-from roborefer_spatial.host.images import check_mode
-from roborefer_spatial.host.inspection import installed
+from roborefer_spatial.host.data.image_modes import check_mode
 from roborefer_spatial.host.locate import find_host
 from roborefer_spatial.host.model_folder import open_model_folder
 from roborefer_spatial.host.options import LaunchOptions
-from roborefer_spatial.launch import prepare
+from roborefer_spatial.host.prepare import prepare
+from roborefer_spatial.host.repairs.inspection import installed
 
 
 def load_model(path: Path, *, device: torch.device, dtype: torch.dtype) -> Any:

@@ -43,9 +43,10 @@ class Weights(NamedTuple):
     temperature: float
     soft_share: float
     iter_matcher: bool
+    log_odds: bool = False
 
 
-def step_loss(batch: Sequence[Sample], weights: Weights, checks: Tensor) -> tuple[Tensor, Tensor]:
+def step_loss(batch: Sequence[Sample], weights: Weights, checks: Tensor, groups: int = 1) -> tuple[Tensor, Tensor]:
     """Return the loss and the diagnostics.
 
     Parameters
@@ -55,8 +56,10 @@ def step_loss(batch: Sequence[Sample], weights: Weights, checks: Tensor) -> tupl
     weights : Weights
         Options.
     checks : Tensor
-        (B, L) int32 that the device can write to: per entry 1 for masks, 2 for classes, 4 for scores that are not
+        (B G, L) int32 that the device can write to: per entry 1 for masks, 2 for classes, 4 for scores that are not
         finite and 8 for a label out of range, added up. Where it is not 0 anywhere, the loss is not a number.
+    groups : int
+        G, query sets in the rows of every sample; each is a sample of its own for the loss, without a copy.
 
     Returns
     -------
@@ -71,20 +74,23 @@ def step_loss(batch: Sequence[Sample], weights: Weights, checks: Tensor) -> tupl
         *(x for sample in batch for x in sample.scores),
     ]
     with on_device(heads[0].device):
-        return _Step.apply(batch, weights, checks, *heads)
+        return _Step.apply(batch, weights, checks, groups, *heads)
 
 
 class _Step(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, batch: Sequence[Sample], weights: Weights, checks: Tensor, *heads: Tensor) -> Any:
-        layout = lay_out(batch)
-        segments, slopes, out = _run(layout, batch, weights, checks)
-        ctx.layout = layout
+    def forward(
+        ctx: Any, batch: Sequence[Sample], weights: Weights, checks: Tensor, groups: int, *heads: Tensor
+    ) -> Any:
+        parts = [part for sample in batch for part in sample.split(groups)]
+        layout = lay_out(parts)
+        segments, slopes, out = _run(layout, parts, weights, checks)
+        ctx.layout, ctx.groups = layout, groups
         ctx.queries = [sample.masks[0].shape[0] for sample in batch for _ in sample.masks]
         ctx.scored = [bool(sample.scores) for sample in batch for _ in sample.masks]
         ctx.width = weights.num_classes + 1
         ctx.types = batch[0].classes[0].dtype, heads[-1].dtype  # the latter of use where there are scores
-        ctx.save_for_backward(segments, *slopes, *heads[: layout.batch * layout.layers])
+        ctx.save_for_backward(segments, *slopes, *heads[: len(batch) * layout.layers])
         diagnostics = out[1:]
         ctx.mark_non_differentiable(diagnostics)
         return out[0], diagnostics
@@ -94,19 +100,29 @@ class _Step(torch.autograd.Function):
     def backward(ctx: Any, d_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         segments, d_softplus, d_logit, d_prob, d_heads, *logits = ctx.saved_tensors
         # first, since it is the longest: the rest is issued while it runs
-        masks = spread_slopes(ctx.layout, segments, (d_softplus, d_logit, d_prob), d_loss.float().view(1), logits)
+        found = d_softplus, d_logit, d_prob
+        masks = spread_slopes(ctx.layout, segments, found, d_loss.float().view(1), logits, ctx.groups)
         class_type, score_type = ctx.types
         rows, width = ctx.layout.rows, ctx.width
         every = _scaled(d_heads, d_loss, class_type)
-        classes = every[: rows * width].view(rows, width).split_with_sizes(ctx.queries)
+        classes = _by_tensor(every[: rows * width].view(rows, width), ctx.queries, ctx.layout.layers, ctx.groups)
         scores: Sequence[Tensor] = ()
         if any(ctx.scored):
             begin = rounded(rows * width)
             own = every[begin:] if score_type == class_type else _scaled(d_heads[begin:], d_loss, score_type)
-            scores = own[:rows].view(rows, 1).split_with_sizes(ctx.queries)
+            scores = _by_tensor(own[:rows].view(rows, 1), ctx.queries, ctx.layout.layers, ctx.groups)
             if not all(ctx.scored):
                 scores = [x for x, scored in zip(scores, ctx.scored) if scored]
-        return None, None, None, *masks, *classes, *scores
+        return None, None, None, None, *masks, *classes, *scores
+
+
+def _by_tensor(rows: Tensor, queries: list[int], layers: int, groups: int) -> Sequence[Tensor]:
+    """Cut rows (R, columns), by sample, group, layer and query, into the tensors (G Q, columns) that came in."""
+    if groups == 1:
+        return rows.split_with_sizes(queries)
+    samples = rows.split_with_sizes([layers * count for count in queries[::layers]])
+    ordered = [x.unflatten(0, (groups, layers, -1)).transpose(0, 1).flatten(1, 2) for x in samples]
+    return [x for sample in ordered for x in sample.unbind()]
 
 
 def _scaled(slopes: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -128,11 +144,12 @@ class _Variants(NamedTuple):
 
 @functools.cache
 def _variants(
-    num_classes: int, element: torch.dtype, score: torch.dtype, columns: int, every_layer: bool, batch: int, layers: int
-) -> _Variants:
+    num_classes: int, log_odds: bool, element: torch.dtype, score: torch.dtype, columns: int, every_layer: bool,
+    batch: int, layers: int,
+) -> _Variants:  # fmt: skip
     queries_block = max(16, min(64, 1024 // columns))  # at least 16, for matrix products
     block = min(32, columns)
-    classes: dict[str, Any] = dict(CLASSES=num_classes, WIDTH=max(16, 1 << num_classes.bit_length()))
+    classes: dict[str, Any] = dict(CLASSES=num_classes, WIDTH=max(16, 1 << num_classes.bit_length()), LOG_ODDS=log_odds)
     every: dict[str, Any] = dict(EVERY_LAYER=every_layer)
     head, types = ELEMENTS[score], dict(ELEMENT=ELEMENTS[element])
     return _Variants(
@@ -168,7 +185,9 @@ def _run(
     w, columns, layers, count = weights, layout.columns, layout.layers, layout.batch
     samples, table, rows, device = layout.samples, layout.entries, layout.rows, layout.samples.device
     score = next((sample.scores[0].dtype for sample in batch if sample.scores), torch.float32)
-    kernels = _variants(w.num_classes, batch[0].classes[0].dtype, score, columns, w.iter_matcher, count, layers)
+    kernels = _variants(
+        w.num_classes, w.log_odds, batch[0].classes[0].dtype, score, columns, w.iter_matcher, count, layers
+    )
     entries, block = count * layers, kernels.instances_block
     blocks = max(-(-layout.queries // kernels.queries_block), 1)
 

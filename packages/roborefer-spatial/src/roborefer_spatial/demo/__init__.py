@@ -1,0 +1,1 @@
+"""The whole way on synthetic rooms, on a CPU."""

@@ -1,0 +1,79 @@
+"""A Hugging Face dataset: parquet files with the images inside, and a card that names the sets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from roborefer_spatial import files
+from roborefer_spatial.sample import Sample
+
+SHARD_ROWS = 500
+
+
+def write_hf(folder: Path, final: Path, name: str, samples: Sequence[Sample]) -> str:
+    """Write one set as a configuration of the dataset; return a summary.
+
+    Columns: `id`, `task`, `images` (list), `mask`, `mask_dilated`, `prompt`, `answer`, and `sample`, the
+    whole row as JSON for `schema.Sample.from_row`. Image files are embedded as they are.
+
+    Raises
+    ------
+    ValueError
+        Without the library `datasets`, for samples of several splits, or for files that cannot be read.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise ValueError("this format needs the library datasets: pip install datasets") from error
+    splits = sorted({sample.split for sample in samples})
+    if len(splits) != 1:
+        raise ValueError(f"{name}: holds samples of the splits {splits}; a set has one")
+    features = datasets.Features(
+        {
+            **{key: datasets.Value("string") for key in ("id", "task")},
+            "images": datasets.Sequence(datasets.Image()),
+            **{key: datasets.Image() for key in ("mask", "mask_dilated")},
+            **{key: datasets.Value("string") for key in ("prompt", "answer", "sample")},
+        }
+    )
+    starts = range(0, len(samples), SHARD_ROWS)
+    for number, start in enumerate(starts):
+        rows = [_row(sample) for sample in samples[start : start + SHARD_ROWS]]
+        shard = datasets.Dataset.from_list(rows, features=features)
+        with files.atomic_open(folder / name / f"{splits[0]}-{number:05d}-of-{len(starts):05d}.parquet") as stream:
+            shard.to_parquet(stream)
+    _card(folder, final, name, splits[0])
+    return f"{name}: {len(samples)} samples; load_dataset({str(final)!r}, {name!r}, split={splits[0]!r})"
+
+
+def _row(sample: Sample) -> dict[str, Any]:
+    return {
+        "id": sample.id,
+        "task": sample.task,
+        "images": [_embedded(path) for path in sample.image],
+        "mask": _embedded(sample.mask_path),
+        "mask_dilated": _embedded(sample.mask_dilated_path),
+        "prompt": sample.prompt,
+        "answer": sample.answer,
+        "sample": json.dumps(sample.to_row(), ensure_ascii=False),
+    }
+
+
+def _embedded(path: str | None) -> dict[str, Any] | None:
+    if path is None:
+        return None
+    try:
+        return {"bytes": Path(path).read_bytes(), "path": Path(path).name}
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _card(folder: Path, final: Path, name: str, split: str) -> None:
+    """Add a set to the dataset card, whose header tells `load_dataset` what there is."""
+    card = folder / "README.md"
+    entry = f"- config_name: {name}\n  data_files:\n  - split: {split}\n    path: {name}/{split}-*.parquet\n"
+    header = card.read_text(encoding="utf-8").split("---\n")[1] if card.exists() else "configs:\n"
+    files.write_bytes(card, f"---\n{header}{entry}---\n# {final.name}\n\nx3 spatial tasks.\n".encode())

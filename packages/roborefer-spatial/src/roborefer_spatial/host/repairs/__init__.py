@@ -1,0 +1,1 @@
+"""RoboRefer's known defects, and what is done about each in memory."""

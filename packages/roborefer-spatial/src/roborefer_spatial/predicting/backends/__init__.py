@@ -1,0 +1,131 @@
+"""Predictors, one module each, named by what they talk to. Importing them needs neither torch nor a host.
+
+A backend module has:
+
+- `Options`, a frozen keyword-only dataclass of everything that a user can set (`model`, `device`, ...);
+- `add_arguments(group)`, which adds one flag per field that is not shared, each with
+  `default=argparse.SUPPRESS` and the field's name as `dest`;
+- `create(options) -> Backend`, which loads the model or checks the server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+MODULES: dict[str, str] = {
+    "host": "roborefer_spatial.host.backend",
+    "transformers": "roborefer_spatial.predicting.backends.transformers",
+    "http": "roborefer_spatial.predicting.backends.http",
+    "file": "roborefer_spatial.predicting.backends.file",
+}
+"""Backend name on the command line -> its module; that of the host is an adapter and stands with the host."""
+
+PER_PROCESS = frozenset({"host", "transformers"})
+"""Backends of which each process of `accelerate launch` loads its own and answers its share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question.
+
+    Attributes
+    ----------
+    id
+        The sample's id.
+    images
+        Image files in the order of the prompt (reference before query; one for concatenated samples).
+    prompt
+        The user's text without `<image>` tokens: the backend inserts what its model expects.
+    """
+
+    id: str
+    images: tuple[Path, ...]
+    prompt: str
+
+
+class Unavailable(RuntimeError):
+    """The backend as a whole cannot answer, such as without its server: the run stops."""
+
+
+class Backend(Protocol):
+    """Answers questions in batches."""
+
+    def answer(self, requests: Sequence[Request]) -> Sequence[str | Exception]:
+        """Return one answer text per request, in order, decoded greedily and without the prompt.
+
+        A request that cannot be answered has its exception in that place. A backend that cannot tell which
+        request failed raises: the caller then asks one by one, so that only the request at fault is recorded.
+        Raise `Unavailable` where going on makes no sense.
+        """
+        ...
+
+
+SHARED_FLAGS: dict[str, dict[str, Any]] = {
+    "model": {"help": "checkpoint folder, or the model's name on the server"},
+    "device": {"help": "torch device, e.g. cuda, cuda:1 or cpu"},
+    "max_new_tokens": {"type": int, "help": "longest answer in tokens"},
+}
+"""Flags that mean the same for several backends."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `--backend`, the shared flags and one group of flags per backend."""
+    parser.add_argument("--backend", choices=sorted(MODULES), required=True, help="what answers the questions")
+    for name, spec in SHARED_FLAGS.items():
+        parser.add_argument(_flag(name), default=argparse.SUPPRESS, **spec)
+    for name in MODULES:
+        _module(name).add_arguments(parser.add_argument_group(f"--backend {name}"))
+
+
+def given_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the backend flags that the user gave, by field name."""
+    known = {field.name for name in MODULES for field in dataclasses.fields(_module(name).Options)}
+    return {name: value for name, value in vars(args).items() if name in known}
+
+
+def options(name: str, given: Mapping[str, Any]) -> Any:
+    """Return the backend's validated options.
+
+    Raises
+    ------
+    ValueError
+        An unknown backend, an option that this backend does not have, or a required one that is missing.
+    """
+    if name not in MODULES:
+        raise ValueError(f"unknown backend {name!r}; known: {', '.join(sorted(MODULES))}")
+    fields = {field.name: field for field in dataclasses.fields(_module(name).Options)}
+    foreign = sorted(set(given) - set(fields))
+    if foreign:
+        flags = ", ".join(map(_flag, foreign))
+        known = ", ".join(map(_flag, fields))
+        raise ValueError(f"backend {name} does not take {flags}; it takes {known}")
+    missing = [
+        field.name
+        for field in fields.values()
+        if field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+        and field.name not in given
+    ]
+    if missing:
+        raise ValueError(f"backend {name} needs {', '.join(map(_flag, missing))}")
+    return _module(name).Options(**given)
+
+
+def create(name: str, chosen: Any) -> Backend:
+    """Return the backend for options made by `options`."""
+    backend: Backend = _module(name).create(chosen)
+    return backend
+
+
+def _flag(field: str) -> str:
+    return "--" + field.replace("_", "-")
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(MODULES[name])

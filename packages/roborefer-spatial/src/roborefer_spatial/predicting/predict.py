@@ -1,0 +1,240 @@
+"""Ask a backend every question of a sample file; resumable, in one process or one per GPU."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from roborefer_spatial import terminal
+from roborefer_spatial.predicting import backends
+from roborefer_spatial.predicting.backends import Backend, Request, Unavailable
+from roborefer_spatial.predicting.store import Store, append_rows, run_identity
+from roborefer_spatial.predictions import Prediction
+from roborefer_spatial.sample import Sample, load_samples
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """This process among those of `accelerate launch`."""
+
+    rank: int = 0
+    world: int = 1
+    wait: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run did: samples asked for, answered before it, answered now, and failed."""
+
+    total: int
+    kept: int
+    answered: int
+    failed: int
+    first_error: str | None
+
+
+def predict(
+    samples: Sequence[Sample],
+    make_backend: Callable[[], Backend],
+    out: Path,
+    *,
+    identity: dict[str, Any],
+    batch_size: int = 8,
+    max_errors: int = 100,
+    restart: bool = False,
+    process: Process | None = None,
+    progress: bool = False,
+) -> Outcome:
+    """Answer the samples that have no answer in `out` yet, and write `out`.
+
+    Parameters
+    ----------
+    samples
+        The questions.
+    make_backend
+        Called only if something is left to answer.
+    out
+        JSONL of `predictions.Prediction`.
+    identity
+        What determines the answers (backend, options, sample file), JSON-able; kept beside `out`.
+    batch_size
+        Samples a call.
+    max_errors
+        The run stops after this many failed samples.
+    restart
+        Throw away what `out` holds instead of going on with it.
+    process
+        Which share of the samples is this process's.
+    progress
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    Outcome
+        Counts over all processes.
+
+    Raises
+    ------
+    ValueError
+        `out` was made by something else than `identity`.
+    Unavailable
+        The backend stopped working, or `max_errors` was reached. What was answered is not asked again.
+    """
+    if batch_size < 1 or max_errors < 1:
+        raise ValueError(f"--batch-size and --max-errors are at least 1, got {batch_size} and {max_errors}")
+    process = process or Process()
+    store, ids = Store(out), [sample.id for sample in samples]
+    if process.rank == 0:
+        store.claim(identity, restart=restart)
+    process.wait()
+    before = store.rows()
+    kept = {sample_id for sample_id in ids if sample_id in before and before[sample_id].text is not None}
+    process.wait()  # nobody appends before everybody has read
+    todo = [sample for sample in samples if sample.id not in kept][process.rank :: process.world]
+    if todo:
+        _answer_all(todo, make_backend(), store.part(process.rank), batch_size, max_errors, progress)
+    process.wait()
+    if process.rank == 0:
+        store.merge(ids)
+    process.wait()
+    rows = store.rows()
+    errors = [f"{sample_id}: {rows[sample_id].error}" for sample_id in ids if rows[sample_id].text is None]
+    answered = len(ids) - len(kept) - len(errors)
+    return Outcome(len(ids), len(kept), answered, len(errors), errors[0] if errors else None)
+
+
+def _answer_all(
+    todo: list[Sample], backend: Backend, part: Path, batch_size: int, max_errors: int, progress: bool
+) -> None:
+    failed = 0
+    bar = terminal.progress(description="answering", unit="sample", total=len(todo), quiet=not progress)
+    with append_rows(part) as stream, bar:
+        for start in range(0, len(todo), batch_size):
+            for row in _answer(backend, todo[start : start + batch_size]):
+                stream.write(row.to_json() + "\n")
+                failed += row.text is None
+                bar.update()
+            stream.flush()
+            os.fsync(stream.fileno())
+            if failed >= max_errors:
+                raise Unavailable(f"stopped after {failed} failed samples (--max-errors); last: {row.error}")
+
+
+def _answer(backend: Backend, batch: list[Sample]) -> Iterator[Prediction]:
+    """Yield a row per sample; where the batch as a whole fails, ask its samples one by one."""
+    requests = [Request(s.id, tuple(Path(image) for image in s.image), s.prompt) for s in batch]
+    answers: Sequence[str | Exception]
+    try:
+        answers = backend.answer(requests)
+    except Unavailable:
+        raise
+    except Exception as error:  # whatever a model raises belongs to its sample, and is recorded there
+        if len(requests) > 1:
+            log.warning("a batch of %d failed (%s); asking one by one", len(requests), error)
+            for sample in batch:
+                yield from _answer(backend, [sample])
+            return
+        answers = [error]
+    assert len(answers) == len(requests), f"{backend}: {len(answers)} answers to {len(requests)} requests"
+    for request, answer in zip(requests, answers):
+        if isinstance(answer, Unavailable):
+            raise answer
+        if isinstance(answer, Exception):
+            log.warning("%s: %s", request.id, answer)
+            yield Prediction(request.id, None, f"{type(answer).__name__}: {answer}")
+        else:
+            yield Prediction(request.id, answer)
+
+
+def this_process(backend: str) -> Process:
+    """Return this process's share under `accelerate launch` or torchrun.
+
+    Raises
+    ------
+    ValueError
+        Several processes for a backend that needs only one.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Process()
+    if backend not in backends.PER_PROCESS:
+        raise ValueError(f"--backend {backend} runs in one process: start it without accelerate or torchrun")
+    import torch.distributed
+
+    if not torch.distributed.is_initialized():
+        # processes wait for the slowest share, however long it takes
+        torch.distributed.init_process_group("gloo", timeout=datetime.timedelta(days=30))
+    return Process(torch.distributed.get_rank(), torch.distributed.get_world_size(), torch.distributed.barrier)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `roborefer-spatial predict`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = "Answer every question of a sample file. Resumable; exit status 1 if any sample failed."
+    parser.epilog = (
+        "examples:\n"
+        "  roborefer-spatial predict --samples tasks/t1_val_multi.json --out answers.jsonl \\\n"
+        "      --backend transformers --model Qwen/Qwen2.5-VL-3B-Instruct --device cuda\n"
+        "  roborefer-spatial predict --samples tasks/t1_val_multi.json --out answers.jsonl \\\n"
+        "      --backend http --api openai --url http://127.0.0.1:8000/v1 --model my-model\n"
+        "  accelerate launch --num_processes 4 -m roborefer_spatial predict ... (one model per GPU)"
+    )
+    add = parser.add_argument
+    add("--samples", type=Path, required=True, help="JSON or JSONL file of `build`")
+    add("--out", type=Path, required=True, help="JSONL file of answers to write or to go on with")
+    add("--image-folder", type=Path, help="where relative image paths start (default: the file's folder)")
+    add("--limit", type=int, help="answer the first N samples only")
+    add("--batch-size", type=int, default=8, help="samples a call (default: 8)")
+    add("--max-errors", type=int, default=100, help="stop after N failed samples (default: 100)")
+    add("--restart", action="store_true", help="throw away what --out holds")
+    add("--quiet", action="store_true", help="show no progress")
+    backends.add_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run `roborefer-spatial predict`; 0 if every sample has an answer."""
+    if args.limit is not None and args.limit < 1:
+        raise ValueError(f"--limit is {args.limit}: expected at least 1")
+    samples = load_samples(args.samples, image_folder=args.image_folder)[: args.limit]
+    options = backends.options(args.backend, backends.given_options(args))
+    process = this_process(args.backend)
+    try:
+        outcome = predict(
+            samples,
+            lambda: backends.create(args.backend, options),
+            args.out,
+            identity=run_identity(args.samples, args.backend, options),
+            batch_size=args.batch_size,
+            max_errors=args.max_errors,
+            restart=args.restart,
+            process=process,
+            progress=not args.quiet,
+        )
+    except Unavailable as error:
+        print(f"error: {error}", file=sys.stderr)
+        return terminal.FAILED
+    return report(outcome, args.out) if process.rank == 0 else _status(outcome)
+
+
+def report(outcome: Outcome, out: Path) -> int:
+    """Print what a run did; return its exit status."""
+    print(
+        f"{out}: {outcome.total} samples, {outcome.kept} answered before, {outcome.answered} now, "
+        f"{outcome.failed} failed"
+    )
+    if outcome.failed:
+        print(f"error: {outcome.failed} sample(s) failed, first {outcome.first_error}", file=sys.stderr)
+        print("run the same command again to retry them", file=sys.stderr)
+    return _status(outcome)
+
+
+def _status(outcome: Outcome) -> int:
+    return terminal.FAILED if outcome.failed else terminal.DONE

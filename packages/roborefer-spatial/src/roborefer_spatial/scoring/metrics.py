@@ -1,0 +1,190 @@
+"""From scored samples to metrics with intervals. numpy only.
+
+Every metric but the standard deviation and the median is a ratio of two sums over samples. That makes both
+denominators explicit, and lets the bootstrap resample whole scenes: samples of one scene share images and
+objects, so they are not independent.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roborefer_spatial.answers import FAILURES
+from roborefer_spatial.scoring.score import THRESHOLDS, Scores
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Metrics = dict[str, Any]
+
+SUCCESS = tuple(f"success_{round(limit * 100):03d}" for limit in THRESHOLDS)
+"""success_002, success_005, success_010."""
+
+LEVEL = 0.95
+
+
+def by_set(scores: Scores, *, bootstrap: int = 1000, seed: int = 0) -> dict[str, Metrics]:
+    """Return the metrics of every task and split among the samples, such as "t1_multi/val".
+
+    Parameters
+    ----------
+    scores
+        Scored samples.
+    bootstrap
+        Resamples of the scenes for the 95 % intervals; 0 leaves them out.
+    seed
+        Decides the resamples.
+    """
+    names = [f"{sample.task}/{sample.split}" for sample in scores.samples]
+    labels = np.array(names)
+    return {name: metrics(scores, labels == name, bootstrap=bootstrap, seed=seed) for name in dict.fromkeys(names)}
+
+
+def metrics(scores: Scores, chosen: Bools, *, bootstrap: int = 1000, seed: int = 0) -> Metrics:
+    """Return the metrics of the chosen samples, which must be of one coordinate frame.
+
+    Parameters
+    ----------
+    scores
+        N scored samples.
+    chosen
+        (N,) which of them count.
+    bootstrap, seed
+        See `by_set`.
+
+    Returns
+    -------
+    dict
+        The notes' metrics under the notes' names, the ones that make them trustworthy, "reasons" and "forms"
+        (counts), and "intervals" (metric -> [low, high]). A metric without a denominator is None.
+
+    Raises
+    ------
+    ValueError
+        Samples of several coordinate frames: their distances cannot be averaged.
+    """
+    index = np.flatnonzero(chosen)
+    frames = {scores.samples[int(i)].coord_frame for i in index}
+    if len(frames) != 1:
+        raise ValueError(f"metrics need samples of one coordinate frame, got {sorted(frames) or 'no samples'}")
+    ratios = {name: (top[index], bottom[index]) for name, (top, bottom) in _ratios(scores).items()}
+    reasons = Counter(scores.reason[i] for i in index)
+    result = {
+        **_counts(scores, index),
+        **{name: _divide(top.sum(), bottom.sum()) for name, (top, bottom) in ratios.items()},
+        **_spread(scores, index),
+        "coord_frame": next(iter(frames)),
+        "reasons": dict(reasons.most_common()),
+        "parse_failures": {reason: reasons[reason] for reason in FAILURES if reasons[reason]},
+        "forms": dict(Counter(scores.form[i] for i in index if scores.form[i]).most_common()),
+    }
+    if bootstrap:
+        scenes = [(scores.samples[int(i)].split, scores.samples[int(i)].scene) for i in index]
+        result["intervals"] = intervals(ratios, scenes, bootstrap=bootstrap, seed=seed)
+    return result
+
+
+def _ratios(scores: Scores) -> dict[str, tuple[Floats, Floats]]:
+    """Return metric -> (numerator, denominator), each (N,)."""
+    visible, said_nv, said_points = scores.visible, scores.said_not_visible, scores.said_points
+    correct_nv = ~visible & said_nv
+    answered = visible & said_points
+    pairs: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {
+        "overall_accuracy": (np.where(visible, scores.hit, correct_nv), np.ones(len(scores))),
+        "not_visible_accuracy": (correct_nv, ~visible),
+        "not_visible_precision": (correct_nv, said_nv),
+        "not_visible_recall": (correct_nv, ~visible),
+        "not_visible_f1": (2.0 * correct_nv, said_nv * 1.0 + ~visible),
+        "hit_at_mask": (scores.hit, visible),
+        "hit_at_mask_answered": (np.where(answered, scores.hit, 0), answered),
+        "hit_at_mask_raw": (scores.hit_raw, ~np.isnan(scores.hit_raw)),
+        "hit_at_mask_dilated": (scores.hit_dilated, ~np.isnan(scores.hit_dilated)),
+        "chance_hit_at_mask": (scores.chance, visible),
+    }
+    for suffix, l2, success in (
+        ("", scores.l2, scores.success),
+        ("_query", scores.l2_query, scores.success_query),
+    ):
+        pairs[f"mean_l2_error{suffix}"] = (l2, ~np.isnan(l2))
+        for name, column in zip(SUCCESS, success.T):
+            pairs[name + suffix] = (column, visible)
+            if not suffix:
+                pairs[name + "_answered"] = (np.where(answered, column, 0), answered)
+    return {name: (np.nan_to_num(top), np.asarray(bottom, np.float64)) for name, (top, bottom) in pairs.items()}
+
+
+def _counts(scores: Scores, index: NDArray[np.int64]) -> Metrics:
+    visible = scores.visible[index]
+    hits = float(np.nansum(scores.hit[index]))
+    return {
+        "total": len(index),
+        "scenes": len({(scores.samples[i].split, scores.samples[i].scene) for i in index}),
+        "gt_not_visible": int((~visible).sum()),
+        "visible_gt": int(visible.sum()),
+        "pred_not_visible": int(scores.said_not_visible[index].sum()),
+        "hit_at_mask_count": int(hits) if hits.is_integer() else hits,
+        "hit_at_mask_total": int(visible.sum()),
+        "hit_at_mask_answered_total": int((visible & scores.said_points[index]).sum()),
+        "hit_at_mask_raw_total": int((~np.isnan(scores.hit_raw[index])).sum()),
+        "hit_at_mask_dilated_total": int((~np.isnan(scores.hit_dilated[index])).sum()),
+        "l2_count": int((~np.isnan(scores.l2[index])).sum()),
+    }
+
+
+def _spread(scores: Scores, index: NDArray[np.int64]) -> Metrics:
+    """Return standard deviation (population) and median of the distances."""
+    result: Metrics = {}
+    for suffix, column in (("", scores.l2), ("_query", scores.l2_query)):
+        values = column[index][~np.isnan(column[index])]
+        result[f"std_l2_error{suffix}"] = float(values.std()) if values.size else None
+        result[f"median_l2_error{suffix}"] = float(np.median(values)) if values.size else None
+    return result
+
+
+def _divide(top: float, bottom: float) -> float | None:
+    return float(top / bottom) if bottom else None
+
+
+def intervals(
+    ratios: dict[str, tuple[Floats, Floats]],
+    scenes: Sequence[tuple[str, str]],
+    *,
+    bootstrap: int,
+    seed: int,
+) -> dict[str, list[float] | None]:
+    """Return 95 % percentile intervals of ratios, from resampling whole scenes with replacement.
+
+    Cluster bootstrap (Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8): a
+    draw takes as many scenes as there are, and every sample of each. A metric that is undefined in some draw,
+    or that comes from a single scene, has no interval (None).
+
+    Parameters
+    ----------
+    ratios
+        metric -> ((N,) numerators, (N,) denominators).
+    scenes
+        N scene names.
+    bootstrap
+        Number of draws.
+    seed
+        Decides the draws.
+    """
+    numbers: dict[tuple[str, str], int] = {}
+    codes = np.array([numbers.setdefault(scene, len(numbers)) for scene in scenes])
+    count = len(numbers)
+    if count < 2:
+        return dict.fromkeys(ratios)
+    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), bootstrap).astype(float)
+    tail = 100 * (1 - LEVEL) / 2
+    result: dict[str, list[float] | None] = {}
+    for name, (top, bottom) in ratios.items():
+        tops = draws @ np.bincount(codes, weights=top, minlength=count)
+        bottoms = draws @ np.bincount(codes, weights=bottom, minlength=count)
+        defined = bool((bottoms > 0).all())
+        low_high = np.percentile(tops / bottoms, [tail, 100 - tail]) if defined else None
+        result[name] = None if low_high is None else [float(value) for value in low_high]
+    return result

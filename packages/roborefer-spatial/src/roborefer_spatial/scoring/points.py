@@ -1,0 +1,179 @@
+"""Many points at once: which pixel of the query image each one names, and whether a mask has it.
+
+P points of N samples. A point is given in its sample's `coord_frame` and found in the query image's pixels,
+by the rules of `images.pixel_of` and `images.ConcatMap.right_pixel`. Nothing clamps.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roborefer_spatial import terminal
+from roborefer_spatial.images import ConcatMap, decode
+from roborefer_spatial.sample import Sample
+from roborefer_spatial.tasks.masks import to_mask
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_MASKS_IN_MEMORY = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """Located points.
+
+    Attributes
+    ----------
+    sample
+        (P,) index of the sample.
+    xy, xy_query
+        (P, 2) as fractions of the answer's image, and of the query image.
+    inside
+        (P,) whether the point lies inside the answer's image.
+    on_query
+        (P,) whether it lies on the query image, not on the reference half or the padding.
+    pixel
+        (P, 2) its (column, row) in the query image; (0, 0) where it is not on it.
+    """
+
+    sample: Ints
+    xy: Floats
+    xy_query: Floats
+    inside: Bools
+    on_query: Bools
+    pixel: Ints
+
+
+def locate(samples: Sequence[Sample], sample: Ints, xy: Floats) -> Points:
+    """Find the points' pixels, one group of samples with equal frames at a time.
+
+    Parameters
+    ----------
+    samples
+        N samples.
+    sample
+        (P,) index of each point's sample.
+    xy
+        (P, 2) in the sample's `coord_frame`.
+    """
+    frames: dict[tuple[ConcatMap | None, tuple[int, int]], int] = {}
+    codes = [frames.setdefault((s.concat, s.query_size), len(frames)) for s in samples]
+    frame_of_point = np.array(codes, dtype=np.int64)[sample]
+    # answers may name numbers of any size: what overflows lies outside
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _locate(frames, frame_of_point, sample, xy)
+
+
+def _locate(
+    frames: dict[tuple[ConcatMap | None, tuple[int, int]], int],
+    frame_of_point: Ints,
+    sample: Ints,
+    xy: Floats,
+) -> Points:
+    inside = np.all((xy >= 0) & (xy < 1), axis=1)
+    on_query, pixel, xy_query = inside.copy(), np.zeros(xy.shape, np.int64), xy.copy()
+    for (concat, query_wh), code in frames.items():
+        where = frame_of_point == code
+        size = np.array(concat.size_wh if concat else query_wh)
+        found = np.floor(np.where(inside[where, None], xy[where], 0) * size).astype(np.int64)
+        found = np.minimum(found, size - 1)  # a value just below 1 can round up to the width in the product
+        if concat:
+            found[:, 0] -= concat.left_wh[0]
+            x, y = xy[where].T
+            xy_query[where] = np.stack(concat.full_to_right(x, y), axis=1)
+        there = inside[where] & np.all((found >= 0) & (found < query_wh), axis=1)
+        on_query[where] = there
+        pixel[where] = np.where(there[:, None], found, 0)
+    return Points(sample, xy, xy_query, inside, on_query, pixel)
+
+
+def inside_masks(
+    points: Points,
+    samples: Sequence[Sample],
+    paths: Sequence[str | None],
+    *,
+    workers: int,
+    progress: str | None = None,
+) -> tuple[Bools, Floats]:
+    """Look points up in their samples' masks; each mask file is decoded once.
+
+    Parameters
+    ----------
+    points
+        P located points.
+    samples
+        N samples.
+    paths
+        N mask files; a sample without one has None, and its points are not inside.
+    workers
+        Threads that decode.
+    progress
+        Name of a progress bar, or None for none.
+
+    Returns
+    -------
+    inside
+        (P,) whether the point's pixel is in the mask.
+    coverage
+        (N,) fraction of the image that the mask covers; NaN without a mask.
+
+    Raises
+    ------
+    ValueError
+        A mask is missing, unreadable, or of another size than its sample's query image.
+    """
+    files: dict[str, int] = {}
+    codes = np.array([-1 if p is None else files.setdefault(p, len(files)) for p in paths], dtype=np.int64)
+    members, points_of_file = _groups(codes, len(files)), _groups(codes[points.sample], len(files))
+    inside, coverage = np.zeros(len(points.sample), dtype=bool), np.full(len(samples), np.nan)
+    decoded = _decode(list(files), workers)
+    bar = terminal.progress(decoded, description=progress or "", unit="mask", total=len(files), quiet=progress is None)
+    for index, (path, mask) in enumerate(bar):
+        _check_size(path, mask, [samples[i] for i in members[index]])
+        coverage[members[index]] = mask.mean()
+        mine = points_of_file[index]
+        col, row = points.pixel[mine].T
+        inside[mine] = points.on_query[mine] & mask[row, col]
+    return inside, coverage
+
+
+def read_mask(path: str | Path) -> Bools:
+    """Read a mask file as an (h, w) bool array; ValueError, naming the file, when it cannot be read."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: mask cannot be read: {error.strerror or error}") from error
+    return to_mask(decode(data, path), path)
+
+
+def _groups(codes: Ints, count: int) -> list[Ints]:
+    """Return, for each code 0..count-1, the indices that have it."""
+    order = np.argsort(codes, kind="stable")
+    bounds = np.searchsorted(codes[order], np.arange(count + 1))
+    return [order[start:end] for start, end in itertools.pairwise(bounds)]
+
+
+def _decode(paths: list[str], workers: int) -> Iterator[tuple[str, Bools]]:
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        for start in range(0, len(paths), _MASKS_IN_MEMORY):
+            chunk = paths[start : start + _MASKS_IN_MEMORY]
+            yield from zip(chunk, pool.map(read_mask, chunk))
+
+
+def _check_size(path: str, mask: Bools, samples: Sequence[Sample]) -> None:
+    height, width = mask.shape
+    for sample in samples:
+        if sample.query_size != (width, height):
+            raise ValueError(
+                f"{path}: the mask is {width}x{height} pixels and the query image of sample {sample.id} is "
+                f"{sample.query_size[0]}x{sample.query_size[1]}; build the samples again"
+            )

@@ -1,0 +1,1 @@
+"""Task sets from an x3 tree."""

@@ -1,0 +1,107 @@
+import argparse
+import gc
+import json
+import re
+
+import numpy as np
+import pytest
+from roborefer_spatial.scoring import evaluate
+
+
+def run(*arguments):
+    parser = argparse.ArgumentParser()
+    evaluate.add_arguments(parser)
+    return evaluate.run(parser.parse_args([str(argument) for argument in arguments]))
+
+
+@pytest.fixture
+def files(make_sample):
+    left = np.zeros((48, 64), bool)
+    left[:, :32] = True
+    samples = [make_sample((3, 3), mask=left, scene=f"scene{i}") for i in range(3)]
+    texts = ["[(0.1, 0.1)]", "[(0.9, 0.1)]", "NOT_VISIBLE"]
+    return make_sample.write(samples), make_sample.answers({s.id: t for s, t in zip(samples, texts)})
+
+
+def test_files_in_metrics_out(files, tmp_path, capsys):
+    out, results = tmp_path / "deep" / "metrics.json", tmp_path / "results.jsonl"
+    assert run("--samples", files[0], "--predictions", files[1], "--out", out, "--results", results) == 0
+    document = json.loads(out.read_text())
+    assert document["metrics"]["hit_at_mask"] == 1 / 3
+    assert document["sets"] == {"t1_multi/val": document["metrics"]}
+    assert document["options"]["units"] == "normalized"
+    rows = [json.loads(line) for line in results.read_text().splitlines()]
+    assert [(row["hit_mask"], row["reason"]) for row in rows] == [
+        (1, "points"),
+        (0, "points"),
+        (0, "not_visible"),
+    ]
+    assert rows[2]["l2_error"] is None
+    assert rows[0]["pred_points"] == [[0.1, 0.1]]
+    printed = capsys.readouterr().out
+    assert re.search(r"t1_multi/val +3 +3 +0\.3333 +0\.5000 +0\.5000 +0\.0000", printed)
+    assert re.search(r"\[0\.\d{3}, [01]\.\d{3}\]", printed)
+
+
+def test_several_sets_have_no_common_metrics(make_sample, tmp_path):
+    multi, concat = make_sample((3, 3)), make_sample((3, 3), task="t1_concat")
+    samples = [make_sample.write([multi], "m.json"), make_sample.write([concat], "c.jsonl")]
+    answers = [make_sample.answers({s.id: s.answer}, f"{s.id}.jsonl") for s in (multi, concat)]
+    out = tmp_path / "metrics.json"
+    assert run("--samples", *samples, "--predictions", *answers, "--out", out, "--bootstrap", 0) == 0
+    document = json.loads(out.read_text())
+    assert document["metrics"] is None
+    assert {name: m["hit_at_mask"] for name, m in document["sets"].items()} == {
+        "t1_multi/val": 1,
+        "t1_concat/val": 1,
+    }
+
+
+def test_units_reach_the_parser(make_sample, tmp_path):
+    sample = make_sample((3, 3))
+    samples, answers = make_sample.write([sample]), make_sample.answers({sample.id: "(3, 3)"})
+    out = tmp_path / "metrics.json"
+    run("--samples", samples, "--predictions", answers, "--out", out, "--units", "pixel", "--multi", "first")
+    assert json.loads(out.read_text())["metrics"]["hit_at_mask"] == 1
+
+
+def test_the_collector_is_paused_and_comes_back(files, monkeypatch):
+    seen, load = [], evaluate.load_samples
+    monkeypatch.setattr(evaluate, "load_samples", lambda *a, **k: seen.append(gc.isenabled()) or load(*a, **k))
+    evaluate.load_scores(*files, evaluate.ScoreOptions())
+    assert (seen, gc.isenabled()) == ([False], True)
+    with pytest.raises(ValueError, match="no such file"):
+        evaluate.load_scores(files[0], files[0].with_name("gone.jsonl"), evaluate.ScoreOptions())
+    assert gc.isenabled()
+
+
+def test_limit_leaves_out_samples_and_their_answers(files):
+    scores = evaluate.load_scores(*files, evaluate.ScoreOptions(), limit=2)
+    assert len(scores) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--bootstrap", -1], "--bootstrap is -1: expected 0 or more"),
+        (["--workers", 0], "--workers is 0: expected at least 1"),
+    ],
+)
+def test_bad_options(files, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        run("--samples", files[0], "--predictions", files[1], *arguments)
+
+
+def test_files_must_pair_and_be_distinct(files):
+    with pytest.raises(
+        ValueError, match=re.escape("--samples names 2 file(s) and --predictions 1: give one answer file")
+    ):
+        run("--samples", files[0], files[0], "--predictions", files[1])
+    with pytest.raises(ValueError, match="t1_multi/val was in an earlier file; score the two separately"):
+        run("--samples", files[0], files[0], "--predictions", files[1], files[1])
+
+
+def test_errors_name_both_files(files, make_sample):
+    answers = make_sample.answers({"other": "x"}, "other.jsonl")
+    with pytest.raises(ValueError, match=r"other\.jsonl against .*samples\.json: 1 of 1 answers belong to no sample"):
+        run("--samples", files[0], "--predictions", answers)

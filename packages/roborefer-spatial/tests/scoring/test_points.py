@@ -1,0 +1,83 @@
+import re
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from roborefer_spatial.images import ConcatMap, pixel_of
+from roborefer_spatial.sample import Sample
+from roborefer_spatial.scoring.points import inside_masks, locate, read_mask
+
+SIDE = st.integers(1, 50)
+SIZE = st.tuples(SIDE, SIDE)
+# values on pixel edges matter most
+COORDINATE = st.one_of(
+    st.floats(-2, 3),
+    st.builds(lambda n, d: n / d, st.integers(-5, 120), st.integers(1, 100)),
+    st.sampled_from([0.0, -0.0, 0.5, 1.0, np.nextafter(1, 0), np.nextafter(0, -1), 1e300, -1e308]),
+)
+
+
+def bare_sample(size_wh, left_wh=None):
+    fields = dict.fromkeys(Sample.__dataclass_fields__)
+    fields |= {"query_size": size_wh, "concat": ConcatMap(left_wh, size_wh) if left_wh else None}
+    return Sample(**fields)
+
+
+@given(st.lists(st.tuples(SIZE, st.one_of(st.none(), SIZE), COORDINATE, COORDINATE), min_size=1, max_size=6))
+def test_many_points_follow_the_rule_for_one(cases):
+    samples = [bare_sample(size, left) for size, left, _, _ in cases]
+    xy = np.array([(x, y) for _, _, x, y in cases])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        points = locate(samples, np.arange(len(cases)), xy)
+    for i, (size, left, x, y) in enumerate(cases):
+        frame = ConcatMap(left, size) if left else None
+        expected = frame.right_pixel(x, y) if frame else pixel_of(x, y, size)
+        assert bool(points.on_query[i]) == (expected is not None)
+        assert tuple(points.pixel[i]) == (expected or (0, 0))
+        assert bool(points.inside[i]) == (0 <= x < 1 and 0 <= y < 1)
+        if points.inside[i]:
+            assert tuple(points.xy_query[i]) == pytest.approx(frame.full_to_right(x, y) if frame else (x, y))
+
+
+def test_masks_by_hand(make_sample):
+    a, b = (
+        make_sample((3, 2), size_wh=(10, 8)),
+        make_sample((0, 0), size_wh=(4, 4), mask=np.ones((4, 4), bool)),
+    )
+    sample = np.array([0, 0, 1, 1])
+    xy = np.array([(0.35, 0.3), (0.45, 0.3), (0.99, 0.99), (1.0, 0.5)])
+    points = locate([a, b], sample, xy)
+    inside, coverage = inside_masks(points, [a, b], [a.mask_path, b.mask_path], workers=2)
+    assert inside.tolist() == [True, False, True, False]
+    assert coverage.tolist() == [1 / 80, 1.0]
+    inside, coverage = inside_masks(points, [a, b], [None, b.mask_path], workers=1, progress="masks")
+    assert inside.tolist() == [False, False, True, False]
+    assert np.isnan(coverage[0])
+
+
+def test_a_mask_file_is_read_once_for_all_its_samples(make_sample, monkeypatch):
+    samples = [make_sample((3, 2), name="one") for _ in range(5)]
+    read = []
+    monkeypatch.setattr("roborefer_spatial.scoring.points.read_mask", lambda path: read.append(path) or read_mask(path))
+    points = locate(samples, np.arange(5), np.full((5, 2), 0.5))
+    inside_masks(points, samples, [sample.mask_path for sample in samples], workers=3)
+    assert read == [samples[0].mask_path]
+
+
+def test_mask_of_another_size(make_sample):
+    sample = make_sample((3, 2), mask=np.ones((5, 6), bool))
+    points = locate([sample], np.array([0]), np.array([[0.5, 0.5]]))
+    message = f"the mask is 6x5 pixels and the query image of sample {sample.id} is 64x48"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        inside_masks(points, [sample], [sample.mask_path], workers=1)
+
+
+def test_missing_and_broken_masks(tmp_path):
+    with pytest.raises(ValueError, match=r"gone\.png: mask cannot be read: No such file"):
+        read_mask(tmp_path / "gone.png")
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(ValueError, match=r"text\.png: not a readable image"):
+        read_mask(tmp_path / "text.png")

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+from PIL import Image
+from roborefer_spatial import cli
+from roborefer_spatial.synthetic.tree import write_scenes
+from roborefer_spatial.tasks.object_views import read_views
+from roborefer_spatial.tasks.scenes import scan
+
+SMALL = {"size_wh": (96, 72), "views": 4, "objects": 2}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    return write_scenes(tmp_path_factory.mktemp("synthetic") / "x3", scenes=3, seed=5, **SMALL)
+
+
+def array(path):
+    return np.asarray(Image.open(path))
+
+
+def test_the_tree_is_what_it_says(tree):
+    uids = scan(tree.root)
+    assert (tree.scenes, tree.uids, tree.views) == (6, len(uids), sum(len(uid.views) for uid in uids)) == (6, 12, 48)
+    assert {uid.split for uid in uids} == {"train", "val"}
+    empty = 0
+    for uid in uids:
+        views, skipped = read_views(uid, use_dilated_mask=True, want_inpainted=True, seed=0)
+        assert skipped == []
+        assert all(view.size_wh == (96, 72) for view in views)
+        empty += sum(view.pixel is None for view in views)
+    assert tree.empty == empty > 0
+
+
+def test_every_scene_has_an_object_that_leaves_and_pairs_that_show_it(tree):
+    scenes: dict[str, list[list[int]]] = {}
+    for uid in scan(tree.root):
+        areas = [int((array(view.mask) > 0).sum()) for view in uid.views]
+        assert areas[0] == max(areas) > 0
+        assert sum(area > 0 for area in areas) >= 2
+        scenes.setdefault(uid.scene, []).append(areas)
+    assert len(scenes) == 6
+    assert all(any(0 in areas for areas in objects) for objects in scenes.values())
+
+
+def test_inpainted_pictures_differ_inside_the_dilated_mask_only(tree):
+    for uid in scan(tree.root):
+        for view in uid.views:
+            original, inpainted = array(view.original).astype(int), array(view.inpainted).astype(int)
+            raw, dilated = array(view.mask) > 0, array(view.mask_dilated) > 0
+            assert (dilated >= raw).all()
+            assert (original[~dilated] == inpainted[~dilated]).all()
+            if raw.sum() > 50:
+                assert dilated.sum() > raw.sum()
+                assert (np.abs(original - inpainted).max(-1)[raw] > 12).mean() > 0.5
+
+
+def test_dilation_is_a_square_of_two_percent():
+    from roborefer_spatial.synthetic.tree import _dilate
+
+    mask = np.zeros((72, 100), dtype=bool)
+    mask[10, 20] = mask[71, 99] = True
+    expected = np.zeros_like(mask)
+    expected[8:13, 18:23] = expected[69:, 97:] = True
+    np.testing.assert_array_equal(_dilate(mask), expected)
+
+
+def test_one_seed_one_tree_and_more_scenes_change_none(tree, tmp_path):
+    write_scenes(tmp_path / "again", scenes=1, seed=5, splits=("train",), **SMALL)
+    paths = sorted(path.relative_to(tmp_path / "again") for path in (tmp_path / "again").rglob("*.png"))
+    assert len(paths) == 2 * 4 * 4
+    for path in paths:
+        assert (tmp_path / "again" / path).read_bytes() == (tree.root / path).read_bytes()
+    write_scenes(tmp_path / "other", scenes=1, seed=6, splits=("train",), **SMALL)
+    first = sorted((tmp_path / "other").rglob("*_original.png"))[0]
+    assert all(first.read_bytes() != (tmp_path / "again" / path).read_bytes() for path in paths)
+
+
+@pytest.mark.parametrize("wrong", [{"scenes": 0}, {"views": 1}, {"objects": 0}, {"objects": 6}, {"size_wh": (31, 100)}])
+def test_numbers_out_of_range(tmp_path, wrong):
+    with pytest.raises(ValueError, match="expected scenes >= 1, views >= 2, objects 1 to 5 and sides >= 32"):
+        write_scenes(tmp_path, **{"scenes": 1, "seed": 0, **SMALL, **wrong})
+
+
+def test_trees_do_not_mix(tree):
+    with pytest.raises(ValueError, match="scenes of two runs would mix; choose a new folder"):
+        write_scenes(tree.root, scenes=1, seed=9, **SMALL)
+
+
+def test_the_command(tmp_path, capsys):
+    arguments = ["--scenes", "1", "--objects", "1", "--views", "2", "--size", "48", "36", "--seed", "3"]
+    assert cli.main(["synthetic", "--out", str(tmp_path / "x3"), *arguments]) == 0
+    assert "2 scenes, 2 objects, 4 views" in capsys.readouterr().out
+    assert cli.main(["synthetic", "--out", str(tmp_path / "x3")]) == 2
+    assert "choose a new folder" in capsys.readouterr().err
