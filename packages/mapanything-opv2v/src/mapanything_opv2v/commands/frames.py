@@ -43,6 +43,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--root", type=Path, help="folder that holds train, validate, test, test_culvercity")
     data.add_argument("--depth-root", type=Path, help="tree of depth maps, if not in ROOT itself")
     data.add_argument("--split", default="test", help="split to predict")
+    options.add_exclude(data)
     data.add_argument("--dataset", choices=DATASETS, default="OPV2VCoopDataset", help="how samples are made")
     data.add_argument("--num-views", type=int, default=4, help="views of a sample")
     data.add_argument(
@@ -133,10 +134,12 @@ def _model_source(args: argparse.Namespace) -> Source:
         split=args.split,
         num_views=args.num_views,
         resolution=None if args.resolution is None else tuple(args.resolution),
-        options=dict(_option(text) for text in args.option),
+        options={"exclude": args.exclude, **dict(_option(text) for text in args.option)},
     )
     loaded = from_checkpoint.load_model(args.checkpoint, args.device or _own_device(), args.model_config)
     dataset = predicting.open_dataset(data, loaded.data_norm_type)
+    for left in dataset.tree.excluded:
+        print(left)
     numbers = {dataset.sample_name(index): index for index in range(len(dataset))}
     names = _chosen(list(numbers), args.frames)
     seen = ", ".join(("images", *inputs))

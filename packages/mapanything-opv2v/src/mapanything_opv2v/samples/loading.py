@@ -16,6 +16,7 @@ import numpy.typing as npt
 from mapanything_opv2v.geometry import Cylinder, T_world_cam_opencv
 from mapanything_opv2v.panorama import PanoramaCache, PanoramaOptions, load_panorama
 from mapanything_opv2v.rawdata import AgentMeta, AgentRecord, FrameRecord, load_agent_yaml, load_depth, load_image
+from mapanything_opv2v.rawdata.calibration import fitted_intrinsic
 
 
 class SampleError(ValueError):
@@ -75,13 +76,15 @@ def load_pinhole_view(frame: FrameRecord, meta: AgentMeta, agent_id: int, camera
         if camera not in meta.cameras:
             raise ValueError(f"{agent.yaml_path} has no camera{camera}; it has cameras {sorted(meta.cameras)}")
         camera_meta = meta.cameras[camera]
+        size = (image.shape[1], image.shape[0])
+        intrinsic = fitted_intrinsic(camera_meta, size, agent.camera_paths[camera])
         T_world_cam = T_world_cam_opencv(camera_meta.cords)
     with naming(frame, agent_id, f"camera{camera}_depth"):
         path = _path(agent.depth_paths, camera, "depth map")
         depth = load_depth(path)
         if depth.shape != image.shape[:2]:
             raise ValueError(f"{path}: shape {depth.shape}, expected the image's {image.shape[:2]}")
-    return PinholeView(image, depth, camera_meta.intrinsic, T_world_cam)
+    return PinholeView(image, depth, intrinsic, T_world_cam)
 
 
 @dataclass(frozen=True)
