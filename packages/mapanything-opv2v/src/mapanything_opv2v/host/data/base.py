@@ -90,7 +90,8 @@ class OPV2VBase(StepsChecked, BaseDataset):
         be broken in the published data. `none` leaves nothing out.
     **options
         Fields of `choose.SampleOptions` (`camera_ids`, `include_agents`, `main_agent`,
-        `main_agent_policy`, `min_agents`, `min_num_views`, `max_num_views`, `max_scenes`) and the host's own
+        `main_agent_policy`, `min_agents`, `min_num_views`, `max_num_views`, `max_scenes`, `need_depth`) and the
+        host's own
         (`num_views`, `variable_num_views`, `resolution`, `principal_point_centered`, `transform`,
         `data_norm_type`, `aug_crop`, `seed`, `max_num_retries`). `seed=None` draws anew every epoch; any
         integer, 0 too, fixes every sample.
