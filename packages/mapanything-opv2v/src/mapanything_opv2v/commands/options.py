@@ -53,6 +53,19 @@ def add_tree_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--depth-root", type=Path, help="tree of depth maps, if not in ROOT itself")
     parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="splits to look at (default: all there are)")
     parser.add_argument("--index-cache", type=Path, help="folder to keep the index of file names in")
+    add_exclude(parser)
+
+
+def add_exclude(parser: argparse._ActionsContainer) -> None:
+    """Add what is left out of a tree by name."""
+    parser.add_argument(
+        "--exclude",
+        nargs="+",
+        default=["known"],
+        metavar="NAME",
+        help="leave out: [SPLIT/]SEQUENCE[/FRAME][/agentID], files with a name a line, `known` (broken as published; "
+        "name it beside others to keep it) or `none`",
+    )
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
@@ -167,7 +180,12 @@ def tree_index(args: argparse.Namespace) -> TreeIndex:
     """Return the index of the tree that the options name."""
     from mapanything_opv2v.rawdata import index_tree
 
-    return index_tree(args.root, depth_root=args.depth_root, splits=args.splits, cache_dir=args.index_cache)
+    index = index_tree(
+        args.root, depth_root=args.depth_root, splits=args.splits, cache_dir=args.index_cache, exclude=args.exclude
+    )
+    for left in index.excluded:
+        print(left)
+    return index
 
 
 def cylinder(args: argparse.Namespace) -> Cylinder:
