@@ -1,5 +1,8 @@
 import os
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import distributed
 import pytest
@@ -90,3 +93,24 @@ def test_dask_missing_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ValueError, match=r"pip install 'roborefer-spatial\[cluster\]'"):
         list(run_ordered(abs, [1], scheduler="tcp://here:1"))
+
+
+def test_workers_end_when_their_build_is_killed(tmp_path):
+    """A worker writes its id, and waits; its parent is killed."""
+    note = f"open({str(tmp_path / 'pid')!r} + str(__import__('os').getpid()), 'w').close()"
+    wait = f"[{note}, __import__('time').sleep(60)]"
+    code = (
+        f"from roborefer_spatial.tasks.workers import run_ordered\nlist(run_ordered(eval, [{wait!r}] * 2, workers=2))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code]) as build:
+        wait_until(lambda: list(tmp_path.iterdir()), 60)
+        build.kill()
+    workers = [int(path.name.removeprefix("pid")) for path in tmp_path.iterdir()]
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 20)
+
+
+def wait_until(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -7,13 +7,14 @@ so that 50,000 frames cost a few megabytes and worker processes share them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 
+from mapanything_opv2v.rawdata import exclude as leaving_out
 from mapanything_opv2v.rawdata import scan
 from mapanything_opv2v.rawdata.names import (
     DEPTH_FLAGS,
@@ -143,11 +144,14 @@ class TreeIndex:
         Where images and where depth maps are (the same folder unless told).
     splits : mapping of str to FrameList
         Each sorted by sequence and frame.
+    excluded : tuple of Excluded
+        What was left out of it by name.
     """
 
     root: Path
     depth_root: Path
     splits: Mapping[str, FrameList]
+    excluded: tuple[leaving_out.Excluded, ...] = ()
 
 
 def index_tree(
@@ -156,6 +160,7 @@ def index_tree(
     depth_root: str | Path | None = None,
     splits: Sequence[str] | None = None,
     cache_dir: str | Path | None = None,
+    exclude: str | Path | Iterable[str | Path] | None = leaving_out.KNOWN,
 ) -> TreeIndex:
     """Index a tree by names only.
 
@@ -169,6 +174,9 @@ def index_tree(
         Splits to index; default those of `SPLITS` that exist.
     cache_dir : path, optional
         Keep the index there. It is used again only while no folder of the tree has changed.
+    exclude : str or iterable of str
+        Sequences, frames and agents to leave out, see `exclude.parse`; default what is known to be broken in the
+        published data. None or `"none"` leaves nothing out.
 
     Returns
     -------
@@ -193,11 +201,13 @@ def index_tree(
             raise FileNotFoundError(f"no split {name!r} in {root}; folders there: {there}")
     if not names:
         raise ValueError(f"{root} holds none of {', '.join(SPLITS)}; point at the folder above them")
-    found = {}
+    found, rules, excluded = {}, leaving_out.parse(exclude), []
     for name in names:
         sequences = scan.split(root, depth, name, None if cache_dir is None else Path(cache_dir))
-        found[name] = FrameList(root, depth, name, sequences)
-    return TreeIndex(root, depth, found)
+        kept, left = leaving_out.apply(name, sequences, rules)
+        found[name] = FrameList(root, depth, name, kept)
+        excluded += left
+    return TreeIndex(root, depth, found, tuple(excluded))
 
 
 def summarise(index: TreeIndex, max_scenes: int | None = None) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ that script wrote them, and beside it the answers, so that a second call only sc
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -149,7 +148,7 @@ def _check_notes_flags(args: argparse.Namespace) -> None:
         raise ValueError(f"--image-aspect-ratio means nothing to --backend {args.backend}")
     config = Path(getattr(args, "model", "")) / "config.json"
     if config.is_file():
-        stated = json.loads(config.read_text(encoding="utf-8")).get("image_aspect_ratio")
+        stated = files.read_json_object(config).get("image_aspect_ratio")
         if stated != args.image_aspect_ratio:
             raise ValueError(
                 f"--image-aspect-ratio is {args.image_aspect_ratio!r}, {config} says {stated!r}: a "
