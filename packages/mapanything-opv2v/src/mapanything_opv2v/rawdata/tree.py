@@ -109,6 +109,10 @@ class FrameList(Sequence[FrameRecord]):
         """Return the number of agents at frames."""
         return sum(len(agent.frames) for sequence in self.sequences for agent in sequence.agents)
 
+    def any_depth(self) -> bool:
+        """Say whether any image has a depth map."""
+        return any(bool((agent.flags & DEPTH_FLAGS).any()) for s in self.sequences for agent in s.agents)
+
     def agent_ids(self, index: int) -> tuple[int, ...]:
         """Return the ids of a frame's agents that have a YAML, without making paths."""
         number = int(np.searchsorted(self._ends, index, side="right"))
