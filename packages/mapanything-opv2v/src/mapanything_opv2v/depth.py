@@ -201,6 +201,7 @@ def write_depths(
         total=total,
         workers=workers,
         description="depth",
+        unit="agent",
         executor=executor,
         progress=progress,
     )

@@ -104,6 +104,7 @@ def check_tree(
         total=total,
         workers=workers,
         description="check",
+        unit="agent",
         executor=executor,
         progress=progress,
     )

@@ -6,6 +6,7 @@ import argparse
 import ast
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", nargs="+", metavar="NAME", help="only these: SPLIT/SEQUENCE/FRAME[_agentID]")
     parser.add_argument("--workers", type=int, default=1, help="processes for figures or exports")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="figures or exports on this Dask cluster instead")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    options.add_quiet(parser)
 
     data = parser.add_argument_group("data, with --checkpoint")
     data.add_argument("--root", type=Path, help="folder that holds train, validate, test, test_culvercity")
@@ -194,11 +195,12 @@ def _model_source(args: argparse.Namespace) -> Source:
     loaded = from_checkpoint.load_model(args.checkpoint, args.device or _own_device(), args.model_config)
     dataset = predicting.open_dataset(data, loaded.data_norm_type)
     for left in dataset.tree.excluded:
-        print(left)
+        print(left, file=sys.stderr)
     numbers = {dataset.sample_name(index): index for index in range(len(dataset))}
     names = _chosen(list(numbers), args.frames)
     seen = ", ".join(("images", *inputs))
-    print(f"{loaded.checkpoint}: {loaded.model_str} on {len(names)} frames of {args.split}; the model sees: {seen}")
+    what = f"{loaded.model_str} on {len(names)} frames of {args.split}; the model sees: {seen}"
+    print(f"{loaded.checkpoint}: {what}", file=sys.stderr)
 
     def items(wanted: Sequence[str], on_failure: Callable[[str, str], None]) -> Iterator[Item]:
         return predicting.predict_samples(

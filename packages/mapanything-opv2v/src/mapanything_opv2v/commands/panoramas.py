@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mapanything_opv2v.commands import options
+from mapanything_opv2v.terminal import DONE, FAILED
 
 if TYPE_CHECKING:
     from mapanything_opv2v.rawdata import TreeIndex
@@ -44,7 +45,7 @@ def run_panorama(args: argparse.Namespace) -> int:
     if args.yaml.suffix == ".npz":
         panels.write_panels(page, sources.load_predicted_frame(args.yaml))
         print(page)
-        return 0
+        return DONE
     agent = rawdata.agent_beside(args.yaml, args.depth_dir)
     cylinder, with_depth = options.cylinder(args), not args.no_depth and bool(agent.depth_paths)
     meta = rawdata.load_agent_yaml(agent.yaml_path)
@@ -76,7 +77,7 @@ def run_panorama(args: argparse.Namespace) -> int:
     print(f"{page}, panorama.png: {shares}")
     for pair, value in figures["overlap_agreement"].items():
         print(f"cameras {pair}: correlation {value:.2f} where they overlap")
-    return 0
+    return DONE
 
 
 def _add_prebuild(commands: options.Commands) -> None:
@@ -124,4 +125,4 @@ def run_prebuild(args: argparse.Namespace) -> int:
         done = panorama.prebuild(index, cache, workers=place.workers, executor=place.executor, progress=not args.quiet)
     options.print_failed(done.failed)
     print(f"{done.built} panoramas built, {done.skipped} were there, {len(done.failed)} failed: {done.home}")
-    return 1 if done.failed else 0
+    return FAILED if done.failed else DONE

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mapanything_opv2v.commands import frames, options
 from mapanything_opv2v.kinds import EXPORTS
+from mapanything_opv2v.terminal import DONE, FAILED
 
 if TYPE_CHECKING:
     from mapanything_opv2v.exports import ExportOptions
@@ -74,6 +75,7 @@ def run_predict(args: argparse.Namespace) -> int:
             source.items(open_names, failed.__setitem__),
             total=len(open_names),
             description="predict",
+            unit="frame",
             progress=not args.quiet,
         )
         failed |= {done.item[0]: str(done.error) for done in work if done.error is not None}
@@ -83,7 +85,7 @@ def run_predict(args: argparse.Namespace) -> int:
         failed |= _export(there, wanted, args)
     for name, message in failed.items():
         print(f"{name}: {message}")
-    return 1 if failed else 0
+    return FAILED if failed else DONE
 
 
 def _export(paths: Sequence[Path], options: ExportOptions, args: argparse.Namespace) -> dict[str, str]:
@@ -100,6 +102,7 @@ def _export(paths: Sequence[Path], options: ExportOptions, args: argparse.Namesp
             workers=place.workers,
             executor=place.executor,
             description="export",
+            unit="frame",
             progress=not args.quiet,
         ):
             written += done.result or 0
