@@ -136,7 +136,7 @@ def _image_source(args: argparse.Namespace) -> Source:
     panoramas = args.panoramas or args.equirectangular
     size = None if args.resolution is None else (args.resolution[0], args.resolution[1])
     vertical = args.panorama_vertical_fov_deg, args.panorama_elevation_center_deg
-    cylinder = Cylinder.from_size(size or photographs.PANORAMA_SIZE, *vertical) if panoramas else None
+    cylinder = Cylinder.from_size(size or PANORAMA_SIZE, *vertical) if panoramas else None
     folders = {predicting.sample_name(folder): folder for folder in photographs.find_folders(args.images)}
     names = _chosen(list(folders), args.frames)
     register()
