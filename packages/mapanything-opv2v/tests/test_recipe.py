@@ -1,5 +1,7 @@
 """The data commands of the recipe, word for word, on a raw tree without depth maps."""
 
+import itertools
+
 import pytest
 import recipe
 from mapanything_opv2v import cli, rawdata
@@ -18,7 +20,7 @@ def raw(own_town, tmp_path, monkeypatch):
 def run(words):
     assert words[0] == "mapanything-opv2v"
     # other processes would import everything anew, once a worker: one is enough here
-    return cli.main([*("1" if before == "--workers" else word for before, word in zip(words, words[1:]))])
+    return cli.main([*("1" if before == "--workers" else word for before, word in itertools.pairwise(words))])
 
 
 def test_the_data_commands_work_in_their_order(raw, tmp_path, capsys):

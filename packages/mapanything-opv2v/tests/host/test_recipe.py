@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 
@@ -23,7 +24,7 @@ def work(small_town, launch, tmp_path_factory):
         patch.setenv("OPV2V_PANORAMAS", str(folder / "panoramas"))
         patch.chdir(folder)
         for words in recipe.commands("Data"):
-            assert cli.main([*("1" if b == "--workers" else w for b, w in zip(words, words[1:])), "--quiet"]) == 0
+            assert cli.main([*("1" if b == "--workers" else w for b, w in itertools.pairwise(words)), "--quiet"]) == 0
         for words in recipe.commands("Train"):
             assert words[:4] == ["python", "-m", "mapanything_opv2v.train", words[3]]
             stage = words[3].removeprefix("+experiment=opv2v_")

@@ -29,6 +29,7 @@ def _add_panorama(commands: options.Commands) -> None:
     )
     parser.add_argument("yaml", type=Path, help="the agent's YAML, images beside it; or a file of predictions (.npz)")
     parser.add_argument("--depth-dir", type=Path, help="folder of its depth maps, if not beside it")
+    options.add_png_units(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder to write into")
     options.add_panorama_options(parser)
 

@@ -15,7 +15,7 @@ from typing import Any, overload
 import numpy as np
 
 from mapanything_opv2v.rawdata import exclude as leaving_out
-from mapanything_opv2v.rawdata import scan
+from mapanything_opv2v.rawdata import other_datasets, scan
 from mapanything_opv2v.rawdata.names import (
     DEPTH_FLAGS,
     SPLITS,
@@ -203,6 +203,8 @@ def index_tree(
         if not (root / name).is_dir():
             there = ", ".join(sorted(p.name for p in root.iterdir() if p.is_dir())) or "nothing"
             raise FileNotFoundError(f"no split {name!r} in {root}; folders there: {there}")
+    if (other := other_datasets.recognise(root)) is not None:
+        raise ValueError(f"{root} looks like {other}")
     if not names:
         raise ValueError(f"{root} holds none of {', '.join(SPLITS)}; point at the folder above them")
     found, rules, excluded = {}, leaving_out.parse(exclude), []
