@@ -127,7 +127,7 @@ def _add_depth(commands: options.Commands) -> None:
         "depth",
         "project LiDAR sweeps into the cameras and write depth maps where the datasets look for them; "
         "maps that are there are kept",
-        "mapanything-opv2v depth ~/OPV2V --out ~/OPV2V_depth --splits train validate --workers 8",
+        "mapanything-opv2v depth ~/OPV2V --out ~/OPV2V_depth --workers 8",
         run_depth,
     )
     options.add_tree_options(parser)
