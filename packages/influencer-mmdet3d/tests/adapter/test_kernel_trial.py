@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from influencer_mmdet3d.host import kernel_trial
+from influencer_mmdet3d.host import kernel_trial as trial
 from influencer_mmdet3d.host.criterion import InfluencerCriterion
 
 SMALL = trial.Case("small", queries=(9, 3), points=(50, 1), instances=(3, 0), groups=3)
@@ -12,7 +12,9 @@ def test_kernels_agree_in_a_small_case(device):
     assert trial.difference(SMALL, device) is None
 
 
-@pytest.mark.parametrize(("wrong", "message"), [("loss", "inst_loss is "), ("gradient", "of shape (9, 50), differs by")])
+@pytest.mark.parametrize(
+    ("wrong", "message"), [("loss", "inst_loss is "), ("gradient", "of shape (9, 50), differs by")]
+)
 def test_a_difference_is_named(monkeypatch, device, wrong, message):
     fused = InfluencerCriterion._fused
 

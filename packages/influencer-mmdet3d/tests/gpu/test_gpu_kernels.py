@@ -51,7 +51,9 @@ def test_options_at_full_size(options):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [dict(S3DIS, queries=(1200, 1200)), dict(SCANNET, queries=(2400,) * 4)], ids=["3", "6"])
+@pytest.mark.parametrize(
+    "shape", [dict(S3DIS, queries=(1200, 1200)), dict(SCANNET, queries=(2400,) * 4)], ids=["3", "6"]
+)
 def test_groups_in_one_launch_match_the_plain_path(shape, dtype):
     """Three groups of 400 queries, and six."""
     pred, insts = make_batch(dtype=dtype, **shape)

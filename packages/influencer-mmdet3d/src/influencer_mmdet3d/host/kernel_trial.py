@@ -1,4 +1,6 @@
-"""The fused kernels against plain torch on one GPU, in a process of its own: `python -m influencer_mmdet3d.host.kernel_trial 0`.
+"""The fused kernels against plain torch on one GPU, in a process of its own.
+
+Run as `python -m influencer_mmdet3d.host.kernel_trial 0`, with the number of the GPU.
 
 `influencer_mmdet3d.loss.kernels.trial` starts it, and `influencer-mmdet3d doctor` prints what it finds.
 
