@@ -57,7 +57,8 @@ def key(device: torch.device) -> str:
     major, minor = torch.cuda.get_device_capability(device)
     return (
         f"{torch.cuda.get_device_name(device)} ({major}.{minor}), torch {torch.__version__}, "
-        f"CUDA {torch.version.cuda}, triton {triton.__version__}, influencer-mmdet3d {version('influencer-mmdet3d')} {_digest()}"
+        f"CUDA {torch.version.cuda}, triton {triton.__version__}, "
+        f"influencer-mmdet3d {version('influencer-mmdet3d')} {_digest()}"
     )
 
 
