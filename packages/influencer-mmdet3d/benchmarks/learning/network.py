@@ -68,8 +68,9 @@ class SeededDecoder(MaskedQueryDecoder):
             layers.append(self._heads(queries, mask_features))
         return [_heads(layer) for layer in layers]
 
-
-    def in_groups(self, features: Tensor, xyz: Tensor, seeds: Tensor, groups: int, pilots: Pilots | None) -> list[Heads]:
+    def in_groups(
+        self, features: Tensor, xyz: Tensor, seeds: Tensor, groups: int, pilots: Pilots | None
+    ) -> list[Heads]:
         """Return the predictions of all layers for G Q + P queries; each set, and the pilots, see themselves alone.
 
         Parameters
@@ -112,7 +113,7 @@ class Segmentor(nn.Module):
         self.decoder = SeededDecoder(num_classes, queries, settings.width, settings.layers, settings.heads)
 
     def forward(self, batch: Batch, pilots: Pilots | None = None, groups: int = 1) -> list[Heads]:
-        """Return the predictions of every supervised layer, the last one last; starts of all groups are in the batch."""
+        """Return the predictions of every supervised layer, the last one last; starts of all groups are given."""
         features, xyz = self.encoder(batch.points), batch.points[..., :3]
         if groups > 1:
             return self.decoder.in_groups(features, xyz, batch.seeds, groups, pilots)

@@ -31,8 +31,8 @@ def read(path: Path, *, id_key: str = "id", text_key: str = "text", unfinished: 
     Parameters
     ----------
     path
-        JSON (suffix .json): a list of rows, or an object with such a list under "results", as the notes'
-        evaluator wrote it. Any other suffix: JSONL, one row a line.
+        JSON (suffix .json): a list of rows, or an object with such a list under "results", as the
+        research evaluator wrote it. Any other suffix: JSONL, one row a line.
     id_key, text_key
         Fields with the sample's id (text or integer) and the answer.
     unfinished

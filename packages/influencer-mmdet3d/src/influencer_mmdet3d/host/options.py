@@ -55,8 +55,8 @@ class CriterionOptions:
     form : str
         'influence', the one form of the loss that there is.
     impl : str
-        'plain' (torch), 'triton' (fused GPU kernels), or 'auto' for the kernels where they can run and have been
-        verified.
+        'plain' (torch), 'triton' (fused GPU kernels), or 'auto' for the kernels where they can run and agree
+        with 'plain', which is tried once for a GPU and versions.
     """
 
     num_classes: int

@@ -23,6 +23,7 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from influencer_mmdet3d.host.criterion import InfluencerCriterion
 from influencer_mmdet3d.host.pin import host_root, load_pin
 from influencer_mmdet3d.host.recipe import import_advice
+from influencer_mmdet3d.host.trial import TrialError, try_scene
 from influencer_mmdet3d.terminal import DONE, FAILED
 
 REASONS = (
@@ -37,6 +38,7 @@ REASONS = (
     "not-in-config",
     "does-not-build",
     "class-count",
+    "does-not-run",
 )
 """Why training would not start; the launcher tools/influencer/register_criterion.py adds "package-missing"."""
 
@@ -184,7 +186,11 @@ def verify(path: Path) -> list[str]:
     check_imports(cfg)
     check_name()
     criterion = check_criterion(cfg, path)
-    lines = [_versions(), f"host {root}", f"config {path}", f"criterion {criterion.options}"]
+    try:
+        tried = try_scene(cfg)
+    except TrialError as error:
+        raise VerifyError("does-not-run", f"{path}: {error}") from error
+    lines = [_versions(), f"host {root}", f"config {path}", f"criterion {criterion.options}", *tried]
     if cfg.custom_imports.get("allow_failed_imports"):
         lines.append("note: allow_failed_imports=True turns a failed import into a later KeyError; set it to False")
     return lines

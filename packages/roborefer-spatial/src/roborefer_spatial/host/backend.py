@@ -67,8 +67,6 @@ def create(options: Options) -> RoboReferBackend:
 class RoboReferBackend:
     """Greedy answers of a RoboRefer checkpoint."""
 
-    per_process = True
-
     def __init__(self, options: Options) -> None:
         import torch
         from accelerate import PartialState

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import logging
 import os
 import sys
@@ -166,10 +167,12 @@ def this_process(backend: str) -> Process:
         return Process()
     if backend not in backends.PER_PROCESS:
         raise ValueError(f"--backend {backend} runs in one process: start it without accelerate or torchrun")
-    from accelerate import PartialState
+    import torch.distributed
 
-    state = PartialState()
-    return Process(state.process_index, state.num_processes, state.wait_for_everyone)
+    if not torch.distributed.is_initialized():
+        # processes wait for the slowest share, however long it takes
+        torch.distributed.init_process_group("gloo", timeout=datetime.timedelta(days=30))
+    return Process(torch.distributed.get_rank(), torch.distributed.get_world_size(), torch.distributed.barrier)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,13 +1,12 @@
-"""Predict and score in one go, under the names of the research notes (`tools/x3/eval_spatial_tasks.py`).
+"""Predict and score in one go: `tools/x3/eval_spatial_tasks.py`, with the flags of the research script it replaces.
 
 Several sample files are answered with one model load. Each gets a JSON file with `metrics` and `results` as
-the notes have them, and beside it the answers, so that a second call only scores.
+that script wrote them, and beside it the answers, so that a second call only scores.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +41,7 @@ def answers_of(output_json: Path) -> Path:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser: the notes' flags, and those of `predict` and `score`."""
+    """Return the parser: the research script's flags, and those of `predict` and `evaluate`."""
     parser = terminal.Parser(
         prog="eval_spatial_tasks.py",
         description="Answer and score x3 spatial tasks; one model load for all files.",
@@ -149,7 +148,7 @@ def _check_notes_flags(args: argparse.Namespace) -> None:
         raise ValueError(f"--image-aspect-ratio means nothing to --backend {args.backend}")
     config = Path(getattr(args, "model", "")) / "config.json"
     if config.is_file():
-        stated = json.loads(config.read_text(encoding="utf-8")).get("image_aspect_ratio")
+        stated = files.read_json_object(config).get("image_aspect_ratio")
         if stated != args.image_aspect_ratio:
             raise ValueError(
                 f"--image-aspect-ratio is {args.image_aspect_ratio!r}, {config} says {stated!r}: a "

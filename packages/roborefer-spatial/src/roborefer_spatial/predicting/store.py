@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import glob
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -49,7 +48,7 @@ class Store:
                 )
             files.write_json(self.record, identity)
             return
-        before = json.loads(self.record.read_text(encoding="utf-8"))
+        before = files.read_json_object(self.record)
         changed = [key for key in sorted({*before, *identity}) if before.get(key) != identity.get(key)]
         if changed:
             differences = "; ".join(f"{key} was {before.get(key)!r}, is {identity.get(key)!r}" for key in changed)

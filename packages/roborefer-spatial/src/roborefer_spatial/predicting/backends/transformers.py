@@ -6,6 +6,8 @@ Nothing that a checkpoint carries is executed: safetensors weights only, no remo
 from __future__ import annotations
 
 import argparse
+import inspect
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,16 +66,21 @@ class TransformersBackend:
     def __init__(self, options: Options) -> None:
         torchvision_cpu.make_importable()
         import torch
+        import transformers
         from accelerate import PartialState
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         self.options = options
         self.device = torch.device(options.device) if options.device else PartialState().device
+        if not sys.stderr.isatty():
+            transformers.utils.logging.disable_progress_bar()  # a log gets lines, not bars
         dtype = "auto" if options.dtype == "auto" else getattr(torch, options.dtype)
+        renamed = tuple(map(int, transformers.__version__.split(".")[:2])) >= (4, 56)
+        name = "dtype" if renamed else "torch_dtype"
         try:
             self.processor: Any = AutoProcessor.from_pretrained(options.model, trust_remote_code=False)
             self.model: Any = AutoModelForImageTextToText.from_pretrained(
-                options.model, torch_dtype=dtype, use_safetensors=True, trust_remote_code=False
+                options.model, use_safetensors=True, trust_remote_code=False, **{name: dtype}
             )
         except (OSError, ValueError) as error:
             raise Unavailable(f"--model {options.model}: cannot be loaded: {error}") from error
@@ -118,11 +125,15 @@ class TransformersBackend:
             ]
             for request in requests
         ]
-        return self.processor.apply_chat_template(
+        apply = self.processor.apply_chat_template
+        padding: dict[str, Any] = {"padding": True}
+        if "processor_kwargs" in inspect.signature(apply).parameters:  # transformers 5
+            padding = {"processor_kwargs": padding}
+        return apply(
             conversations,
             add_generation_prompt=True,
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
-            padding=True,
+            **padding,
         )
