@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,8 +73,10 @@ def _add_check(commands: options.Commands) -> None:
 def run_check(args: argparse.Namespace) -> int:
     """Check a tree; 1 if anything is wrong."""
     from mapanything_opv2v import checks, jobs
+    from mapanything_opv2v.rawdata import exclude
 
     wanted = checks.CheckOptions(need_depth=args.need_depth, need_lidar=not args.no_lidar, cameras=args.cameras)
+    rules, args.exclude = exclude.parse(args.exclude), []  # a check reads everything, and says what is known
     with jobs.place(args.workers, args.scheduler) as place:
         report = checks.check_tree(
             options.tree_index(args),
@@ -82,6 +85,7 @@ def run_check(args: argparse.Namespace) -> int:
             workers=place.workers,
             executor=place.executor,
             progress=not args.quiet,
+            rules=rules,
         )
     if not options.put_json(args, report.to_json()):
         _print_report(report, args.show)
@@ -105,11 +109,15 @@ def _print_report(report: CheckReport, show: int) -> None:
     for split, pairs in report.overlap_agreement.items():
         text = ", ".join(f"{pair}: {value:.2f}" for pair, value in pairs.items())
         print(f"{split}: median correlation of cameras where they overlap {text}")
+    for factor, number in report.image_scales.items():
+        print(f"{number} images are {factor} times the size that their calibration is for; intrinsics are scaled")
     if report.max_position_error_m is not None:
         print(
             f"camera against LiDAR by the files' own extrinsic: at most {report.max_position_error_m:.4f} m, "
             f"{report.max_angle_error_deg:.4f} degrees"
         )
+    for reason, number in Counter(problem.message.partition(" (known: ")[2][:-1] for problem in report.known).items():
+        print(f"known, left out by default: {number} problems of {reason}")
     print(f"{report.scenes} scenes, {report.files} files read, {len(report.problems)} problems")
 
 
@@ -119,7 +127,7 @@ def _add_depth(commands: options.Commands) -> None:
         "depth",
         "project LiDAR sweeps into the cameras and write depth maps where the datasets look for them; "
         "maps that are there are kept",
-        "mapanything-opv2v depth ~/OPV2V --out ~/OPV2V_depth --splits train validate --workers 8",
+        "mapanything-opv2v depth ~/OPV2V --out ~/OPV2V_depth --workers 8",
         run_depth,
     )
     options.add_tree_options(parser)

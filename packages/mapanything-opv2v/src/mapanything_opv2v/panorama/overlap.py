@@ -66,7 +66,9 @@ def agent_agreement(agent: AgentRecord, camera_ids: Sequence[int] | None = None)
     """Read an agent's images and return how well its cameras agree where they overlap, by ``"i-j"``."""
     ids = sorted(agent.camera_paths) if camera_ids is None else list(camera_ids)
     images = [load_image(agent.camera_paths[number]) for number in ids]
-    rig = Rig.from_agent(load_agent_yaml(agent.yaml_path), [(image.shape[1], image.shape[0]) for image in images], ids)
+    sizes = [(image.shape[1], image.shape[0]) for image in images]
+    files = [agent.camera_paths[number] for number in ids]
+    rig = Rig.from_agent(load_agent_yaml(agent.yaml_path), sizes, ids, files)
     return {f"{ids[i]}-{ids[j]}": value for (i, j), value in overlap_agreement(rig, images).items()}
 
 
