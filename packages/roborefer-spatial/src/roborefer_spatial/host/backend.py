@@ -19,6 +19,17 @@ from typing import Any, Literal, get_args
 from roborefer_spatial.predicting.backends import Request, Unavailable
 
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
+EXTRA = "host"
+
+
+def same_answers(options: Options) -> frozenset[str]:
+    """Name the options that do not change answers."""
+    return frozenset()
+
+
+def takes_depth(options: Options) -> bool:
+    """Whether depth maps reach the model: the checkpoint decides, when it is loaded."""
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tqdm import tqdm
 
 from roborefer_spatial.predicting import backends
-from roborefer_spatial.predicting.backends import Backend, Request, Unavailable
+from roborefer_spatial.predicting.backends import Answer, Backend, Reply, Request, Unavailable
 from roborefer_spatial.predicting.store import Store, append_rows, run_identity
 from roborefer_spatial.predictions import Prediction
 from roborefer_spatial.sample import Sample, load_samples
@@ -33,13 +35,14 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run did: samples asked for, answered before it, answered now, and failed."""
+    """What a run did: samples asked for, answered before it, answered now, failed; and answers cut short."""
 
     total: int
     kept: int
     answered: int
     failed: int
     first_error: str | None
+    cut: int = 0
 
 
 def predict(
@@ -70,7 +73,7 @@ def predict(
     max_errors
         The run stops after this many failed samples.
     restart
-        Throw away what `out` holds instead of going on with it.
+        Set aside what `out` holds, under another name, instead of going on with it.
     process
         Which share of the samples is this process's.
 
@@ -91,14 +94,15 @@ def predict(
     process = process or Process()
     store, ids = Store(out), [sample.id for sample in samples]
     if process.rank == 0:
-        store.claim(identity, restart=restart)
+        store.check(identity, restart=restart)
     process.wait()
     before = store.rows()
     kept = {sample_id for sample_id in ids if sample_id in before and before[sample_id].text is not None}
     process.wait()  # nobody appends before everybody has read
     todo = [sample for sample in samples if sample.id not in kept][process.rank :: process.world]
     if todo:
-        _answer_all(todo, make_backend(), store.part(process.rank), batch_size, max_errors)
+        backend = make_backend()
+        _answer_all(todo, backend, _Part(store, process.rank, identity), batch_size, max_errors)
     process.wait()
     if process.rank == 0:
         store.merge(ids)
@@ -106,17 +110,33 @@ def predict(
     rows = store.rows()
     errors = [f"{sample_id}: {rows[sample_id].error}" for sample_id in ids if rows[sample_id].text is None]
     answered = len(ids) - len(kept) - len(errors)
-    return Outcome(len(ids), len(kept), answered, len(errors), errors[0] if errors else None)
+    cut = sum(rows[sample_id].finish == "length" for sample_id in ids)
+    return Outcome(len(ids), len(kept), answered, len(errors), errors[0] if errors else None, cut)
 
 
-def _answer_all(todo: list[Sample], backend: Backend, part: Path, batch_size: int, max_errors: int) -> None:
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Where a process's rows go; the file is claimed with the first of them."""
+
+    store: Store
+    rank: int
+    identity: dict[str, Any]
+
+
+def _answer_all(todo: list[Sample], backend: Backend, part: _Part, batch_size: int, max_errors: int) -> None:
     failed = 0
-    with append_rows(part) as stream, tqdm(total=len(todo), unit="sample", desc="predict") as bar:
+    with contextlib.ExitStack() as stack:
+        stream: IO[str] | None = None
+        bar = stack.enter_context(tqdm(total=len(todo), unit="sample", desc="predict"))
         for start in range(0, len(todo), batch_size):
             for row in _answer(backend, todo[start : start + batch_size]):
+                if stream is None:  # a start that fails leaves nothing behind
+                    part.store.claim(part.identity)
+                    stream = stack.enter_context(append_rows(part.store.part(part.rank)))
                 stream.write(row.to_json() + "\n")
                 failed += row.text is None
                 bar.update()
+            assert stream is not None, "a batch has at least one sample"
             stream.flush()
             os.fsync(stream.fileno())
             if failed >= max_errors:
@@ -125,8 +145,8 @@ def _answer_all(todo: list[Sample], backend: Backend, part: Path, batch_size: in
 
 def _answer(backend: Backend, batch: list[Sample]) -> Iterator[Prediction]:
     """Yield a row per sample; where the batch as a whole fails, ask its samples one by one."""
-    requests = [Request(s.id, tuple(Path(image) for image in s.image), s.prompt) for s in batch]
-    answers: Sequence[str | Exception]
+    requests = [_request(sample) for sample in batch]
+    answers: Sequence[Reply]
     try:
         answers = backend.answer(requests)
     except Unavailable:
@@ -141,12 +161,36 @@ def _answer(backend: Backend, batch: list[Sample]) -> Iterator[Prediction]:
     assert len(answers) == len(requests), f"{backend}: {len(answers)} answers to {len(requests)} requests"
     for request, answer in zip(requests, answers):
         if isinstance(answer, Unavailable):
-            raise answer
+            continue
         if isinstance(answer, Exception):
             log.warning("%s: %s", request.id, answer)
             yield Prediction(request.id, None, f"{type(answer).__name__}: {answer}")
+        elif isinstance(answer, Answer):
+            yield Prediction(request.id, answer.text, None, answer.finish, answer.seen)
         else:
             yield Prediction(request.id, answer)
+    for answer in answers:  # only now: the others' answers are kept
+        if isinstance(answer, Unavailable):
+            raise answer
+
+
+def _request(sample: Sample) -> Request:
+    depth = None if sample.depth is None else tuple(Path(path) for path in sample.depth)
+    return Request(sample.id, tuple(Path(path) for path in sample.image), sample.prompt, depth)
+
+
+def asked(samples: Sequence[Sample], backend: str, options: Any, depth: str) -> list[Sample]:
+    """Return the samples as they are asked: `depth` "use" keeps their depth maps, "ignore" leaves them out.
+
+    Raises
+    ------
+    ValueError
+        Depth maps that are to be used would not reach the model.
+    """
+    if depth == "ignore":
+        return [dataclasses.replace(sample, depth=None) if sample.depth else sample for sample in samples]
+    backends.check_depth(backend, options, samples)
+    return list(samples)
 
 
 def this_process(backend: str) -> Process:
@@ -186,7 +230,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--limit", type=int, help="answer the first N samples only")
     add("--batch_size", type=int, default=8, help="samples a call (default: 8)")
     add("--max_errors", type=int, default=100, help="stop after N failed samples (default: 100)")
-    add("--restart", action="store_true", help="throw away what --out holds")
+    add("--restart", action="store_true", help="set aside what --out holds, as OUT.old-N, and begin anew")
+    add("--depth", choices=("use", "ignore"), default="use", help="depth images of the samples (default: use)")
     backends.add_arguments(parser)
 
 
@@ -196,13 +241,14 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--limit is {args.limit}: expected at least 1")
     samples = load_samples(args.samples, image_folder=args.image_folder)[: args.limit]
     options = backends.options(args.backend, backends.given_options(args))
+    samples = asked(samples, args.backend, options, args.depth)
     process = this_process(args.backend)
     try:
         outcome = predict(
             samples,
             lambda: backends.create(args.backend, options),
             args.out,
-            identity=run_identity(args.samples, args.backend, options),
+            identity=run_identity(args.samples, args.backend, options, depth=args.depth),
             batch_size=args.batch_size,
             max_errors=args.max_errors,
             restart=args.restart,
@@ -220,6 +266,12 @@ def report(outcome: Outcome, out: Path) -> int:
         f"{out}: {outcome.total} samples, {outcome.kept} answered before, {outcome.answered} now, "
         f"{outcome.failed} failed"
     )
+    if outcome.cut:
+        print(
+            f"warning: {outcome.cut} answer(s) were cut by max_tokens, so that a point may be missing: raise "
+            "--max_new_tokens and write to another file",
+            file=sys.stderr,
+        )
     if outcome.failed:
         print(f"error: {outcome.failed} sample(s) failed, first {outcome.first_error}", file=sys.stderr)
         print("run the same command again to retry them", file=sys.stderr)

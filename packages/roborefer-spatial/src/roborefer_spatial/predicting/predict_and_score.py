@@ -16,7 +16,7 @@ from typing import Any
 from roborefer_spatial import files
 from roborefer_spatial.predicting import backends
 from roborefer_spatial.predicting.backends import Backend, Unavailable
-from roborefer_spatial.predicting.predict import predict, report, this_process
+from roborefer_spatial.predicting.predict import asked, predict, report, this_process
 from roborefer_spatial.predicting.store import run_identity
 from roborefer_spatial.sample import load_samples
 from roborefer_spatial.scoring import evaluate
@@ -65,7 +65,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--limit", type=int, help="the first N samples of each file only")
     add("--batch_size", type=int, default=8, help="samples a call (default: 8)")
     add("--max_errors", type=int, default=100, help="stop after N failed samples (default: 100)")
-    add("--restart", action="store_true", help="throw away answers of an earlier call")
+    add("--restart", action="store_true", help="set aside answers of an earlier call, and begin anew")
+    add("--depth", choices=("use", "ignore"), default="use", help="depth images of the samples (default: use)")
     add("--bootstrap", type=int, default=1000, help="resamples for the 95 %% intervals (default: 1000)")
     add("--seed", type=int, default=0, help="of the resamples (default: 0)")
     evaluate.add_score_arguments(parser)
@@ -100,11 +101,12 @@ def _run(args: argparse.Namespace) -> int:
     sets: dict[str, Metrics] = {}
     for data_json, output_json in zip(args.data_json, args.output_json):
         samples = load_samples(data_json, image_folder=args.image_folder)[: args.limit]
+        samples = asked(samples, args.backend, options, args.depth)
         outcome = predict(
             samples,
             backend,
             answers_of(output_json),
-            identity=run_identity(data_json, args.backend, options),
+            identity=run_identity(data_json, args.backend, options, depth=args.depth),
             batch_size=args.batch_size,
             max_errors=args.max_errors,
             restart=args.restart,

@@ -10,6 +10,18 @@ from pathlib import Path
 from roborefer_spatial import predictions
 from roborefer_spatial.predicting.backends import Request
 
+EXTRA = ""
+
+
+def same_answers(options: Options) -> frozenset[str]:
+    """Name the options that do not change answers."""
+    return frozenset()
+
+
+def takes_depth(options: Options) -> bool:
+    """Whether depth maps reach the model: nothing here says that they did not."""
+    return True
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:

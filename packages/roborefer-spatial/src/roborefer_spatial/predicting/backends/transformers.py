@@ -16,6 +16,17 @@ from roborefer_spatial.images import read_rgb
 from roborefer_spatial.predicting.backends import Request, Unavailable
 
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
+EXTRA = "predict"
+
+
+def same_answers(options: Options) -> frozenset[str]:
+    """Name the options that do not change answers."""
+    return frozenset({"device"})
+
+
+def takes_depth(options: Options) -> bool:
+    """Whether depth maps reach the model."""
+    return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
