@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from roborefer_spatial import __version__
+from roborefer_spatial.host import requirements
 from roborefer_spatial.host.locate import Host, find_host
 from roborefer_spatial.host.pin import load_pin
 
@@ -42,7 +43,7 @@ def examine(root: Path | None = None) -> dict[str, Any]:
     -------
     dict
         `versions`, `host` (or None, with `problem`), `commit`, `pinned`, `missing` (import name -> {file,
-        install}),
+        install}), `broken` (import name -> error),
         `defects` (a list of {name, where, defect, remedy}) and `ok`.
     """
     found: dict[str, Any] = {
@@ -50,6 +51,7 @@ def examine(root: Path | None = None) -> dict[str, Any]:
         "host": None,
         "problem": None,
         "missing": {},
+        "broken": {},
         "defects": [],
     }
     try:
@@ -62,9 +64,10 @@ def examine(root: Path | None = None) -> dict[str, Any]:
         }
         found |= {"defects": _defects(host)}
         found |= {"missing": _missing(host, {defect["name"] for defect in found["defects"]})}
+        found |= {"broken": requirements.broken_packages(host)}
     except (ValueError, FileNotFoundError, SyntaxError) as error:
         found["problem"] = str(error)
-    found["ok"] = found["problem"] is None and not found["missing"]
+    found["ok"] = found["problem"] is None and not found["missing"] and not found["broken"]
     return found
 
 
@@ -117,6 +120,8 @@ def report(found: dict[str, Any]) -> Iterator[str]:
         return
     for name, package in found["missing"].items():
         yield f"missing: {name}, which {package['file']} imports: pip install {package['install']}"
+    for name, error in found["broken"].items():
+        yield f"cannot be imported: {name} ({error}): install the release that was built for this torch"
     if not found["defects"]:
         yield "defects: none; the launcher changes nothing"
         return

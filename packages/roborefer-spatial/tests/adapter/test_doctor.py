@@ -16,6 +16,7 @@ def environment(monkeypatch):
         monkeypatch.setattr(module, "installed", lambda package: package not in missing)
     refused = lambda: "flash_attn" in missing  # noqa: E731  an old DeepSpeed goes with the rest
     monkeypatch.setattr(inspection, "deepspeed_checkpoint_is_refused", refused)
+    monkeypatch.setattr(requirements, "broken_packages", lambda host: {})
     return missing
 
 
@@ -74,3 +75,11 @@ def test_a_broken_checkout_is_a_problem(checkout, environment, capsys):
 def test_json(checkout, environment, capsys):
     assert cli.main(["doctor", "--json", "--host", str(checkout.root)]) == 0
     assert json.loads(capsys.readouterr().out)["host"] == str(checkout.root)
+
+
+def test_an_installed_package_that_cannot_be_imported_is_an_error(checkout, environment, monkeypatch):
+    found = {"torchvision": "RuntimeError: operator torchvision::nms does not exist"}
+    monkeypatch.setattr(requirements, "broken_packages", lambda host: found)
+    report = doctor.examine(checkout.root)
+    assert not report["ok"] and report["broken"] == found
+    assert "cannot be imported: torchvision (RuntimeError: operator" in "\n".join(doctor.report(report))
