@@ -155,7 +155,7 @@ def test_the_shell_script_trains_with_the_notes_names(published, checkpoint, dat
     variables = {
         **os.environ, "PYTHON": sys.executable, "MODEL_PATH": str(checkpoint), "DATA_PATH": str(data.json),
         "OUTPUT_DIR": str(tmp_path / "out"), "FREEZE_VISION": "0", "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": f"{HERE}/cpu_site",
+        "PYTHONPATH": os.pathsep.join(filter(None, [f"{HERE}/cpu_site", os.environ.get("PYTHONPATH")])),
     }  # fmt: skip
     words = "--cpu --dtype fp32 --max_steps 3 --gradient_accumulation_steps 2"
     done = subprocess.run(["bash", str(script), *words.split()], env=variables, capture_output=True, text=True)

@@ -1,6 +1,9 @@
 import math
 import os
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import distributed
 import pytest
@@ -87,3 +90,29 @@ def test_dask_missing_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ValueError, match=r"pip install 'roborefer-spatial\[cluster\]'"):
         list(run_ordered(abs, [1], scheduler="tcp://here:1"))
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+def test_workers_end_when_their_parent_is_killed():
+    work = "[__import__('time').sleep(0.5), __import__('os').getpid()][1]"
+    code = "from roborefer_spatial.tasks.workers import run_ordered\n"
+    code += f"for pid in run_ordered(eval, [{work!r}] * 1000, workers=2): print(pid, flush=True)\n"
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    pids = {int(parent.stdout.readline()) for _ in range(8)}
+    assert len(pids) == 2
+    parent.kill()
+    parent.wait()
+    alive = pids
+    for _ in range(100):
+        alive = {pid for pid in alive if Path(f"/proc/{pid}").exists() and state(pid) != "Z"}
+        if not alive:
+            break
+        time.sleep(0.1)
+    assert not alive
+
+
+def state(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2]
+    except FileNotFoundError:
+        return "Z"

@@ -49,6 +49,8 @@ def load_scores(
     """
     samples = load_samples(sample_file, image_folder=image_folder)
     rows = predictions.read(answer_file)
+    if not rows:
+        raise ValueError(f"{answer_file}: holds no answers, so there is nothing to score; make it with `predict`")
     if limit is not None:
         left_out = {sample.id for sample in samples[limit:]}
         samples, rows = samples[:limit], [row for row in rows if row.id not in left_out]

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import collections
 import multiprocessing
+import multiprocessing.connection
+import os
+import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from typing import Any, TypeVar
@@ -52,7 +55,7 @@ def run_ordered(
     else:
         methods = multiprocessing.get_all_start_methods()
         context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
             try:
                 yield from _windowed(pool.submit, function, items, workers)
             except BrokenExecutor as error:
@@ -60,6 +63,22 @@ def run_ordered(
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when the process that wants its results does, even if that one is killed.
+
+    Without it a worker waits for work for ever: the other workers hold the queue open.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
 
 
 def _on_dask(
