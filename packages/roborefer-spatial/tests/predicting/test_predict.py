@@ -238,7 +238,7 @@ def test_the_command_with_answers_from_a_file(samples, make_sample, out, capsys)
 
 def test_options_of_another_backend_are_refused(samples, make_sample, out):
     arguments = ["--samples", make_sample.write(samples), "--out", out, "--backend", "file"]
-    message = "backend file does not take --model; it takes --answers, --id_key, --text_key"
+    message = "backend file does not take --model; it takes --answers, --id_key, --text_key, --by"
     with pytest.raises(ValueError, match=re.escape(message)):
         module.run(parse(*arguments, "--answers", out, "--model", "x"))
     with pytest.raises(ValueError, match="backend file needs --answers"):

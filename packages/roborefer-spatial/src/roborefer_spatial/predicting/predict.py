@@ -101,8 +101,9 @@ def predict(
     process.wait()  # nobody appends before everybody has read
     todo = [sample for sample in samples if sample.id not in kept][process.rank :: process.world]
     if todo:
-        backend = make_backend()
-        _answer_all(todo, backend, _Part(store, process.rank, identity), batch_size, max_errors)
+        position = {sample_id: index for index, sample_id in enumerate(ids)}
+        questions = [_request(sample, position[sample.id]) for sample in todo]
+        _answer_all(questions, make_backend(), _Part(store, process.rank, identity), batch_size, max_errors)
     process.wait()
     if process.rank == 0:
         store.merge(ids)
@@ -123,7 +124,7 @@ class _Part:
     identity: dict[str, Any]
 
 
-def _answer_all(todo: list[Sample], backend: Backend, part: _Part, batch_size: int, max_errors: int) -> None:
+def _answer_all(todo: list[Request], backend: Backend, part: _Part, batch_size: int, max_errors: int) -> None:
     failed = 0
     with contextlib.ExitStack() as stack:
         stream: IO[str] | None = None
@@ -143,9 +144,8 @@ def _answer_all(todo: list[Sample], backend: Backend, part: _Part, batch_size: i
                 raise Unavailable(f"stopped after {failed} failed samples (--max_errors); last: {row.error}")
 
 
-def _answer(backend: Backend, batch: list[Sample]) -> Iterator[Prediction]:
-    """Yield a row per sample; where the batch as a whole fails, ask its samples one by one."""
-    requests = [_request(sample) for sample in batch]
+def _answer(backend: Backend, requests: list[Request]) -> Iterator[Prediction]:
+    """Yield a row per request; where the batch as a whole fails, ask them one by one."""
     answers: Sequence[Reply]
     try:
         answers = backend.answer(requests)
@@ -154,8 +154,8 @@ def _answer(backend: Backend, batch: list[Sample]) -> Iterator[Prediction]:
     except Exception as error:  # whatever a model raises belongs to its sample, and is recorded there
         if len(requests) > 1:
             log.warning("a batch of %d failed (%s); asking one by one", len(requests), error)
-            for sample in batch:
-                yield from _answer(backend, [sample])
+            for request in requests:
+                yield from _answer(backend, [request])
             return
         answers = [error]
     assert len(answers) == len(requests), f"{backend}: {len(answers)} answers to {len(requests)} requests"
@@ -174,9 +174,9 @@ def _answer(backend: Backend, batch: list[Sample]) -> Iterator[Prediction]:
             raise answer
 
 
-def _request(sample: Sample) -> Request:
+def _request(sample: Sample, position: int = 0) -> Request:
     depth = None if sample.depth is None else tuple(Path(path) for path in sample.depth)
-    return Request(sample.id, tuple(Path(path) for path in sample.image), sample.prompt, depth)
+    return Request(sample.id, tuple(Path(path) for path in sample.image), sample.prompt, depth, position)
 
 
 def asked(samples: Sequence[Sample], backend: str, options: Any, depth: str) -> list[Sample]:

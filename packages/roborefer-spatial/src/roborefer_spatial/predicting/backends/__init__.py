@@ -51,12 +51,15 @@ class Request:
         The user's text without `<image>` tokens: the backend inserts what its model expects.
     depth
         Depth images, one for each image, or None. A backend that cannot use them is never given any.
+    position
+        The sample's row in its file, from 0.
     """
 
     id: str
     images: tuple[Path, ...]
     prompt: str
     depth: tuple[Path, ...] | None = None
+    position: int = 0
 
 
 @dataclass(frozen=True, slots=True)
