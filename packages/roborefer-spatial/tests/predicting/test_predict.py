@@ -171,7 +171,7 @@ def test_depth_maps_are_used_or_refused(make_sample):
     with pytest.raises(ValueError, match="--depth ignore asks with the images alone"):
         module.asked([deep], "http", openai, "use")
     assert module.asked([deep], "http", backends.options("http", {"url": "http://h"}), "use") == [deep]
-    assert [str(path) for path in module._request(deep).depth] == deep.depth
+    assert [str(path) for path in module._request(deep, 0, module.profiles.load("as-built")).depth] == deep.depth
 
 
 def test_a_package_that_a_backend_lacks_is_named(monkeypatch):

@@ -15,8 +15,9 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
-from roborefer_spatial.predicting import backends
+from roborefer_spatial.predicting import backends, profiles
 from roborefer_spatial.predicting.backends import Answer, Backend, Reply, Request, Unavailable
+from roborefer_spatial.predicting.profiles import Profile
 from roborefer_spatial.predicting.store import Store, append_rows, run_identity
 from roborefer_spatial.predictions import Prediction
 from roborefer_spatial.sample import Sample, load_samples
@@ -55,6 +56,7 @@ def predict(
     max_errors: int = 100,
     restart: bool = False,
     process: Process | None = None,
+    profile: Profile | None = None,
 ) -> Outcome:
     """Answer the samples that have no answer in `out` yet, and write `out`.
 
@@ -76,6 +78,8 @@ def predict(
         Set aside what `out` holds, under another name, instead of going on with it.
     process
         Which share of the samples is this process's.
+    profile
+        How the model is asked; by default the questions as they were built.
 
     Returns
     -------
@@ -91,7 +95,7 @@ def predict(
     """
     if batch_size < 1 or max_errors < 1:
         raise ValueError(f"--batch_size and --max_errors are at least 1, got {batch_size} and {max_errors}")
-    process = process or Process()
+    process, profile = process or Process(), profile or profiles.load(profiles.AS_BUILT)
     store, ids = Store(out), [sample.id for sample in samples]
     if process.rank == 0:
         store.check(identity, restart=restart)
@@ -102,8 +106,9 @@ def predict(
     todo = [sample for sample in samples if sample.id not in kept][process.rank :: process.world]
     if todo:
         position = {sample_id: index for index, sample_id in enumerate(ids)}
-        questions = [_request(sample, position[sample.id]) for sample in todo]
-        _answer_all(questions, make_backend(), _Part(store, process.rank, identity), batch_size, max_errors)
+        questions = [_request(sample, position[sample.id], profile) for sample in todo]
+        part = _Part(store, process.rank, identity)
+        _answer_all(questions, _InProfile(make_backend(), profile), part, batch_size, max_errors)
     process.wait()
     if process.rank == 0:
         store.merge(ids)
@@ -174,9 +179,38 @@ def _answer(backend: Backend, requests: list[Request]) -> Iterator[Prediction]:
             raise answer
 
 
-def _request(sample: Sample, position: int = 0) -> Request:
+def _request(sample: Sample, position: int, profile: Profile) -> Request:
     depth = None if sample.depth is None else tuple(Path(path) for path in sample.depth)
-    return Request(sample.id, tuple(Path(path) for path in sample.image), sample.prompt, depth, position)
+    sizes = tuple(profile.size_of(sample.answer_size) for _ in sample.image) if profile.frame == "seen" else None
+    images = tuple(Path(path) for path in sample.image)
+    return Request(sample.id, images, profile.prompt(sample), depth, position, sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class _InProfile:
+    """A backend whose answers end where the profile says, and name the size that the model saw."""
+
+    backend: Backend
+    profile: Profile
+
+    def answer(self, requests: Sequence[Request]) -> list[Reply]:
+        return [self._read(request, reply) for request, reply in zip(requests, self.backend.answer(requests))]
+
+    def _read(self, request: Request, reply: Reply) -> Reply:
+        if isinstance(reply, Exception):
+            return reply
+        answer = Answer(reply) if isinstance(reply, str) else reply
+        seen = answer.seen
+        if self.profile.frame == "seen":
+            seen = seen or request.sizes
+            if seen is None:
+                return ValueError(f"nothing says at which size the model saw the images (profile {self.profile.name})")
+            if self.profile.ref and len(request.images) == 1 and request.sizes and seen != request.sizes:
+                return ValueError(
+                    f"the model saw {seen[0]} and the question, by profile {self.profile.name}, named a point in an "
+                    f"image of {request.sizes[0]}: write a profile with the min_pixels and max_pixels of this model"
+                )
+        return Answer(self.profile.cut(answer.text), answer.finish, seen)
 
 
 def asked(samples: Sequence[Sample], backend: str, options: Any, depth: str) -> list[Sample]:
@@ -232,7 +266,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max_errors", type=int, default=100, help="stop after N failed samples (default: 100)")
     add("--restart", action="store_true", help="set aside what --out holds, as OUT.old-N, and begin anew")
     add("--depth", choices=("use", "ignore"), default="use", help="depth images of the samples (default: use)")
+    add_profile_argument(parser)
     backends.add_arguments(parser)
+
+
+def add_profile_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `--profile`."""
+    parser.add_argument(
+        "--profile",
+        default="auto",
+        metavar="NAME|FILE",
+        help="how the model is asked and what its numbers mean: auto (by the model's config or name, the default), "
+        f"a YAML file, or one of {', '.join(profiles.shipped())}",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -240,7 +286,7 @@ def run(args: argparse.Namespace) -> int:
     if args.limit is not None and args.limit < 1:
         raise ValueError(f"--limit is {args.limit}: expected at least 1")
     samples = load_samples(args.samples, image_folder=args.image_folder)[: args.limit]
-    options = backends.options(args.backend, backends.given_options(args))
+    options, profile = options_and_profile(args)
     samples = asked(samples, args.backend, options, args.depth)
     process = this_process(args.backend)
     try:
@@ -248,16 +294,27 @@ def run(args: argparse.Namespace) -> int:
             samples,
             lambda: backends.create(args.backend, options),
             args.out,
-            identity=run_identity(args.samples, args.backend, options, depth=args.depth),
+            identity=run_identity(args.samples, args.backend, options, depth=args.depth, profile=profile),
             batch_size=args.batch_size,
             max_errors=args.max_errors,
             restart=args.restart,
             process=process,
+            profile=profile,
         )
     except Unavailable as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return report(outcome, args.out) if process.rank == 0 else int(outcome.failed > 0)
+
+
+def options_and_profile(args: argparse.Namespace) -> tuple[Any, Profile]:
+    """Return the backend's options and the profile, which may decide how long an answer can be."""
+    given = backends.given_options(args)
+    profile = profiles.choose(args.profile, given.get("model"))
+    takes_tokens = args.backend in ("host", "transformers") or (args.backend, given.get("api")) == ("http", "openai")
+    if takes_tokens and profile.max_new_tokens is not None:
+        given.setdefault("max_new_tokens", profile.max_new_tokens)
+    return backends.options(args.backend, given), profile
 
 
 def report(outcome: Outcome, out: Path) -> int:

@@ -16,7 +16,14 @@ from typing import Any
 from roborefer_spatial import files
 from roborefer_spatial.predicting import backends
 from roborefer_spatial.predicting.backends import Backend, Unavailable
-from roborefer_spatial.predicting.predict import asked, predict, report, this_process
+from roborefer_spatial.predicting.predict import (
+    add_profile_argument,
+    asked,
+    options_and_profile,
+    predict,
+    report,
+    this_process,
+)
 from roborefer_spatial.predicting.store import run_identity
 from roborefer_spatial.sample import load_samples
 from roborefer_spatial.scoring import evaluate
@@ -70,6 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--bootstrap", type=int, default=1000, help="resamples for the 95 %% intervals (default: 1000)")
     add("--seed", type=int, default=0, help="of the resamples (default: 0)")
     evaluate.add_score_arguments(parser)
+    add_profile_argument(parser)
     backends.add_arguments(parser)
     parser.set_defaults(backend="host")
     next(action for action in parser._actions if action.dest == "backend").required = False
@@ -95,7 +103,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.limit is not None and args.limit < 1:
         raise ValueError(f"--limit is {args.limit}: expected at least 1")
     _check_notes_flags(args)
-    options = backends.options(args.backend, backends.given_options(args))
+    options, profile = options_and_profile(args)
     backend, process = _LoadedOnce(args.backend, options), this_process(args.backend)
     failed = 0
     sets: dict[str, Metrics] = {}
@@ -106,11 +114,12 @@ def _run(args: argparse.Namespace) -> int:
             samples,
             backend,
             answers_of(output_json),
-            identity=run_identity(data_json, args.backend, options, depth=args.depth),
+            identity=run_identity(data_json, args.backend, options, depth=args.depth, profile=profile),
             batch_size=args.batch_size,
             max_errors=args.max_errors,
             restart=args.restart,
             process=process,
+            profile=profile,
         )
         failed += outcome.failed
         if process.rank == 0:
@@ -124,7 +133,7 @@ def _run(args: argparse.Namespace) -> int:
 
 def _score(args: argparse.Namespace, data_json: Path, output_json: Path) -> dict[str, Metrics]:
     """Score one file and write its output."""
-    options = evaluate.score_options(args)
+    options = evaluate.score_options(args, answers_of(output_json))
     scores = evaluate.load_scores(
         data_json,
         answers_of(output_json),

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from roborefer_spatial import __version__, files, predictions
 from roborefer_spatial.predicting import backends
+from roborefer_spatial.predicting.profiles import AS_BUILT, Profile
 from roborefer_spatial.predictions import Prediction
 
 
@@ -117,8 +118,10 @@ def append_rows(part: Path) -> Iterator[IO[str]]:
         yield stream
 
 
-def run_identity(samples_file: Path, backend: str, options: Any, *, depth: str = "use") -> dict[str, Any]:
-    """Return the record of a run: version, backend, options, the samples and the checkpoint.
+def run_identity(
+    samples_file: Path, backend: str, options: Any, *, depth: str = "use", profile: Profile | None = None
+) -> dict[str, Any]:
+    """Return the record of a run: version, backend, options, profile, the samples and the checkpoint.
 
     "same_answers" names the options that a later run may change, because they do not change answers.
     """
@@ -132,6 +135,8 @@ def run_identity(samples_file: Path, backend: str, options: Any, *, depth: str =
         "same_answers": sorted(backends.same_answers(backend, options)),
         "samples_sha256": hashlib.sha256(samples_file.read_bytes()).hexdigest(),
     }
+    if profile is not None and profile.name != AS_BUILT:  # records of earlier versions have none
+        identity["profile"] = profile.record()
     if depth != "use":
         identity["depth"] = depth
     model = chosen.get("model")

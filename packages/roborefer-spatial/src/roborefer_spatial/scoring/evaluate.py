@@ -14,10 +14,10 @@ from typing import Any, get_args
 import numpy as np
 
 from roborefer_spatial import __version__, files, predictions
-from roborefer_spatial.answers import PointOrder, Units
+from roborefer_spatial.answers import Boxes, PointOrder, Units
 from roborefer_spatial.sample import load_samples
 from roborefer_spatial.scoring.metrics import SUCCESS, Metrics, by_set
-from roborefer_spatial.scoring.score import Multi, ScoreOptions, Scores, score
+from roborefer_spatial.scoring.score import Frame, Multi, ScoreOptions, Scores, score
 
 
 @contextlib.contextmanager
@@ -139,14 +139,23 @@ def add_score_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--units",
         choices=get_args(Units),
-        default=default.units,
-        help="what plain numbers mean (default: 0..1)",
+        help="what plain numbers mean (default: as the profile beside the answers has it, otherwise 0..1)",
     )
     add(
         "--point_order",
         choices=get_args(PointOrder),
-        default=default.point_order,
-        help='of JSON "point": yx for Gemini',
+        help='of JSON "point": yx for Gemini (default: as the profile has it, otherwise xy)',
+    )
+    add(
+        "--boxes",
+        choices=get_args(Boxes),
+        help="a box where a point was asked for (default: as the profile has it, otherwise refuse)",
+    )
+    add(
+        "--frame",
+        choices=get_args(Frame),
+        help="whose pixels --units pixel means: the original image's, or those of the image as the model saw it "
+        "(default: as the profile has it, otherwise original)",
     )
     add(
         "--multi",
@@ -158,11 +167,31 @@ def add_score_arguments(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=int, default=4, help="threads that decode masks (default: 4)")
 
 
-def score_options(args: argparse.Namespace) -> ScoreOptions:
-    """Return the options that `add_score_arguments` read."""
+def score_options(args: argparse.Namespace, answer_file: Path | None = None) -> ScoreOptions:
+    """Return the options that `add_score_arguments` read; what was left out is as the answers' profile has it."""
     if args.workers < 1:
         raise ValueError(f"--workers is {args.workers}: expected at least 1")
-    return ScoreOptions(units=args.units, point_order=args.point_order, multi=args.multi)
+    said = {name: getattr(args, name) for name in _OF_A_PROFILE if getattr(args, name) is not None}
+    recorded = {} if answer_file is None else recorded_profile(answer_file)
+    if "units" in said and said["units"] != "pixel":
+        recorded.pop("frame", None)  # it is about pixels
+    read = {name: recorded[name] for name in _OF_A_PROFILE if name in recorded} | said
+    return ScoreOptions(multi=args.multi, **read)
+
+
+_OF_A_PROFILE = ("units", "point_order", "boxes", "frame")
+
+
+def recorded_profile(answer_file: Path) -> dict[str, Any]:
+    """Return the profile that `predict` recorded beside its answers; empty without one."""
+    record = answer_file.with_name(answer_file.name + ".run.json")
+    if not record.is_file():
+        return {}
+    try:
+        profile = json.loads(record.read_text(encoding="utf-8")).get("profile") or {}
+        return dict(profile)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"{record}: not a record of `predict` ({error})") from error
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -197,13 +226,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run `roborefer-spatial score`."""
-    options = score_options(args)
+    score_options(args)
     if args.bootstrap < 0:
         raise ValueError(f"--bootstrap is {args.bootstrap}: expected 0 or more")
     sets: dict[str, Metrics] = {}
     rows: list[dict[str, Any]] = []
     document: dict[str, Any] = {}
     for sample_file, answer_file in paired(args.samples, args.predictions):
+        options = score_options(args, answer_file)
         scores = load_scores(
             sample_file,
             answer_file,

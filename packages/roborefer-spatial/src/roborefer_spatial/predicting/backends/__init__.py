@@ -53,6 +53,8 @@ class Request:
         Depth images, one for each image, or None. A backend that cannot use them is never given any.
     position
         The sample's row in its file, from 0.
+    sizes
+        (width, height) at which the model is expected to see each image, where its profile has a rule for it.
     """
 
     id: str
@@ -60,6 +62,7 @@ class Request:
     prompt: str
     depth: tuple[Path, ...] | None = None
     position: int = 0
+    sizes: Sizes | None = None
 
 
 @dataclass(frozen=True, slots=True)
