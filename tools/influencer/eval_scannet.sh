@@ -2,7 +2,7 @@
 # Evaluate a checkpoint on ScanNet in the host.
 #
 # Usage: eval_scannet.sh baseline|influencer|CONFIG.py CHECKPOINT [--work-dir DIR] [--data-root DIR]
-#       [--trust-checkpoint] [--dry-run] [--cfg-options KEY=VALUE ...]
+#       [--trust-checkpoint] [--dry-run] [--quiet] [--cfg-options KEY=VALUE ...]
 #
 # Runs from any folder. The log goes to --work-dir, default work_dirs/<config's name> in the current folder.
 #
@@ -10,7 +10,7 @@
 # GPUS=N            N processes with torchrun; in a SLURM job, N tasks with srun
 # PYTHON            interpreter that has the package (default: python3)
 # In a SLURM job (sbatch, salloc, or as a task of srun) the tasks of the job are used.
-# The exit code is that of the host's tools/test.py; 2: the command, the data or a checkpoint is not usable.
+# The exit status is that of the host's tools/test.py; 2: package, command, data or checkpoint is not usable.
 #
 # Example:
 #   eval_scannet.sh influencer work_dirs/scannet_influencer/epoch_512.pth
@@ -24,6 +24,6 @@ if [[ $# -eq 0 || $1 == -h || $1 == --help ]]; then
 fi
 if ! "$PYTHON" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("influencer_mmdet3d") is None)'; then
     echo "$PYTHON has no influencer_mmdet3d: pip install influencer-mmdet3d, or set PYTHON to one that has it" >&2
-    exit 10
+    exit 2
 fi
-exec "$PYTHON" -m influencer_mmdet3d.cli eval scannet "$@"
+exec "$PYTHON" -m influencer_mmdet3d.cli evaluate scannet "$@"

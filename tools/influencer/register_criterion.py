@@ -9,8 +9,6 @@ from __future__ import annotations
 import argparse
 import sys
 
-PACKAGE_MISSING = 10  # the exit codes of the other reasons: influencer_mmdet3d.verify
-
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser."""
@@ -36,10 +34,10 @@ def main(argv: list[str] | None = None) -> int:
             f"FAIL [package-missing] {sys.executable} cannot import influencer_mmdet3d: {error}. "
             "pip install influencer-mmdet3d into this Python, or run the one that has it"
         )
-        return PACKAGE_MISSING
+        return 1
     except KeyError as error:  # raised by influencer_mmdet3d.register
         print(f"FAIL [name-taken] {error.args[0]}")
-        return 18
+        return 1
     return cli.main(["verify", *([args.verify] if args.verify else [])])
 
 

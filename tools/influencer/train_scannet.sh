@@ -2,7 +2,7 @@
 # Train on ScanNet in the host.
 #
 # Usage: train_scannet.sh baseline|influencer|CONFIG.py [--resume [CHECKPOINT]] [--work-dir DIR] [--data-root DIR] [--amp]
-#       [--trust-checkpoint] [--dry-run] [--cfg-options KEY=VALUE ...]
+#       [--trust-checkpoint] [--dry-run] [--quiet] [--cfg-options KEY=VALUE ...]
 #
 # Runs from any folder. Log and checkpoints go to --work-dir, default work_dirs/<config's name> in the current folder.
 # --resume goes on from the last checkpoint there, and starts anew where there is none yet.
@@ -11,7 +11,7 @@
 # GPUS=N            N processes with torchrun; in a SLURM job, N tasks with srun
 # PYTHON            interpreter that has the package (default: python3)
 # In a SLURM job (sbatch, salloc, or as a task of srun) the tasks of the job are used.
-# The exit code is that of the host's tools/train.py; 2: the command, the data or a checkpoint is not usable.
+# The exit status is that of the host's tools/train.py; 2: package, command, data or checkpoint is not usable.
 #
 # Examples:
 #   train_scannet.sh influencer --resume
@@ -26,6 +26,6 @@ if [[ $# -eq 0 || $1 == -h || $1 == --help ]]; then
 fi
 if ! "$PYTHON" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("influencer_mmdet3d") is None)'; then
     echo "$PYTHON has no influencer_mmdet3d: pip install influencer-mmdet3d, or set PYTHON to one that has it" >&2
-    exit 10
+    exit 2
 fi
 exec "$PYTHON" -m influencer_mmdet3d.cli train scannet "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Check one batch of an x3 training file: `roborefer-spatial check-data` under the notes' name."""
+"""Check one batch of an x3 training file: `roborefer-spatial check` under the research script's name."""
 
 import sys
 
@@ -9,4 +9,4 @@ except ImportError as error:
     sys.exit(f"{sys.executable} cannot import roborefer_spatial ({error}): pip install roborefer-spatial into it")
 
 if __name__ == "__main__":
-    sys.exit(main(["check-data", *sys.argv[1:]]))
+    sys.exit(main(["check", *sys.argv[1:]]))

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Minimal SFT on Task 1: `python -m roborefer_spatial.train` with the notes' defaults and names.
+# Minimal SFT on Task 1: `python -m roborefer_spatial.train` with the research script's defaults and names.
 set -euo pipefail
 
 usage() {
@@ -14,8 +14,8 @@ usage: MODEL_PATH=DIR DATA_PATH=FILE OUTPUT_DIR=DIR run_sft_t1_x3.sh [options of
   LOG_FILE         default: OUTPUT_DIR/train.log
   PYTHON           Python that has roborefer-spatial and RoboRefer's requirements (default: python3)
 
-Set here: --image_aspect_ratio resize --model_max_length 8192. Options are handed on, such as --gpus 8
---max_steps 1000; `python3 -m roborefer_spatial.train --help` lists them. The exit status is the training's own.
+Set here: --image-aspect-ratio resize --model-max-length 8192. Options are handed on, such as --gpus 8
+--max-steps 1000; `python3 -m roborefer_spatial.train --help` lists them. The exit status is the training's own.
 
 example:
   MODEL_PATH=RoboRefer-2B-SFT DATA_PATH=tasks/t1_train_multi.jsonl OUTPUT_DIR=runs/t1 tools/x3/run_sft_t1_x3.sh --gpus 8
@@ -38,13 +38,13 @@ for name in ROBOREFER_ROOT MODEL_PATH DATA_PATH OUTPUT_DIR; do
 done
 
 case ${FREEZE_VISION:-1} in
-    1) vision=--freeze_vision ;;
-    0) vision=--no-freeze_vision ;;
+    1) vision=--freeze-vision ;;
+    0) vision=--no-freeze-vision ;;
     *) echo "run_sft_t1_x3.sh: FREEZE_VISION must be 0 or 1, got $FREEZE_VISION" >&2; exit 2 ;;
 esac
 
 # No pipe and no tee, so that the exit status is the training's; train writes the log itself.
 exec "${PYTHON:-python3}" -m roborefer_spatial.train \
-    --model_name_or_path "$MODEL_PATH" --data "$DATA_PATH" --output_dir "$OUTPUT_DIR" \
-    --log_file "${LOG_FILE:-$OUTPUT_DIR/train.log}" "$vision" \
-    --image_aspect_ratio resize --model_max_length 8192 "$@"
+    --model-name-or-path "$MODEL_PATH" --data "$DATA_PATH" --output-dir "$OUTPUT_DIR" \
+    --log-file "${LOG_FILE:-$OUTPUT_DIR/train.log}" "$vision" \
+    --image-aspect-ratio resize --model-max-length 8192 "$@"

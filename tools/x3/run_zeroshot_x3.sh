@@ -12,11 +12,11 @@ usage: MODEL=DIR DATA_ROOT=DIR run_zeroshot_x3.sh [options of eval_spatial_tasks
   EVAL_DIR   results (default: runs/eval_spatial_x3)
   PYTHON     Python that has roborefer-spatial (default: python3)
 
-Options are handed on, such as --backend transformers, --batch_size 16 or --limit 100. The exit status is 0 only if
+Options are handed on, such as --backend transformers, --batch-size 16 or --limit 100. The exit status is 0 only if
 every sample was answered.
 
 example:
-  MODEL=RoboRefer-2B-Depth-Align DATA_ROOT=x3 ROBOREFER_ROOT=RoboRefer tools/x3/run_zeroshot_x3.sh --batch_size 16
+  MODEL=RoboRefer-2B-Depth-Align DATA_ROOT=x3 ROBOREFER_ROOT=RoboRefer tools/x3/run_zeroshot_x3.sh --batch-size 16
 TEXT
 }
 
@@ -39,8 +39,8 @@ else
         usage >&2
         exit 2
     fi
-    "$python" -m roborefer_spatial build --data_root "$DATA_ROOT" --out_dir "$out_dir" \
-        --mode anchor --anchor_k 1 --emit_concat 1
+    "$python" -m roborefer_spatial build --data-root "$DATA_ROOT" --out-dir "$out_dir" \
+        --mode anchor --anchor-k 1 --emit-concat 1
 fi
 
 data=() outputs=()
@@ -59,7 +59,7 @@ fi
 
 model=()
 if [[ -n ${MODEL:-} ]]; then
-    model=(--model_name_or_path "$MODEL")
+    model=(--model-name-or-path "$MODEL")
 fi
 # No pipe and no tee, so that the exit status is the evaluation's.
-exec "$python" -m roborefer_spatial.predicting.predict_and_score --data_json "${data[@]}" --output_json "${outputs[@]}" "${model[@]}" "$@"
+exec "$python" -m roborefer_spatial.predicting.predict_and_score --data-json "${data[@]}" --output-json "${outputs[@]}" "${model[@]}" "$@"

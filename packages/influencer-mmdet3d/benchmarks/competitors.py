@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from geomean import GeomeanCriterion
 from influencer_mmdet3d import InfluencerCriterion
 from mmengine.config import ConfigDict
 
@@ -34,7 +35,7 @@ def build(name: str, num_classes: int) -> Criterion:
         If the host is asked for and ONEFORMER3D_ROOT does not name its checkout.
     """
     if name == "geomean":
-        return InfluencerCriterion(num_classes=num_classes, form=name)
+        return GeomeanCriterion(num_classes)
     if name.startswith("influence"):
         return InfluencerCriterion(num_classes=num_classes, impl="plain" if name.endswith("plain") else "triton")
     if name == "autograd alone":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from influencer_mmdet3d.options import CriterionOptions
+from influencer_mmdet3d.host.options import CriterionOptions
 
 CRITERIA = ("host", "influence")
 _HOST_OPTIONS = ("non_object_weight",)

@@ -34,9 +34,9 @@ from typing import Any, NamedTuple
 
 import host_summary
 from host_criteria import CRITERIA, options_of
+from influencer_mmdet3d.data.synthetic import write_s3dis, write_scannet
 from influencer_mmdet3d.files import write_whole
-from influencer_mmdet3d.pin import host_root, load_pin
-from influencer_mmdet3d.synthetic import write_s3dis, write_scannet
+from influencer_mmdet3d.host.pin import host_root, load_pin
 
 HERE = Path(__file__).resolve().parent
 TESTS = HERE.parent / "tests" / "host"  # home of the small configs and of what stands in for a GPU

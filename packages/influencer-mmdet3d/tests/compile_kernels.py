@@ -11,10 +11,9 @@ import sys
 
 import torch
 import triton
-from influencer_mmdet3d.batch import collect
-from influencer_mmdet3d.criterion import _scene
-from influencer_mmdet3d.kernels.step import Weights, step_loss
-from influencer_mmdet3d.kernels.words import write_words
+from influencer_mmdet3d.host.batch import collect
+from influencer_mmdet3d.loss.kernels.step import Weights, step_loss
+from influencer_mmdet3d.loss.kernels.words import write_words
 from scenes import make_batch
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
@@ -47,9 +46,11 @@ def compile_only(kernel, *args, grid, warmup=False, **options):
 def compile_step(dtype: torch.dtype, iter_matcher: bool, **shape) -> None:
     """Compile what one forward and backward pass launches."""
     samples = collect(*make_batch(dtype=dtype, layers=2, **shape), 13)
-    weights = Weights(13, 0.5, 1.0, 1.0, 0.5, 2.0, 0.1, 1.0, 1.0, 0.1, 0.1, 1.0, 0.03, 0.2, iter_matcher)
+    weights = Weights(
+        13, 0.5, 1.0, 1.0, 0.5, 2.0, 0.1, 1.0, 1.0, 0.1, 0.1, 1.0, 0.03, 0.2, iter_matcher, not iter_matcher
+    )
     checks = torch.empty(len(samples), 2, dtype=torch.int32)
-    step_loss([_scene(sample) for sample in samples], weights, checks)[0].backward()
+    step_loss([sample.contiguous() for sample in samples], weights, checks)[0].backward()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from influencer_mmdet3d.synthetic import write_s3dis, write_scannet
+from influencer_mmdet3d.data.synthetic import write_s3dis, write_scannet
 
 
 @dataclass

@@ -1,9 +1,13 @@
-"""A double of the host's checkout, written from the contract: tools that record how they were called, configs."""
+"""A double of the host's checkout, written from the contract: recording tools, configs, checkpoints."""
 
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from pathlib import Path
+
+import torch
+from mmengine.logging import HistoryBuffer
 
 TOOL = """
 import json, os, sys
@@ -36,8 +40,33 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 optim_wrapper = dict(optimizer=dict(type='AdamW', lr=0.0001))
 load_from = 'work_dirs/tmp/start.pth'
+default_hooks = dict(checkpoint=dict(type='CheckpointHook'))
 """
 
+PARTS = """
+import torch
+from mmengine.registry import DATASETS, MODELS
+
+
+class S3DISOneFormer3D(torch.nn.Module):
+    def __init__(self, decoder, criterion):
+        super().__init__()
+        options = criterion["inst_criterion"]
+        self.criterion = None if "matcher" in options else MODELS.build(options)
+        self.decoder = torch.nn.Linear(4, 4, bias=False)
+        self.input_conv = torch.nn.ModuleList([torch.nn.Module()])
+        self.input_conv[0].weight = torch.nn.Parameter(torch.zeros(16, 3, 3, 3, 6))
+
+
+class Data:
+    def __init__(self, **options):
+        pass
+
+
+MODELS.register_module(module=S3DISOneFormer3D, force=True)
+for name in ("S3DISSegDataset_", "ConcatDataset"):
+    DATASETS.register_module(name=name, module=Data, force=True)
+"""
 AREAS = (1, 2, 5)
 
 
@@ -47,7 +76,7 @@ def write_host(root: Path) -> Path:
         (root / folder).mkdir(parents=True)
     for tool in ("train", "test"):
         (root / "tools" / f"{tool}.py").write_text(TOOL)
-    (root / "oneformer3d" / "__init__.py").write_text("")
+    (root / "oneformer3d" / "__init__.py").write_text(PARTS)
     (root / "configs" / "oneformer3d_1xb2_s3dis-area-5.py").write_text(S3DIS)
     (root / "configs" / "oneformer3d_1xb4_scannet.py").write_text(S3DIS)
     return root
@@ -64,3 +93,20 @@ def write_infos(folder: Path) -> Path:
 def called(record: Path) -> dict:
     """Return what the double's tool recorded."""
     return json.loads(record.read_text())
+
+
+KEYS = ("input_conv.0.weight", "unet.blocks.block0.conv_branch.2.weight", "unet.u.blocks_tail.block0.i_branch.0.weight")
+SHAPES = ((16, 3, 3, 3, 6), (16, 3, 3, 3, 16), (32, 1, 1, 1, 64))  # (O, k, k, k, I)
+
+
+def checkpoint(*, permuted: bool = False, version: int | None = 2, prefix: str = "") -> dict:
+    """A checkpoint as mmengine writes it, kernels perhaps permuted as the host's tool does."""
+    state = OrderedDict((prefix + key, torch.randn(shape)) for key, shape in zip(KEYS, SHAPES))
+    if permuted:
+        state = OrderedDict((key, kernel.permute(1, 2, 3, 4, 0)) for key, kernel in state.items())
+    state["decoder.weight"] = torch.randn(4, 4)
+    state._metadata = OrderedDict({"": {"version": 1}})
+    if version is not None:
+        state._metadata.update({key.rsplit(".", 1)[0]: {"version": version} for key in state})
+    buffer = HistoryBuffer([1.0, 2.0], [1, 1])
+    return {"state_dict": state, "message_hub": {"log_scalars": {"train/loss": buffer}}, "meta": {"epoch": 2}}

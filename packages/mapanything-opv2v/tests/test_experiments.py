@@ -10,7 +10,7 @@ from pathlib import Path
 import mapanything_opv2v
 import pytest
 from hydra import compose
-from mapanything_opv2v.run_checks import run_problems
+from mapanything_opv2v.checks.run_config import run_problems
 from mapanything_opv2v.train import build_parser
 from test_configs import HOST
 
@@ -75,7 +75,7 @@ def test_an_experiment_is_consistent(composed, name):
     assert problems == []  # the test batch, the warm-up, the loaders' keys, the validation's split
     assert 0 < params.warmup_epochs < params.epochs
     assert config.machine.opv2v_root and config.hydra.run.dir == f"experiments/opv2v/{config.experiment_name}"
-    assert "mapanything_opv2v.host.run_check.RunCheck" in str(config.hydra.callbacks)
+    assert "mapanything_opv2v.host.training.config_callback.RunCheck" in str(config.hydra.callbacks)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

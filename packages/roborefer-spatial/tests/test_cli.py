@@ -1,4 +1,5 @@
 import argparse
+import re
 import subprocess
 import sys
 
@@ -49,14 +50,14 @@ def test_the_module_is_the_script():
         (OSError(28, "No space left on device"), "No space left on device"),
     ],
 )
-def test_errors_of_users_are_one_line_and_status_1(monkeypatch, capsys, error, message):
+def test_errors_of_users_are_one_line_and_status_2(monkeypatch, capsys, error, message):
     def fail(args):
         raise error
 
     parser = build_parser()
     monkeypatch.setattr(cli, "build_parser", lambda: parser)
-    monkeypatch.setattr(parser, "parse_args", lambda argv: argparse.Namespace(command="x", run=fail))
-    assert main(["x"]) == 1
+    monkeypatch.setattr(parser, "parse_known_args", lambda argv: (argparse.Namespace(command="x", run=fail), []))
+    assert main(["x"]) == 2
     printed = capsys.readouterr().err
     assert printed.startswith("roborefer-spatial x: error: ")
     assert message in printed
@@ -66,13 +67,46 @@ def test_errors_of_users_are_one_line_and_status_1(monkeypatch, capsys, error, m
 def test_a_bug_is_not_hidden(monkeypatch):
     parser = build_parser()
     monkeypatch.setattr(cli, "build_parser", lambda: parser)
-    monkeypatch.setattr(parser, "parse_args", lambda argv: argparse.Namespace(command="x", run=lambda args: 1 / 0))
+    args = argparse.Namespace(command="x", run=lambda args: 1 / 0)
+    monkeypatch.setattr(parser, "parse_known_args", lambda argv: (args, []))
     with pytest.raises(ZeroDivisionError):
         main(["x"])
 
 
 def test_wrong_usage_is_status_2(capsys):
     with pytest.raises(SystemExit) as stopped:
-        main(["build", "--data_root", "x"])
+        main(["build", "--data-root", "x"])
     assert stopped.value.code == 2
-    assert "--out_dir" in capsys.readouterr().err
+    assert "--out-dir" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("old", "new"), [("score", "evaluate"), ("check-data", "check")])
+def test_old_names_are_aliases(old, new, capsys):
+    shown = []
+    for name in (old, new):
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        shown.append(capsys.readouterr().out)
+    assert shown[0].replace(f"roborefer-spatial {old}", f"roborefer-spatial {new}", 1).split() == shown[1].split()
+
+
+def test_underscores_are_taken_for_hyphens():
+    args = build_parser().parse_args(["build", "--data_root", "x", "--out_dir=y", "--no-use_dilated_mask"])
+    assert (str(args.data_root), str(args.out_dir), args.use_dilated_mask) == ("x", "y", False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_shows_hyphens(name, capsys):
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    host = {"--warmup_ratio", "--report_to", "--num_processes", "--include_path", "--data_mixture"}
+    assert set(re.findall(r"--[a-z0-9-]+_[a-z0-9_-]*", capsys.readouterr().out)) <= host
+
+
+def test_unknown_flags_are_refused_except_by_train(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["doctor", "--warmup_ratio", "0.1"])
+    assert stopped.value.code == 2
+    assert "unrecognized arguments: --warmup_ratio 0.1" in capsys.readouterr().err
+    words = ["train", "--model-name-or-path", "m", "--data", "d", "--output-dir", "o", "--warmup_ratio", "0.1"]
+    assert build_parser().parse_known_args(words)[1] == ["--warmup_ratio", "0.1"]

@@ -39,7 +39,7 @@ def test_a_file_under_way(tmp_path):
     [
         ("a.jsonl", '{"id": "a", "text": "x"}\n{"id"', "a.jsonl, line 2: not valid JSON"),
         ("a.jsonl", '{"id": "a"}\n', "a.jsonl, line 1: expected an object with 'id' and 'text', got ['id']"),
-        ("a.jsonl", "[1]\n", "got list; name the fields with --id_key and --text_key"),
+        ("a.jsonl", "[1]\n", "got list; name the fields with --id-key and --text-key"),
         ("a.jsonl", '{"id": 1.5, "text": "x"}\n', "'id' is 1.5, expected text or an integer"),
         ("a.jsonl", '{"id": true, "text": "x"}\n', "'id' is True, expected text or an integer"),
         ("a.jsonl", '{"id": "a", "text": 3}\n', "'text' and 'error' are text, got 3 and None"),

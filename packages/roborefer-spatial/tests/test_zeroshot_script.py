@@ -36,7 +36,7 @@ def truth(tasks: Path, path: Path, leave_out: int = 0) -> Path:
 
 def test_builds_once_answers_four_sets_and_scores_them(script, x3_tree, tmp_path):
     built = script("--backend", "file", "--answers", tmp_path / "theirs.jsonl", DATA_ROOT=str(x3_tree.root))
-    assert built.returncode == 1  # sets are there, answers are not
+    assert built.returncode == 2  # sets are there, answers are not
     assert "theirs.jsonl" in built.stderr
     done = script("--backend", "file", "--answers", truth(tmp_path / "tasks", tmp_path / "theirs.jsonl"))
     assert done.returncode == 0, done.stderr

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from influencer_mmdet3d.data.rooms import CLASSES
 from influencer_mmdet3d.files import write_whole
-from influencer_mmdet3d.rooms import CLASSES
 
 from learning.criterion import Criterion
-from learning.data import Batch, Pool, batches, load_pool, make_plan, whole_rooms
+from learning.data import Batch, Pool, batches, load_pool, make_plan, other_starts, whole_rooms
 from learning.evaluation import evaluate
 from learning.network import Segmentor, draw_pilots
 from learning.recipes import find
@@ -56,6 +56,7 @@ class Training:
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, settings.rate)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.amp == "fp16")
         self.noise = torch.Generator(self.device).manual_seed(cell.seed)
+        self.starts = torch.Generator(self.device).manual_seed(cell.seed)
         self.data: Iterator[Batch] = batches(pool, make_plan(cell.seed, settings), settings.points, self.queries)
         self.done = 0
 
@@ -68,9 +69,13 @@ class Training:
         """Train on the next batch and return the loss, detached."""
         batch = next(self.data)
         pilots = draw_pilots(batch, self.recipe.pilot_noise, self.noise) if self.recipe.pilots else None
+        progress = self.done / self.settings.steps
+        groups = self.recipe.groups if progress < self.recipe.groups_until else 1
+        if groups > 1:
+            batch = batch._replace(seeds=other_starts(batch, groups, self.starts))
         with self.autocast():
-            layers = self.model(batch, pilots)
-        loss = self.criterion(layers, batch, self.done / self.settings.steps)
+            layers = self.model(batch, pilots, groups)
+        loss = self.criterion(layers, batch, progress, groups)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)

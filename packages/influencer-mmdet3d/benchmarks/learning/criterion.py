@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from geomean import GeomeanCriterion
 from influencer_mmdet3d import InfluencerCriterion
-from influencer_mmdet3d.assignment import MaskCosts, influence
-from influencer_mmdet3d.losses import Assignment, attraction, masked_mean, repulsion
+from influencer_mmdet3d.loss.assignment import MaskCosts, influence
+from influencer_mmdet3d.loss.losses import Assignment, attraction, masked_mean, repulsion
 from torch import Tensor
 
 from learning.data import Batch
@@ -68,21 +69,27 @@ class Criterion:
 
     def __init__(self, recipe: Recipe, num_classes: int, loss_weight: Weights) -> None:
         self.recipe, self.num_classes, self.loss_weight = recipe, num_classes, loss_weight
-        self.package: InfluencerCriterion | None = None
-        if recipe.form in ("package", "geomean"):
-            options: dict[str, Any] = {"temperature": recipe.temperature, "rep_weight": recipe.rep_weight}
-            if recipe.form == "package":
-                options.update(soft_share=recipe.soft_share, score_others=recipe.score_others)
-                options.update(class_cost_weight=recipe.class_cost)
+        self.package: InfluencerCriterion | GeomeanCriterion | None = None
+        common: dict[str, Any] = {
+            "num_classes": num_classes,
+            "loss_weight": loss_weight,
+            "non_object_weight": recipe.non_object_weight,
+            "temperature": recipe.temperature,
+            "rep_weight": recipe.rep_weight,
+        }
+        if recipe.form == "geomean":
+            self.package = GeomeanCriterion(**common)
+        elif recipe.form == "package":
             self.package = InfluencerCriterion(
-                num_classes=num_classes,
-                loss_weight=loss_weight,
-                non_object_weight=recipe.non_object_weight,
-                form="geomean" if recipe.form == "geomean" else "influence",
-                **options,
+                **common,
+                soft_share=recipe.soft_share,
+                score_others=recipe.score_others,
+                class_cost="log_odds" if recipe.odds else "probability",
+                class_cost_weight=recipe.class_cost,
+                pilot_weight=recipe.pilots,
             )
 
-    def __call__(self, layers: Sequence[Heads], batch: Batch, progress: float) -> Tensor:
+    def __call__(self, layers: Sequence[Heads], batch: Batch, progress: float, groups: int = 1) -> Tensor:
         """Return the loss, summed over layers, mean over samples.
 
         Parameters
@@ -93,31 +100,37 @@ class Criterion:
             The samples.
         progress : float
             Share of the training that is done, 0 to 1, for ramps.
+        groups : int
+            G, query sets in the rows and in `batch.seeds`, one after the other; their losses are averaged.
         """
         queries = batch.seeds.shape[1]
         regular = [layer.rows(slice(None, queries)) for layer in layers]
+        pilots = [layer.rows(slice(queries, None)) for layer in layers] if self.recipe.pilots else None
         with torch.autocast(batch.points.device.type, enabled=False):
             if self.package is not None:
-                return self._package(regular, batch)
-            entries = self._entries(regular, batch)
-            assigned = self._assign(entries, batch, len(layers), progress)
-            loss = self._losses(entries, batch, *assigned, self.non_object_weight(progress)).sum()
-            if self.recipe.pilots:
-                pilots = self._entries([layer.rows(slice(queries, None)) for layer in layers], batch)
-                loss = loss + self.recipe.pilots * self._pilots(pilots).sum()
-            return loss / len(batch.points)
+                return self._package(regular, batch, groups, pilots)
+            sets = in_sets(batch, groups)
+            entries = self._entries([Heads(*(_folded(x, groups) for x in layer)) for layer in regular], sets)
+            assigned = self._assign(entries, sets, len(layers), progress)
+            loss = self._losses(entries, sets, *assigned, self.non_object_weight(progress)).sum() / len(sets.points)
+            if pilots is not None:
+                by_pilots = self._pilots(self._entries(pilots, batch)).sum() / len(batch.points)
+                loss = loss + self.recipe.pilots * by_pilots
+            return loss
 
-    def _package(self, layers: Sequence[Heads], batch: Batch) -> Tensor:
+    def _package(self, layers: Sequence[Heads], batch: Batch, groups: int, pilots: Sequence[Heads] | None) -> Tensor:
         assert self.package is not None
-        names = {"cls_preds": "classes", "masks": "masks", "scores": "scores"}
-        listed = [{key: list(getattr(layer, name)) for key, name in names.items()} for layer in layers]
+        pred = _listed(layers)
+        if groups > 1:
+            pred["groups"] = groups
+        if pilots is not None:
+            pred["pilots"] = _listed(pilots)
         count = batch.labels.shape[1]
         masks = F.one_hot(batch.segments, count).transpose(1, 2).bool()
         insts = [SimpleNamespace(sp_masks=mask, labels_3d=label) for mask, label in zip(masks, batch.labels)]
         if self.recipe.query_masks:
-            for inst, allowed in zip(insts, inside_or_all(batch)):
-                inst.query_masks = allowed.t()
-        return self.package({**listed[-1], "aux_outputs": listed[:-1]}, insts)["inst_loss"]
+            pred["starts"] = list(batch.seeds)
+        return self.package(pred, insts)["inst_loss"]
 
     def _entries(self, layers: Sequence[Heads], batch: Batch) -> _Entries:
         _, by_bce, by_dice, _ = self.loss_weight
@@ -260,6 +273,26 @@ class Criterion:
         mask = masked_mean(entries.mask_cost.diagonal(dim1=1, dim2=2), entries.present)
         score = masked_mean((claim * (entries.scores.unsqueeze(2) - entries.iou).square()).sum(1), entries.present)
         return mask + by_class * masked_mean(entropy, entries.present) + by_score * score
+
+
+def _listed(layers: Sequence[Heads]) -> dict[str, Any]:
+    """Return the decoder's output as the host hands it over."""
+    names = {"cls_preds": "classes", "masks": "masks", "scores": "scores"}
+    listed = [{key: list(getattr(layer, name)) for key, name in names.items()} for layer in layers]
+    return {**listed[-1], "aux_outputs": listed[:-1]}
+
+
+def in_sets(batch: Batch, groups: int) -> Batch:
+    """Return the batch with every query set as a sample of its own."""
+    if groups == 1:
+        return batch
+    repeated = [value.repeat_interleave(groups, 0) for value in batch[:-1]]
+    return Batch(*repeated, _folded(batch.seeds, groups))
+
+
+def _folded(rows: Tensor, groups: int) -> Tensor:
+    """Turn (B, G Q, ...) into (B G, Q, ...)."""
+    return rows.unflatten(1, (groups, -1)).flatten(0, 1)
 
 
 def compete(logits: Tensor, segments: Tensor, own: Tensor) -> Tensor:

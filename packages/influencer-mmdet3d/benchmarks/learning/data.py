@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from influencer_mmdet3d.data.rooms import make_room
 from influencer_mmdet3d.demo.decoder import farthest_points
 from influencer_mmdet3d.files import write_whole
-from influencer_mmdet3d.rooms import make_room
 from torch import Tensor
 
 from learning.settings import DIFFICULTIES, Settings
@@ -168,6 +168,24 @@ def batches(pool: Pool, plan: Plan, points: int, queries: int) -> Iterator[Batch
 def whole_rooms(pool: Pool, queries: int) -> Batch:
     """Return all points of all rooms as one batch, for evaluation."""
     return _batch(pool.points[..., :3], pool.points[..., 3:], pool.segments, pool.labels, queries)
+
+
+def other_starts(batch: Batch, groups: int, generator: torch.Generator) -> Tensor:
+    """Return the starts (B, G Q) of G query sets: those of the batch, then random points of each start's Voronoi cell.
+
+    A point belongs to the cell of the nearest start.
+    """
+    xyz, seeds = batch.points[..., :3], batch.seeds
+    starts = xyz.gather(1, seeds.unsqueeze(2).expand(-1, -1, 3))
+    cell = torch.cdist(xyz, starts).argmin(2)  # (B, N)
+    size = torch.zeros_like(seeds).scatter_add_(1, cell, torch.ones_like(cell))
+    first = (size.cumsum(1) - size).clamp_max(xyz.shape[1] - 1)
+    sets = [seeds]
+    for _ in range(groups - 1):
+        noise = torch.rand(cell.shape, generator=generator, device=cell.device, dtype=torch.float64)
+        order = (cell + noise).argsort(1)  # by cell, in random order within it
+        sets.append(torch.where(size > 0, order.gather(1, first), seeds))
+    return torch.cat(sets, 1)
 
 
 def _samples(pool: Pool, plan: Plan, points: int, queries: int) -> Batch:

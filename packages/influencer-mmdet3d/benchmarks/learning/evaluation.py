@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from influencer_mmdet3d.data.rooms import CLASSES
 from influencer_mmdet3d.demo.metric import average_precision
 from influencer_mmdet3d.demo.predict import matrix_nms, predict
-from influencer_mmdet3d.rooms import CLASSES
 
 from learning.criterion import diagnostics
 from learning.data import Batch

@@ -81,7 +81,7 @@ def sinkhorn(cost: Tensor, allowed: Tensor, epsilon: float, rounds: int) -> Tens
 
 @torch.no_grad()
 def greedy(cost: Tensor, allowed: Tensor) -> Tensor:
-    """Return `influencer_mmdet3d.assignment.own_queries` (E, K), waiting for the device once in eight rounds.
+    """Return `influencer_mmdet3d.loss.assignment.own_queries` (E, K), waiting for the device once in eight rounds.
 
     Many trainings share a device here, and each wait costs its turn.
     """

@@ -68,6 +68,41 @@ class SeededDecoder(MaskedQueryDecoder):
             layers.append(self._heads(queries, mask_features))
         return [_heads(layer) for layer in layers]
 
+    def in_groups(
+        self, features: Tensor, xyz: Tensor, seeds: Tensor, groups: int, pilots: Pilots | None
+    ) -> list[Heads]:
+        """Return the predictions of all layers for G Q + P queries; each set, and the pilots, see themselves alone.
+
+        Parameters
+        ----------
+        features, xyz : Tensor
+            As for the decoder.
+        seeds : Tensor
+            (B, G Q) starts, one set after the other.
+        groups : int
+            G.
+        pilots : Pilots, optional
+            Denoising queries.
+        """
+        every = seeds if pilots is None else torch.cat([seeds, pilots.seeds], 1)
+        count = seeds.shape[1]
+        queries = self._begin(features, xyz, every)
+        source, mask_features = self.source(features), self.mask_features(features)
+        layers = [self._heads(queries, mask_features)]
+        for number in range(len(self.cross)):
+            inside = seen_points(layers[-1]["masks"][:, :count])
+            if pilots is not None:
+                inside = torch.cat([inside, pilots.masks | ~pilots.masks.any(-1, keepdim=True)], 1)
+            queries = self.cross[number](queries, source, inside)
+            sets = queries[:, :count].unflatten(1, (groups, -1)).flatten(0, 1)
+            parts = [self.own[number](sets, sets).unflatten(0, (-1, groups)).flatten(1, 2)]
+            if pilots is not None:
+                parts.append(self.own[number](queries[:, count:], queries[:, count:]))
+            queries = torch.cat(parts, 1)
+            queries = self.feed_norms[number](queries + self.feed[number](queries))
+            layers.append(self._heads(queries, mask_features))
+        return [_heads(layer) for layer in layers]
+
 
 class Segmentor(nn.Module):
     """Encoder and decoder of the demo, in the sizes of the settings."""
@@ -77,9 +112,11 @@ class Segmentor(nn.Module):
         self.encoder = VoxelUNet(settings.encoder_width, settings.width, settings.voxel)
         self.decoder = SeededDecoder(num_classes, queries, settings.width, settings.layers, settings.heads)
 
-    def forward(self, batch: Batch, pilots: Pilots | None = None) -> list[Heads]:
-        """Return the predictions of every supervised layer, the last one last."""
+    def forward(self, batch: Batch, pilots: Pilots | None = None, groups: int = 1) -> list[Heads]:
+        """Return the predictions of every supervised layer, the last one last; starts of all groups are given."""
         features, xyz = self.encoder(batch.points), batch.points[..., :3]
+        if groups > 1:
+            return self.decoder.in_groups(features, xyz, batch.seeds, groups, pilots)
         if pilots is not None:
             return self.decoder.with_pilots(features, xyz, batch.seeds, pilots)
         pred = self.decoder(features, xyz, batch.seeds)

@@ -12,11 +12,22 @@ from typing import Any
 
 _OWN_QUERIES = {
     "non_object_weight", "score_others", "score_all", "contrast", "pilots", "pilot_noise", "outside_cost", "central",
-    "everyone", "crowding", "compete", "class_cost", "odds", "non_object_stop",
+    "everyone", "crowding", "compete", "class_cost", "odds", "non_object_stop", "groups", "groups_until",
 }  # fmt: skip
 _INFLUENCE = {"temperature", "soft_share", "rep_weight"}
 ACTS = {
-    "package": {"non_object_weight", "query_masks", "class_cost", "score_others"} | _INFLUENCE,
+    "package": {
+        "non_object_weight",
+        "query_masks",
+        "class_cost",
+        "score_others",
+        "odds",
+        "groups",
+        "groups_until",
+        "pilots",
+        "pilot_noise",
+    }
+    | _INFLUENCE,
     "geomean": {"non_object_weight", "temperature", "rep_weight"},
     "influence": _OWN_QUERIES | _INFLUENCE | {"query_masks", "temperature_stop", "temperature_last_layer", "rounds"},
     "hungarian": _OWN_QUERIES,
@@ -33,9 +44,10 @@ class Recipe:
     Attributes
     ----------
     form : str
-        'package' and 'geomean' are `InfluencerCriterion` itself; 'influence' is the same loss on padded tensors, open
-        for additions; 'hungarian' is one query for each instance by linear assignment; 'sparse' is the cheapest query
-        that starts inside the instance; 'sinkhorn' is soft: the transport plan weighs masks, classes and scores.
+        'package' is `InfluencerCriterion` itself, 'geomean' is `GeomeanCriterion`; 'influence' is the package's loss on
+        padded tensors, open for additions; 'hungarian' is one query for each instance by linear assignment; 'sparse'
+        is the cheapest query that starts inside the instance; 'sinkhorn' is soft: the transport plan weighs masks,
+        classes and scores.
     non_object_weight : float
         Class weight of "no object"; the host's value for S3DIS.
     non_object_stop : float, optional
@@ -80,6 +92,11 @@ class Recipe:
         The class part of the cost is `class_cost` times the log-odds of the class against "no object" instead of its
         probability, which hardly differs between queries that all pass for an object: the one that is believed most
         keeps the instance, so that the network's own belief says which of several it will be.
+    groups : int
+        Query sets in training, each from other starts, attending to itself alone and supervised by itself (Group DETR,
+        Chen et al. 2023); the first one predicts.
+    groups_until : float
+        Share of the training after which the first set goes on alone.
     """
 
     form: str
@@ -104,6 +121,8 @@ class Recipe:
     class_cost: float = 0.5
     odds: bool = False
     non_object_stop: float | None = None
+    groups: int = 1
+    groups_until: float = 1.0
 
     def __post_init__(self) -> None:
         if self.form not in ACTS:
@@ -128,6 +147,10 @@ class Recipe:
             raise ValueError(f"sinkhorn needs at least one round, got {self.rounds}")
         if self.score_all and self.score_others:
             raise ValueError("score_all and score_others exclude each other")
+        if self.groups < 1:
+            raise ValueError(f"groups must be at least 1, got {self.groups}")
+        if not 0 < self.groups_until <= 1:
+            raise ValueError(f"groups_until must be in (0, 1], got {self.groups_until}")
         if not 0 <= self.pilot_noise < 1:
             raise ValueError(f"pilot_noise must be in [0, 1), got {self.pilot_noise}")
 
@@ -153,6 +176,11 @@ CRITERIA = {
     "geomean": Recipe("geomean", temperature=1.0),
     "influence": _BASE,
     "influence-package": Recipe("package"),  # the same loss by the package itself, for its time
+    # what the package ships: the rule of the start, the recipe that predicts without NMS, denoising; add :groups=G
+    "package-inside": Recipe("package", query_masks=True),
+    "package-nms-free": Recipe("package", query_masks=True, **_BELIEF),
+    "package-inside-pilots": Recipe("package", query_masks=True, pilots=1.0),
+    "package-nms-free-pilots": Recipe("package", query_masks=True, pilots=1.0, **_BELIEF),
     # the weight of "no object", for both: duplicates are what AP without NMS loses
     **{f"influence-no{w}": dataclasses.replace(_BASE, non_object_weight=w) for w in (0.1, 0.2, 0.5, 1.0)},
     **{f"hungarian-no{w}": dataclasses.replace(_HUNGARIAN, non_object_weight=w) for w in (0.1, 0.2, 0.5, 1.0)},
@@ -233,7 +261,7 @@ def find(name: str) -> Recipe:
 
 def _value(name: str, option: str, text: str) -> float | int | bool:
     kinds: dict[str, Callable[[str], float | int | bool]] = {
-        "rounds": int, "query_masks": _flag, "score_all": _flag, "odds": _flag,
+        "rounds": int, "groups": int, "query_masks": _flag, "score_all": _flag, "odds": _flag,
     }  # fmt: skip
     try:
         return kinds.get(option, float)(text)

@@ -1,25 +1,69 @@
 """Matching-free 3D instance segmentation for OneFormer3D.
 
 Importing this package registers `InfluencerCriterion` and `InfluencerScheduleHook` with mmengine, which is what
-`custom_imports` in a config relies on.
+`custom_imports` in a config relies on. The names below are the package's public face and stay when files move; those
+that are not needed for the registration are imported when they are asked for.
 """
 
-from importlib.metadata import version
+from __future__ import annotations
 
-from influencer_mmdet3d.criterion import InfluencerCriterion
-from influencer_mmdet3d.embedding import EmbeddingInfluencerLoss, embedding_influencer_terms
-from influencer_mmdet3d.losses import MaskInfluencerLoss, mask_influencer_loss
+import importlib
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from influencer_mmdet3d.host.criterion import InfluencerCriterion
+from influencer_mmdet3d.host.options import CriterionOptions
+from influencer_mmdet3d.host.schedule import InfluencerScheduleHook
+from influencer_mmdet3d.loss.losses import MaskInfluencerLoss, mask_influencer_loss
 from influencer_mmdet3d.register import register
-from influencer_mmdet3d.schedule import InfluencerScheduleHook
+
+if TYPE_CHECKING:
+    from influencer_mmdet3d.data.check import check_dataset
+    from influencer_mmdet3d.data.formats import FORMATS
+    from influencer_mmdet3d.data.rooms import make_room
+    from influencer_mmdet3d.data.synthetic import write_s3dis, write_scannet
+    from influencer_mmdet3d.host.verify import verify
+    from influencer_mmdet3d.loss.embedding import EmbeddingInfluencerLoss, embedding_influencer_terms
 
 __version__ = version("influencer-mmdet3d")
 __all__ = [
+    "FORMATS",
+    "CriterionOptions",
     "EmbeddingInfluencerLoss",
     "InfluencerCriterion",
     "InfluencerScheduleHook",
     "MaskInfluencerLoss",
+    "check_dataset",
     "embedding_influencer_terms",
+    "make_room",
     "mask_influencer_loss",
+    "register",
+    "verify",
+    "write_s3dis",
+    "write_scannet",
 ]
+_LATER = {
+    "EmbeddingInfluencerLoss": "loss.embedding",
+    "embedding_influencer_terms": "loss.embedding",
+    "FORMATS": "data.formats",
+    "check_dataset": "data.check",
+    "make_room": "data.rooms",
+    "write_s3dis": "data.synthetic",
+    "write_scannet": "data.synthetic",
+    "verify": "host.verify",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names, those that are not imported yet among them."""
+    return sorted({*globals(), *__all__})
+
 
 register()

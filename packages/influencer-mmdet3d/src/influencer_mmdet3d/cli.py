@@ -8,7 +8,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from influencer_mmdet3d.pin import PACKAGE
+from influencer_mmdet3d.terminal import REFUSED, Parser
+
+PROGRAM = "influencer-mmdet3d"
 
 
 class Command(NamedTuple):
@@ -17,45 +19,46 @@ class Command(NamedTuple):
     module: str
     help: str
     example: str
+    aliases: tuple[str, ...] = ()
     add_arguments: str = "add_arguments"
-    run: str = "run"
 
 
 COMMANDS = {
-    "verify": Command("verify", "check that a config trains with InfluencerCriterion", "verify my_config.py"),
-    "doctor": Command("doctor", "list versions, CUDA, spconv, the host's commit, and what to do", "doctor --json"),
-    "check-data": Command(
-        "check_data",
-        "read every scene of a prepared dataset before training",
-        "check-data data/s3dis --format s3dis",
-    ),
+    "doctor": Command("host.doctor", "list what is installed, what is missing, and what to do", "doctor --json"),
+    "demo": Command("demo.run", "train a small segmentor on synthetic rooms", "demo --out demo_out"),
     "synthetic": Command(
-        "write_rooms", "write synthetic rooms in the host's format", "synthetic data/s3dis --format s3dis --rooms 2"
+        "data.synthetic", "write synthetic rooms in the host's format", "synthetic data/s3dis --format s3dis --rooms 2"
     ),
+    "check": Command(
+        "data.check",
+        "read every scene of a prepared dataset before training",
+        "check data/s3dis --format s3dis",
+        ("check-data",),
+    ),
+    "verify": Command("host.verify", "check that a config trains with InfluencerCriterion", "verify my_config.py"),
     "train": Command(
-        "launch",
+        "host.launch",
         "train in the host, in one process, with torchrun (GPUS=N) or in a SLURM job",
         "train s3dis influencer --resume",
+        (),
         "add_train_arguments",
-        "run_train",
     ),
-    "eval": Command(
-        "launch",
+    "evaluate": Command(
+        "host.launch",
         "evaluate a checkpoint in the host",
-        "eval s3dis influencer work_dirs/s3dis_area5_influencer/epoch_512.pth",
-        "add_eval_arguments",
-        "run_eval",
+        "evaluate s3dis influencer work_dirs/s3dis_area5_influencer/epoch_512.pth",
+        ("eval",),
+        "add_evaluate_arguments",
     ),
     "fix-checkpoint": Command(
-        "checkpoint",
+        "host.checkpoint",
         "write a copy whose sparse-conv kernels have the layout that mmdet3d expects",
         "fix-checkpoint epoch_512.pth epoch_512_repaired.pth",
     ),
-    "demo": Command("demo.run", "train a small segmentor on synthetic rooms", "demo --out demo_out"),
 }
 
 
-class _LazyParser(argparse.ArgumentParser):
+class _LazyParser(Parser):
     """A parser that gets its arguments when it is used, so that no command pays for another's imports."""
 
     command: Command | None = None
@@ -63,34 +66,34 @@ class _LazyParser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         if self.command is not None:
             module = importlib.import_module(f"influencer_mmdet3d.{self.command.module}")
-            getattr(module, self.command.add_arguments)(self)
-            self.set_defaults(run=getattr(module, self.command.run))
+            getattr(module, self.command.add_arguments)(self)  # names the command's function, too
             self.command = None
         return super().parse_known_args(args, namespace)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    parser = argparse.ArgumentParser(prog=PACKAGE, description="Matching-free instance segmentation for OneFormer3D.")
+    parser = Parser(prog=PROGRAM, description="Matching-free instance segmentation for OneFormer3D.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_LazyParser)
     for name, command in COMMANDS.items():
         commands.add_parser(
             name,
+            aliases=command.aliases,
             help=command.help,
             description=f"{command.help[0].upper()}{command.help[1:]}.",
-            epilog=f"example: {PACKAGE} {command.example}",
+            epilog=f"example: {PROGRAM} {command.example}",
         ).command = command
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; 2 for input that it cannot work with."""
+    """Run one command and return its exit status; 2 for input that it cannot work with."""
     args = build_parser().parse_args(argv)
     try:
         return int(args.run(args))
-    except ValueError as error:
-        print(f"{PACKAGE}: {error}", file=sys.stderr)
-        return 2
+    except (ValueError, OSError) as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return REFUSED
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 """What only a GPU can show of the fused kernels: full sizes, memory, no waiting, capture. From the repository's root:
 
-T=packages/influencer-mmdet3d/tests; pytest -o pythonpath=$T $T/gpu $T/test_kernels.py $T/test_values.py
+T=packages/influencer-mmdet3d/tests; pytest -o pythonpath=$T $T/gpu $T/loss/test_kernels.py $T/adapter/test_values.py
 """
 
 import pytest
 import torch
 from influencer_mmdet3d import InfluencerCriterion
-from influencer_mmdet3d.kernels import choose
+from influencer_mmdet3d.loss.kernels import choose
+from kernel_checks import DTYPES, check_step, check_sums
 from scenes import leaves, make_batch, make_masks, moved
-from test_kernels import DTYPES, check_step, check_sums
 
 GPU = torch.device("cuda")
 S3DIS = dict(spread=2.0, layers=4, queries=(400, 400), points=(80_000, 80_000), instances=(30, 30))

@@ -17,7 +17,7 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session")
 def s3dis_root(tmp_path_factory):
-    from influencer_mmdet3d.synthetic import write_s3dis
+    from influencer_mmdet3d.data.synthetic import write_s3dis
 
     root = tmp_path_factory.mktemp("s3dis")
     write_s3dis(root, areas=[1], rooms_per_area=4, seed=0, points_per_room=10_000, objects=(6, 12))
@@ -26,7 +26,7 @@ def s3dis_root(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def scannet_root(tmp_path_factory):
-    from influencer_mmdet3d.synthetic import write_scannet
+    from influencer_mmdet3d.data.synthetic import write_scannet
 
     root = tmp_path_factory.mktemp("scannet")
     write_scannet(root, scenes={"train": 4, "val": 1}, seed=0, points_per_scene=4_000, objects=(6, 12))

@@ -57,8 +57,8 @@ def read(path: Path, *, id_key: str = "id", text_key: str = "text", unfinished: 
     Parameters
     ----------
     path
-        JSON (suffix .json): a list of rows, or an object with such a list under "results", as the notes'
-        evaluator wrote it. Any other suffix: JSONL, one row a line.
+        JSON (suffix .json): a list of rows, or an object with such a list under "results", as the
+        research evaluator wrote it. Any other suffix: JSONL, one row a line.
     id_key, text_key
         Fields with the sample's id (text or integer) and the answer.
     unfinished
@@ -128,7 +128,7 @@ def _unusual_prediction(row: Any, where: str, id_key: str, text_key: str) -> Pre
         have = sorted(row) if isinstance(row, dict) else type(row).__name__
         raise ValueError(
             f"{where}: expected an object with {id_key!r} and {text_key!r}, got {have}; name the fields with "
-            "--id_key and --text_key of `predict --backend file`"
+            "--id-key and --text-key of `predict --backend file`"
         )
     identity, text, error = row[id_key], row[text_key], row.get("error")
     if type(identity) not in (str, int):

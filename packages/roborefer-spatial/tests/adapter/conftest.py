@@ -96,6 +96,12 @@ def checkout(tmp_path):
     return copy_double(tmp_path / "RoboRefer")
 
 
+@pytest.fixture(autouse=True)
+def whole_torchvision(monkeypatch):
+    """Whatever torchvision this machine has, the tests of the other repairs do not see it."""
+    monkeypatch.setattr("roborefer_spatial.host.repairs.inspection.torchvision_lacks_operators", lambda: False)
+
+
 @pytest.fixture
 def clean_imports(monkeypatch):
     """Forget the double, its import repairs and its Pillow setting when a test ends."""

@@ -22,7 +22,7 @@ def test_the_baseline_is_the_median_of_the_training_points(make_sample):
 
 def test_a_small_demo_learns_and_writes_what_nox_shows(tmp_path, capsys):
     out = tmp_path / "deep" / "out"
-    assert run(out, "--train_scenes", "16", "--val_scenes", "4", "--steps", "200") == 0
+    assert run(out, "--train-scenes", "16", "--val-scenes", "4", "--steps", "200") == 0
     assert sorted(path.name for path in out.iterdir()) == ["index.html", "overview.png", "result.json"]
     result = json.loads((out / "result.json").read_text())
     assert sorted(result) == ["figures", "package", "page", "picture", "seconds", "synthetic", "title"]
@@ -42,11 +42,11 @@ def test_a_small_demo_learns_and_writes_what_nox_shows(tmp_path, capsys):
 
 
 def test_a_model_that_has_not_learned_is_said(tmp_path, capsys):
-    assert run(tmp_path, "--train_scenes", "2", "--val_scenes", "1", "--steps", "1") == 1
+    assert run(tmp_path, "--train-scenes", "2", "--val-scenes", "1", "--steps", "1") == 1
     assert "error: the trained model does not beat the baseline" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["train_scenes", "val_scenes", "steps"])
+@pytest.mark.parametrize("name", ["train-scenes", "val-scenes", "steps"])
 def test_nothing_of_nothing(tmp_path, name):
     with pytest.raises(ValueError, match=f"--{name} is 0: expected at least 1"):
         run(tmp_path, f"--{name}", "0")

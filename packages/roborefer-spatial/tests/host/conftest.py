@@ -19,7 +19,6 @@ import pytest
 from PIL import Image
 
 HERE = Path(__file__).parent
-CPU_SITE = HERE / "cpu_site"
 ROOT_ENV = "ROBOREFER_ROOT"
 QUESTION = "Point to the object that is marked in the first image."
 ANSWERS = ["[(0.123456, 0.789012)]", "NOT_VISIBLE", "[(0.500781, 0.251042)]", "[(0.912345, 0.034567)]"]
@@ -32,9 +31,8 @@ def pytest_configure(config):
 
 def environment(root) -> dict[str, str]:
     """Variables of a process that uses a host on this CPU, offline."""
-    path = os.pathsep.join(filter(None, [str(CPU_SITE), os.environ.get("PYTHONPATH")]))
     return {
-        **os.environ, ROOT_ENV: str(root), "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
+        **os.environ, ROOT_ENV: str(root), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1", "WANDB_MODE": "disabled", "TOKENIZERS_PARALLELISM": "false",
     }  # fmt: skip
 
@@ -135,12 +133,7 @@ def command():
 @pytest.fixture(scope="session")
 def host(published):
     """The published host, repaired and imported in this process."""
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("cpu_site", CPU_SITE / "sitecustomize.py")
-    sys.modules["cpu_site"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules["cpu_site"])
-    os.environ.update({name: value for name, value in environment(published).items() if name != "PYTHONPATH"})
+    os.environ.update(environment(published))
     from roborefer_spatial.host.locate import find_host
     from roborefer_spatial.host.options import LaunchOptions
     from roborefer_spatial.host.prepare import prepare

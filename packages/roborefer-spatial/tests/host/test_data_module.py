@@ -131,7 +131,7 @@ def test_the_hosts_class_refuses_resize_and_ours_takes_its_place(setup, data, ho
         return cls(str(data.json), str(data.folder), tokenizer, arguments, None)
 
     monkeypatch.setattr(host_module, "LazySupervisedSpatialDataset", host_module.LazySupervisedSpatialDataset)
-    with pytest.raises(AssertionError, match="do not need to resize"):
+    with pytest.raises(AssertionError):
         make()[0]
     repair_spatial_dataset(host, LaunchOptions())
     taken = make()
@@ -140,7 +140,7 @@ def test_the_hosts_class_refuses_resize_and_ours_takes_its_place(setup, data, ho
 
 @pytest.mark.parametrize(("mode", "media"), [("resize", 8), ("dynamic", 104), ("dynamic_s2", 136)])
 def test_check_data_without_a_checkpoint(published, command, data, mode, media):
-    words = ("check-data", "--data", data.jsonl, "--image_aspect_ratio", mode, "--model_max_length", 16384)
+    words = ("check", "--data", data.jsonl, "--image_aspect_ratio", mode, "--model_max_length", 16384)
     printed = command(published, *words)
     assert f"image {media} x (3, 448, 448)" in printed
     assert printed.splitlines()[-1] == "OK: one-batch dataloader check passed"

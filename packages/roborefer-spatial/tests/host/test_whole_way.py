@@ -1,4 +1,4 @@
-"""From scenes to a score with RoboRefer itself: synthetic, build, check-data, train, predict, score."""
+"""From scenes to a score with RoboRefer itself: synthetic, build, check, train, predict, score."""
 
 import json
 
@@ -8,7 +8,7 @@ def test_scenes_to_score(published, command, train, tmp_path):
     command(published, "synthetic", "--out", tree, "--scenes", 1, "--objects", 2, "--views", 3, "--size", 160, 120)
     command(published, "build", "--data_root", tree, "--out_dir", tasks, "--relative_paths")
     training, held_out = tasks / "t1_train_multi.jsonl", tasks / "t1_val_multi.json"
-    printed = command(published, "check-data", "--data", training, "--batch_size", 2)
+    printed = command(published, "check", "--data", training, "--batch_size", 2)
     assert printed.splitlines()[-1] == "OK: one-batch dataloader check passed"
 
     train(published, tmp_path / "out", "--max_steps", 3, source=("--data", training), batch=1)

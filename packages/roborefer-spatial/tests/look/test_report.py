@@ -83,7 +83,7 @@ def test_too_much_for_one_file(make_sample, tmp_path):
     with pytest.raises(ValueError, match="do not belong into one page: pass --images folder"):
         for path in sample.image:
             thumbnails.image(path)
-    with pytest.raises(ValueError, match="--image_px is 8: expected at least 16"):
+    with pytest.raises(ValueError, match="--image-px is 8: expected at least 16"):
         Thumbnails(8, None, 1)
 
 
@@ -134,7 +134,7 @@ def test_the_command(make_sample, tmp_path, capsys):
     files = make_sample.write(samples), make_sample.answers({s.id: s.answer for s in samples})
     out = tmp_path / "page.html"
     arguments = ["--samples", files[0], "--predictions", files[1], "--out", out]
-    assert run(*arguments, "--names", "mine", "--limit", 2, "--image_px", 32) == 0
+    assert run(*arguments, "--names", "mine", "--limit", 2, "--image-px", 32) == 0
     assert "2 samples" in capsys.readouterr().out
     assert {item["run"] for item in embedded(out.read_text(), "data")["items"]} == {"mine"}
     with pytest.raises(ValueError, match=re.escape("--names gives 2 name(s) for 1 file(s)")):

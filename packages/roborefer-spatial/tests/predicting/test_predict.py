@@ -99,7 +99,7 @@ def test_one_bad_sample_fails_alone_and_is_tried_again(samples, out, as_value):
 
 
 def test_too_many_errors_stop_the_run(samples, out):
-    with pytest.raises(Unavailable, match=r"stopped after 3 failed samples \(--max_errors\); last: RuntimeError: bad"):
+    with pytest.raises(Unavailable, match=r"stopped after 3 failed samples \(--max-errors\); last: RuntimeError: bad"):
         go(samples, Double(bad=[s.id for s in samples]), out, max_errors=2)
     assert go(samples, Double(), out).kept == 0
 
@@ -206,7 +206,7 @@ def test_two_processes_share_the_samples(samples, out):
 
 @pytest.mark.parametrize("option", ["batch_size", "max_errors"])
 def test_zero_is_refused(samples, out, option):
-    with pytest.raises(ValueError, match="--batch_size and --max_errors are at least 1"):
+    with pytest.raises(ValueError, match="--batch-size and --max-errors are at least 1"):
         predict(samples, Double, out, identity=IDENTITY, **{option: 0})
 
 
@@ -238,7 +238,7 @@ def test_the_command_with_answers_from_a_file(samples, make_sample, out, capsys)
 
 def test_options_of_another_backend_are_refused(samples, make_sample, out):
     arguments = ["--samples", make_sample.write(samples), "--out", out, "--backend", "file"]
-    message = "backend file does not take --model; it takes --answers, --id_key, --text_key, --by"
+    message = "backend file does not take --model; it takes --answers, --id-key, --text-key, --by"
     with pytest.raises(ValueError, match=re.escape(message)):
         module.run(parse(*arguments, "--answers", out, "--model", "x"))
     with pytest.raises(ValueError, match="backend file needs --answers"):

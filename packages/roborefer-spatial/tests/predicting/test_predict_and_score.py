@@ -15,7 +15,7 @@ def tasks(make_sample, tmp_path):
 
 
 def run(data, outputs, *more):
-    return predict_and_score.main([str(a) for a in ("--data_json", *data, "--output_json", *outputs, *more)])
+    return predict_and_score.main([str(a) for a in ("--data-json", *data, "--output-json", *outputs, *more)])
 
 
 def test_metrics_and_results_under_the_notes_names_with_one_load(tasks, monkeypatch, capsys):
@@ -55,31 +55,31 @@ def test_limit(tasks):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--chat_template", "llama3"], "--chat_template is 'llama3': the checkpoint's own is used, qwen2"),
-        (["--image_aspect_ratio", "resize"], "--image_aspect_ratio means nothing to --backend file"),
+        (["--chat-template", "llama3"], "--chat-template is 'llama3': the checkpoint's own is used, qwen2"),
+        (["--image-aspect-ratio", "resize"], "--image-aspect-ratio means nothing to --backend file"),
         (["--limit", "0"], "--limit is 0: expected at least 1"),
     ],
 )
 def test_flags_that_cannot_act_are_refused(tasks, capsys, more, message):
     data, outputs, answers = tasks
-    assert run(data, outputs, "--backend", "file", "--answers", answers, *more) == 1
+    assert run(data, outputs, "--backend", "file", "--answers", answers, *more) == 2
     assert message in capsys.readouterr().err
 
 
 def test_the_checkpoints_image_mode_is_what_counts(tasks, tmp_path, capsys):
     data, outputs, _ = tasks
     (tmp_path / "config.json").write_text('{"image_aspect_ratio": "dynamic"}')
-    assert run(data, outputs, "--model_name_or_path", tmp_path, "--image_aspect_ratio", "resize") == 1
+    assert run(data, outputs, "--model-name-or-path", tmp_path, "--image-aspect-ratio", "resize") == 2
     assert re.search(r"'resize', .*config\.json says 'dynamic': a checkpoint answers", capsys.readouterr().err)
 
 
 def test_files_must_pair(tasks, capsys):
     data, outputs, answers = tasks
-    assert run(data, outputs[:1], "--backend", "file", "--answers", answers) == 1
-    assert "--data_json names 2 file(s) and --output_json 1" in capsys.readouterr().err
+    assert run(data, outputs[:1], "--backend", "file", "--answers", answers) == 2
+    assert "--data-json names 2 file(s) and --output-json 1" in capsys.readouterr().err
 
 
 def test_a_model_is_needed(tasks, capsys):
     data, outputs, _ = tasks
-    assert run(data, outputs) == 1
+    assert run(data, outputs) == 2
     assert "backend host needs --model" in capsys.readouterr().err

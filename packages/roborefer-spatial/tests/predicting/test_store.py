@@ -189,3 +189,10 @@ def test_identity_follows_samples_and_checkpoint(tmp_path):
     changed = run_identity(samples, "file", Options(str(model), tmp_path))
     assert {key for key in first if trained_on[key] != changed[key]} == {"samples_sha256"}
     assert "checkpoint" not in run_identity(samples, "file", Options("org/model", tmp_path))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000])
+def test_a_broken_record_is_named(store, text):
+    store.record.write_text(text)
+    with pytest.raises(ValueError, match=r"answers.jsonl.run.json: (not valid JSON|expected a JSON object)"):
+        store.check(ONE, restart=False)

@@ -26,7 +26,7 @@ def build(tree, tmp_path, capsys):
 
     def run(*arguments, out="out"):
         folder = tmp_path / out
-        status = cli.main(["build", "--data_root", str(tree.root), "--out_dir", str(folder), *map(str, arguments)])
+        status = cli.main(["build", "--data-root", str(tree.root), "--out-dir", str(folder), *map(str, arguments)])
         printed = capsys.readouterr()
         path = folder / "manifest.json"
         return status, json.loads(path.read_text()) if path.exists() else None, printed.out + printed.err
@@ -119,10 +119,10 @@ def test_a_scene_more_or_less_changes_nothing_else(build, tree, tmp_path):
     for scene in ("s1", "s2"):
         tree.view(3, scene=scene, mask=ring)
     tree.view(2, split="validation", scene="s3", uid="7", mask=ring)
-    build("--mode", "allpairs", "--max_pairs_per_uid", 4, "--neg_ratio", 0.3)
+    build("--mode", "allpairs", "--max-pairs-per-uid", 4, "--neg-ratio", 0.3)
     before = contents(tmp_path / "out")
     shutil.rmtree(tree.root / "train" / "s1")
-    build("--mode", "allpairs", "--max_pairs_per_uid", 4, "--neg_ratio", 0.3)
+    build("--mode", "allpairs", "--max-pairs-per-uid", 4, "--neg-ratio", 0.3)
     after = contents(tmp_path / "out")
     assert {n: d for n, d in after.items() if "val" in n} == {n: d for n, d in before.items() if "val" in n}
     for name in after:
@@ -189,7 +189,7 @@ def test_an_interrupted_run_leaves_the_earlier_sets(build, tmp_path, monkeypatch
 
 def test_sets_of_an_earlier_build_do_not_stay(build, tmp_path):
     build()
-    _, manifest, _ = build("--emit_concat", 0, "--tasks", "t1")
+    _, manifest, _ = build("--emit-concat", 0, "--tasks", "t1")
     assert sorted(contents(tmp_path / "out")) == [
         f"t1_{split}_multi.{suffix}" for split in ("train", "val") for suffix in ("json", "jsonl")
     ]
@@ -213,28 +213,28 @@ def test_what_is_left_out_is_named_and_counted(build, tree):
 
 
 def test_an_anchor_that_no_object_has_is_an_error(build, tmp_path):
-    status, manifest, printed = build("--anchor_k", 9)
-    assert (status, manifest) == (1, None)
+    status, manifest, printed = build("--anchor-k", 9)
+    assert (status, manifest) == (2, None)
     assert "error: anchor_k is 9, but no object has such a view; the tree's views are: 1, 2, 3, 4" in printed
     assert not (tmp_path / "out").exists()
-    assert build("--anchor_k", 9, "--tasks", "t2b")[0] == 0  # pairs were not asked for
+    assert build("--anchor-k", 9, "--tasks", "t2b")[0] == 0  # pairs were not asked for
 
 
 def test_nothing_built_is_an_error_and_writes_no_set(build, tree, tmp_path):
     for path in tree.root.rglob("*_mask_dialated.png"):
         path.unlink()
     status, manifest, printed = build()
-    assert (status, manifest) == (1, None)
+    assert (status, manifest) == (2, None)
     assert "nothing was built from 3 object(s), and no set was written. Left out: 11 x a view has no dilated" in printed
-    assert "or build with --no-use_dilated_mask" in printed
-    assert build("--no-use_dilated_mask")[0] == 0
+    assert "or build with --no-use-dilated-mask" in printed
+    assert build("--no-use-dilated-mask")[0] == 0
 
 
 def test_no_pair_at_all_is_an_error_unless_only_2b_is_wanted(build, tree, tmp_path):
     for path in tree.root.rglob("0[234]_*.png"):
         path.unlink()
     status, manifest, printed = build()
-    assert (status, manifest) == (1, None)
+    assert (status, manifest) == (2, None)
     assert "no sample of Task 1 (choose others with --tasks) was built" in printed
     assert "3 x an object has only one usable view, so no pair" in printed
     assert contents(tmp_path / "out") == {}
@@ -253,7 +253,7 @@ def test_a_task_without_samples_is_said(build, tree):
 def test_a_scene_in_both_splits_is_an_error(build, tree, tmp_path):
     tree.uid(split="validation", scene="s1")
     status, manifest, printed = build()
-    assert (status, manifest) == (1, None)
+    assert (status, manifest) == (2, None)
     assert "s1 (train) and s1 (val)" in printed
 
 
@@ -261,40 +261,40 @@ def test_one_picture_under_two_scene_names_is_leakage(build, tree, tmp_path):
     folder = tree.folder(split="validation", scene="renamed", uid="1")
     shutil.copytree(tree.root / "train" / "s1" / "uid_1", folder, dirs_exist_ok=True)
     status, manifest, printed = build()
-    assert (status, manifest) == (1, None)
+    assert (status, manifest) == (2, None)
     assert "validation/renamed/uid_1 and train/s1/uid_1 hold the same picture" in printed
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--mode", "allpairs", "--anchor_k", 1), "--anchor_k 1 has no meaning with --mode allpairs"),
+        (("--mode", "allpairs", "--anchor-k", 1), "--anchor-k 1 has no meaning with --mode allpairs"),
         (
-            ("--emit_concat", 0, "--concat_format", "png"),
-            "--concat_format png has no meaning with --emit_concat 0",
+            ("--emit-concat", 0, "--concat-format", "png"),
+            "--concat-format png has no meaning with --emit-concat 0",
         ),
         (("--workers", 2, "--scheduler", "tcp://x:1"), "--workers and --scheduler exclude each other"),
         (("--workers", 0), "workers is 0: expected at least 1"),
         (("--alpha", 0), "alpha is 0.0: expected 0 < alpha <= 1"),
-        (("--neg_ratio", -1), "neg_ratio is -1.0"),
-        (("--max_pairs_per_uid", 0), "max_pairs_per_uid is 0"),
+        (("--neg-ratio", -1), "neg_ratio is -1.0"),
+        (("--max-pairs-per-uid", 0), "max_pairs_per_uid is 0"),
     ],
 )
 def test_options_that_cannot_act_are_errors(build, arguments, message):
     status, manifest, printed = build(*arguments)
-    assert (status, manifest) == (1, None)
+    assert (status, manifest) == (2, None)
     assert f"roborefer-spatial build: error: {message}" in printed
 
 
 def test_every_option_is_in_the_manifest(build):
-    _, manifest, _ = build("--mode", "allpairs", "--alpha", 0.3, "--no-use_dilated_mask", "--seed", 7, "--neg_ratio", 1)
+    _, manifest, _ = build("--mode", "allpairs", "--alpha", 0.3, "--no-use-dilated-mask", "--seed", 7, "--neg-ratio", 1)
     wanted = {"mode": "allpairs", "alpha": 0.3, "use_dilated_mask": False, "seed": 7, "neg_ratio": 1.0}
     assert manifest["arguments"].items() >= wanted.items()
     assert manifest["arguments"]["anchor_k"] is None
 
 
 def test_relative_paths_survive_a_move(build, tree, tmp_path):
-    build("--relative_paths")
+    build("--relative-paths")
     moved = tmp_path / "elsewhere"
     moved.mkdir()
     shutil.move(tmp_path / "out", moved / "out")
@@ -305,4 +305,4 @@ def test_relative_paths_survive_a_move(build, tree, tmp_path):
 
 
 def test_emit_concat_can_stand_alone(build):
-    assert "t1_val_concat" in build("--emit_concat")[1]["sets"]
+    assert "t1_val_concat" in build("--emit-concat")[1]["sets"]

@@ -54,9 +54,9 @@ def test_an_empty_mask_is_not_visible(x3_tree):
             True,
             "mask_dialated",
             "no_dilated_mask",
-            "expected 01_000001_mask_dilated.png, or build with --no-use_di",
+            "expected 01_000001_mask_dilated.png, or build with --no-use-di",
         ),
-        (False, "mask", "no_mask", "expected 01_000001_mask.png, or build with --use_dilated_mask"),
+        (False, "mask", "no_mask", "expected 01_000001_mask.png, or build with --use-dilated-mask"),
     ],
 )
 def test_the_other_mask_does_not_step_in(x3_tree, dilated, missing, reason, detail):

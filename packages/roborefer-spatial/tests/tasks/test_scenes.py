@@ -68,7 +68,7 @@ def test_two_spellings_at_once_are_ambiguous(x3_tree):
 
 
 def test_trees_that_cannot_be_used(tmp_path, x3_tree):
-    with pytest.raises(ValueError, match=r"gone: no such folder; --data_root is the folder that holds train/"):
+    with pytest.raises(ValueError, match=r"gone: no such folder; --data-root is the folder that holds train/"):
         scan(tmp_path / "gone")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="expected split folders train, val, validation; found nothing"):

@@ -12,8 +12,8 @@ from mmengine.registry import DATASETS, FUNCTIONS
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from influencer_mmdet3d.checks.plain_pickle import load_plain
-from influencer_mmdet3d.rooms import CLASSES
+from influencer_mmdet3d.data.plain_pickle import load_plain
+from influencer_mmdet3d.data.rooms import CLASSES
 
 
 @DATASETS.register_module()

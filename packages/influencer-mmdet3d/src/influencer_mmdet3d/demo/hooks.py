@@ -9,6 +9,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from tqdm import tqdm
 
+from influencer_mmdet3d.terminal import progress
+
 
 @HOOKS.register_module()
 class DemoProgressHook(Hook):
@@ -18,6 +20,8 @@ class DemoProgressHook(Hook):
     ----------
     description : str
         Text in front of the bar.
+    quiet : bool
+        Show no bar.
 
     Attributes
     ----------
@@ -29,15 +33,15 @@ class DemoProgressHook(Hook):
 
     priority = "LOW"
 
-    def __init__(self, description: str = "training") -> None:
-        self.description = description
+    def __init__(self, description: str = "training", quiet: bool = False) -> None:
+        self.description, self.quiet = description, quiet
         self.losses: list[tuple[int, float]] = []
         self.scores: list[tuple[int, dict[str, float]]] = []
         self.bar: tqdm[Any] | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Open the bar."""
-        self.bar = tqdm(total=runner.max_iters, desc=self.description, unit="step")
+        self.bar = progress(description=self.description, unit="step", total=runner.max_iters, quiet=self.quiet)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None

@@ -18,7 +18,11 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
+from influencer_mmdet3d.host.recipe import pinned
+
 _NAME = "influencer_mmdet3d._mmdet3d_scannet_utils"
+HOW_TO_INSTALL = f"pip install matplotlib && pip install --no-deps {pinned('mmdet3d')}"
+"""What the demo needs beside the package; of mmdet3d only the evaluator, which wants nothing of what mmdet3d wants."""
 
 
 @functools.cache
@@ -32,10 +36,7 @@ def scannet_eval() -> Callable[..., dict[str, Any]]:
     """
     found = importlib.util.find_spec("mmdet3d")
     if found is None or not found.submodule_search_locations:
-        raise ImportError(
-            "the evaluation is mmdet3d's: install it with `pip install --no-deps mmdet3d==1.4.0`, or with the "
-            "package's extra, `pip install 'influencer-mmdet3d[host]'`"
-        )
+        raise ImportError(f"the evaluation is mmdet3d's: {HOW_TO_INSTALL}")
     folder = Path(found.submodule_search_locations[0]) / "evaluation" / "functional" / "scannet_utils"
     spec = importlib.util.spec_from_file_location(
         _NAME, folder / "__init__.py", submodule_search_locations=[str(folder)]

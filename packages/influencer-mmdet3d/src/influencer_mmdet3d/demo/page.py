@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from influencer_mmdet3d.data.rooms import CLASSES
 from influencer_mmdet3d.demo.compare import WRONG, Shown
 from influencer_mmdet3d.demo.train import CRITERIA, TrainedRun
-from influencer_mmdet3d.rooms import CLASSES
 
 PALETTE = (
     (170, 214, 180), (150, 160, 190), (120, 190, 200), (225, 205, 90), (190, 110, 190), (110, 130, 240),

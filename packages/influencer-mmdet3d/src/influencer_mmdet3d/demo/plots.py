@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from influencer_mmdet3d.data.rooms import CLASSES
 from influencer_mmdet3d.demo.compare import WRONG, Shown
 from influencer_mmdet3d.demo.train import CRITERIA, TrainedRun
 from influencer_mmdet3d.files import write_whole
-from influencer_mmdet3d.rooms import CLASSES
 
 COLOURS = {"influencer": "#1f77b4", "hungarian": "#e07b1a"}
 _NO_MASK = (0.78, 0.78, 0.80)

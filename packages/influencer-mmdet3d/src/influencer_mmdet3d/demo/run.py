@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from influencer_mmdet3d.data.rooms import LAYOUTS
+from influencer_mmdet3d.data.synthetic import write_s3dis
+from influencer_mmdet3d.demo.metric import HOW_TO_INSTALL
 from influencer_mmdet3d.files import write_whole
-from influencer_mmdet3d.rooms import LAYOUTS
-from influencer_mmdet3d.synthetic import write_s3dis
+from influencer_mmdet3d.terminal import DONE
 
 TRAIN_ROOMS, TEST_ROOMS, SHOWN_ROOMS = 40, 8, 4
 POINTS = 8192
@@ -24,7 +25,7 @@ Hungarian matching (same seed, samples, steps and loss weights), evaluate both o
 ScanNet evaluator, and write OUT/index.html, OUT/overview.png and OUT/result.json. Takes about two minutes of
 one CPU core; uses a GPU if there is one. Needs matplotlib and mmdet3d (no compiled mmcv)."""
 
-EXAMPLE = "example:\n  influencer-mmdet3d demo --out demo_out"
+EXAMPLE = "example: influencer-mmdet3d demo --out demo_out"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,31 +42,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layout", choices=LAYOUTS, default="spread", help="'crowded': touching chairs (default spread)"
     )
+    parser.add_argument("--quiet", action="store_true", help="show no progress and print no figures")
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run ``demo``; return its exit code."""
+    """Run ``demo``; return its exit status."""
     missing = [name for name in ("matplotlib", "mmdet3d") if importlib.util.find_spec(name) is None]
     if missing:
-        print(
-            f"influencer-mmdet3d demo: {' and '.join(missing)} not installed. Install them with: "
-            f"pip install matplotlib && pip install --no-deps mmdet3d==1.4.0",
-            file=sys.stderr,
-        )
-        return 2
-    try:
-        result = run_demo(args.out, steps=args.steps, seed=args.seed, objects=tuple(args.objects), layout=args.layout)
-    except ValueError as error:
-        print(f"influencer-mmdet3d demo: {error}", file=sys.stderr)
-        return 2
-    for label, value in result["figures"]:
-        print(f"{label}: {value}")
-    print(f"page: {args.out / result['page']}")
-    return 0
+        raise ValueError(f"the demo needs {' and '.join(missing)}. Install with: {HOW_TO_INSTALL}")
+    result = run_demo(
+        args.out,
+        steps=args.steps,
+        seed=args.seed,
+        objects=tuple(args.objects),
+        layout=args.layout,
+        quiet=args.quiet,
+    )
+    if not args.quiet:
+        for label, value in result["figures"]:
+            print(f"{label}: {value}")
+        print(f"page: {args.out / result['page']}")
+    return DONE
 
 
 def run_demo(
-    out: Path, *, steps: int = 450, seed: int = 0, objects: tuple[int, int] = (6, 24), layout: str = "spread"
+    out: Path,
+    *,
+    steps: int = 450,
+    seed: int = 0,
+    objects: tuple[int, int] = (6, 24),
+    layout: str = "spread",
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Run the whole demo; return the content of ``result.json``.
 
@@ -77,7 +85,9 @@ def run_demo(
     steps, seed : int
         Training steps of each criterion, and the seed of everything.
     objects, layout
-        See `influencer_mmdet3d.rooms.make_room`.
+        See `influencer_mmdet3d.data.rooms.make_room`.
+    quiet : bool
+        Show no progress.
     """
     import torch
 
@@ -88,11 +98,17 @@ def run_demo(
     # the tensors are small: more threads gain little, wait for each other on a busy machine, and change sums' order
     torch.set_num_threads(1)
     rooms = out / "rooms"
-    size: dict[str, Any] = {"seed": seed, "points_per_room": POINTS, "objects": objects, "layout": layout}
+    size: dict[str, Any] = {
+        "seed": seed,
+        "points_per_room": POINTS,
+        "objects": objects,
+        "layout": layout,
+        "quiet": quiet,
+    }
     write_s3dis(rooms, areas=[1], rooms_per_area=TRAIN_ROOMS, **size)
     write_s3dis(rooms, areas=[5], rooms_per_area=TEST_ROOMS, **size)
     queries = max(64, 2 * (objects[1] + 6))
-    changes = {"model.decoder.num_queries": queries}
+    changes = {"model.decoder.num_queries": queries, "custom_hooks.0.quiet": quiet}
     configs = {
         name: demo_config(name, rooms, out / "training" / name, steps=steps, seed=seed, changes=changes)
         for name in CRITERIA

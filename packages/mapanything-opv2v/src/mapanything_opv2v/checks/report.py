@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mapanything_opv2v import jobs, rawdata
 from mapanything_opv2v.checks.agent import AgentReport, AgentTask, CheckOptions, Problem, check_agent
+from mapanything_opv2v.rawdata import exclude
 
 MIN_VIEWS_TO_JUDGE = 3
 """Views (one agent at one frame) of a sequence from which on its cameras are judged by their overlaps."""
@@ -35,8 +36,12 @@ class CheckReport:
         By split: lowest, mean and highest share of pixels with depth.
     overlap_agreement : dict of str to (dict of str to float)
         By split and pair of cameras: median correlation of their images where they overlap.
+    image_scales : dict of str to int
+        Images by their size relative to their calibration's (`"0.5"`: resized to half), where it is not 1.
     problems : list of Problem
         In the order of the tree.
+    known : list of Problem
+        Those of what was to be left out (`rules`), each with why it is; not among `problems`.
     """
 
     root: str
@@ -50,7 +55,9 @@ class CheckReport:
     max_angle_error_deg: float | None = None
     depth_coverage: dict[str, dict[str, float]] = field(default_factory=dict)
     overlap_agreement: dict[str, dict[str, float]] = field(default_factory=dict)
+    image_scales: dict[str, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    known: list[Problem] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain values."""
@@ -65,6 +72,7 @@ def check_tree(
     workers: int = 1,
     executor: Executor | None = None,
     progress: bool = True,
+    rules: Sequence[exclude.Rule] = (),
 ) -> CheckReport:
     """Read every file of an index and report on it.
 
@@ -82,6 +90,8 @@ def check_tree(
         Run there instead of in processes of this machine.
     progress : bool
         Show a bar.
+    rules : sequence of Rule
+        What other commands leave out. It is read too if the index has it, and its problems are `known`.
     """
     options = options or CheckOptions()
     report = CheckReport(str(index.root), str(index.depth_root))
@@ -94,6 +104,7 @@ def check_tree(
         total=total,
         workers=workers,
         description="check",
+        unit="agent",
         executor=executor,
         progress=progress,
     )
@@ -102,11 +113,28 @@ def check_tree(
         assert done.result is not None, done.error  # a check reports errors, it does not raise them
         report.agent_frames += 1
         report.files += done.result.files
+        for factor in done.result.scales.values():
+            if factor != 1:
+                report.image_scales[f"{factor:g}"] = report.image_scales.get(f"{factor:g}", 0) + 1
         found += [(done.item.number, problem) for problem in done.result.problems]
         numbers.add(done.item.frame, done.result)
     report.problems = [problem for _, problem in sorted(found, key=lambda item: item[0])]
     numbers.conclude(report, options.min_agreement)
+    _separate_known(report, rules)
     return report
+
+
+def _separate_known(report: CheckReport, rules: Sequence[exclude.Rule]) -> None:
+    """Move the problems of what is left out elsewhere to `known`."""
+    new = []
+    for problem in report.problems:
+        where = problem.split, problem.sequence, problem.frame, problem.agent
+        rule = next((rule for rule in rules if rule.matches(*where)), None)
+        if rule is None:
+            new.append(problem)
+        else:
+            report.known.append(replace(problem, message=f"{problem.message} (known: {rule.name}: {rule.reason})"))
+    report.problems = new
 
 
 def _tasks(

@@ -181,6 +181,7 @@ def prebuild(
         total=total,
         workers=workers,
         description="panoramas",
+        unit="panorama",
         executor=executor,
         progress=progress,
     )

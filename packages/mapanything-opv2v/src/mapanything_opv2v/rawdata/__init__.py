@@ -4,6 +4,7 @@ Legend: N points, H rows, W columns. Poses are CARLA's ``[x, y, z, roll, yaw, pi
 """
 
 from mapanything_opv2v.rawdata.agent_yaml import AgentMeta, CameraMeta, Vehicle, load_agent_yaml
+from mapanything_opv2v.rawdata.boxes import box_corners
 from mapanything_opv2v.rawdata.images import (
     PNG_DEPTH_UNITS_PER_M,
     SKY,
@@ -13,17 +14,9 @@ from mapanything_opv2v.rawdata.images import (
     load_image,
     save_depth,
 )
+from mapanything_opv2v.rawdata.names import SPLITS, AgentRecord, depth_path
 from mapanything_opv2v.rawdata.pcd import PointCloud, load_pcd, save_colored_pcd, save_pcd
-from mapanything_opv2v.rawdata.tree import (
-    SPLITS,
-    AgentRecord,
-    FrameList,
-    FrameRecord,
-    TreeIndex,
-    agent_beside,
-    depth_path,
-    index_tree,
-)
+from mapanything_opv2v.rawdata.tree import FrameList, FrameRecord, TreeIndex, agent_beside, index_tree, summarise
 
 __all__ = [
     "PNG_DEPTH_UNITS_PER_M",
@@ -39,6 +32,7 @@ __all__ = [
     "TreeIndex",
     "Vehicle",
     "agent_beside",
+    "box_corners",
     "depth_path",
     "image_size",
     "index_tree",
@@ -49,4 +43,5 @@ __all__ = [
     "save_colored_pcd",
     "save_depth",
     "save_pcd",
+    "summarise",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 from mapanything_opv2v.views import stage as stages
 from mapanything_opv2v.views.figures import view_figures
 from mapanything_opv2v.views.frame import Frame, view_cloud
-from mapanything_opv2v.views.page import SCENE_SCRIPTS, write_page
+from mapanything_opv2v.views.html import SCENE_SCRIPTS, write_page
 from mapanything_opv2v.views.stage import Stage, ViewPoints
 
 POINTS = ("depth", "lidar", "none")
@@ -64,7 +64,7 @@ def frame_points(frame: Frame, points: str, pose_source: str, max_points: int, s
     if not with_depth:
         raise ValueError(
             f"{frame.name}: no depth maps; make them with `mapanything-opv2v depth`, say where they are with "
-            "--depth_root, or take --points lidar"
+            "--depth-root, or take --points lidar"
         )
     share = max_points // len(with_depth)
     return [

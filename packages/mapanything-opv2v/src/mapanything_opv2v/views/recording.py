@@ -96,5 +96,5 @@ def _log_view(rerun: ModuleType, stream: object, frame: Frame, view: View, pose_
 
 
 def _outline(corners: np.ndarray) -> np.ndarray:
-    """Return one line (M, 3) along all edges of a box whose corners stand as `boxes.box_corners` orders them."""
+    """Return one line (M, 3) along all edges of a box whose corners stand as `rawdata.box_corners` orders them."""
     return corners[[0, 1, 3, 2, 0, 4, 5, 7, 6, 4, 5, 1, 3, 7, 6, 2]]

@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mapanything_opv2v import __version__, boxes, geometry, panorama, predictions, rawdata
+from mapanything_opv2v import __version__, geometry, panorama, predictions, rawdata
 from mapanything_opv2v.evaluation.alignment import align
-from mapanything_opv2v.rawdata.tree import is_agent_name
+from mapanything_opv2v.kinds import PANORAMA_SIZE
+from mapanything_opv2v.rawdata import boxes
+from mapanything_opv2v.rawdata.calibration import fitted_intrinsic
+from mapanything_opv2v.rawdata.names import is_agent_name
 from mapanything_opv2v.views.frame import Cloud, Estimate, Frame, Pinhole, View
 
 LAYOUTS = ("cameras", "panorama")
-CYLINDER = geometry.Cylinder(1008, 252)
+CYLINDER = geometry.Cylinder(*PANORAMA_SIZE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +118,8 @@ def _camera_views(record: rawdata.AgentRecord, meta: rawdata.AgentMeta, options:
         depth = None
         if options.with_depth and number in record.depth_paths:
             depth = rawdata.load_depth(record.depth_paths[number])
-        camera = Pinhole(meta.cameras[number].intrinsic, width, height)
+        K = fitted_intrinsic(meta.cameras[number], (width, height), record.camera_paths[number])
+        camera = Pinhole(K, width, height)
         true = Estimate(geometry.T_world_cam_opencv(meta.cameras[number].cords))
         if depth is not None:
             ranges = np.where(depth > 0, geometry.ranges_from_depth_z(depth, camera.intrinsic), depth)

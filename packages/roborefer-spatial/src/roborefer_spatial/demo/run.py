@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from roborefer_spatial import files, predictions
+from roborefer_spatial import files, predictions, terminal
 from roborefer_spatial.answers import format_points
 from roborefer_spatial.look.report import Run, write_report
 from roborefer_spatial.predicting import backends
@@ -54,7 +54,7 @@ class Plan:
     def __post_init__(self) -> None:
         for name in ("train_scenes", "val_scenes", "steps"):
             if getattr(self, name) < 1:
-                raise ValueError(f"--{name} is {getattr(self, name)}: expected at least 1")
+                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}: expected at least 1")
 
 
 class MedianBackend:
@@ -70,7 +70,7 @@ class MedianBackend:
         return [self.text] * len(requests)
 
 
-def demo(out: Path, plan: Plan, echo: Callable[[str], None] = print) -> bool:
+def demo(out: Path, plan: Plan, echo: Callable[[str], None] = print, *, progress: bool = True) -> bool:
     """Run the demonstration; return whether the trained model beats the baseline.
 
     Writes `index.html`, `overview.png` and `result.json` into `out`.
@@ -87,8 +87,8 @@ def demo(out: Path, plan: Plan, echo: Callable[[str], None] = print) -> bool:
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="roborefer-spatial-demo-") as folder:
         work = Path(folder)
-        tasks = _make_tasks(work, plan, echo)
-        checkpoint, training_s, parameters = _train(work, tasks, plan, echo)
+        tasks = _make_tasks(work, plan, echo, progress)
+        checkpoint, training_s, parameters = _train(work, tasks, plan, echo, progress)
         runs = _baselines(work, tasks)
         held_out = tasks["t2b_val_multi"]
         runs.append(Run(VLM, _ask_vlm(work, checkpoint, held_out)))
@@ -117,26 +117,25 @@ def demo(out: Path, plan: Plan, echo: Callable[[str], None] = print) -> bool:
     return bool(vlm["hit_at_mask"] > baseline["hit_at_mask"])
 
 
-def _make_tasks(work: Path, plan: Plan, echo: Callable[[str], None]) -> dict[str, list[Sample]]:
+def _make_tasks(work: Path, plan: Plan, echo: Callable[[str], None], progress: bool) -> dict[str, list[Sample]]:
     """Render the rooms and build the sets; return them by file name."""
     echo(f"rendering {plan.train_scenes} training rooms and {plan.val_scenes} held-out rooms")
     tree = work / "x3"
-    write_scenes(tree, scenes=plan.train_scenes, seed=plan.seed, size_wh=TRAIN_WH, splits=("train",), progress=True)
-    write_scenes(tree, scenes=plan.val_scenes, seed=plan.seed, size_wh=VAL_WH, splits=("val",), progress=True)
-    build(tree, BuildOptions(out_dir=work / "tasks"), progress=True)
+    write_scenes(tree, scenes=plan.train_scenes, seed=plan.seed, size_wh=TRAIN_WH, splits=("train",), progress=progress)
+    write_scenes(tree, scenes=plan.val_scenes, seed=plan.seed, size_wh=VAL_WH, splits=("val",), progress=progress)
+    build(tree, BuildOptions(out_dir=work / "tasks"), progress=progress)
     names = [pattern.format(split) for pattern in SETS for split in ("train", "val")]
     return {name: load_samples(work / "tasks" / f"{name}.jsonl") for name in names}
 
 
 def _train(
-    work: Path, tasks: dict[str, list[Sample]], plan: Plan, echo: Callable[[str], None]
+    work: Path, tasks: dict[str, list[Sample]], plan: Plan, echo: Callable[[str], None], progress: bool
 ) -> tuple[Path, float, int]:
     """Train the model; return its checkpoint, the seconds that it took, and its number of parameters."""
     from roborefer_spatial import torchvision_cpu
 
     torchvision_cpu.make_importable()
     import torch
-    from tqdm import tqdm
 
     from roborefer_spatial.demo import model as demo_model
 
@@ -148,7 +147,7 @@ def _train(
     threads, started = torch.get_num_threads(), time.perf_counter()
     torch.set_num_threads(1)  # so small a model is fastest on one
     try:
-        with tqdm(total=plan.steps, desc="train", unit="step") as bar:
+        with terminal.progress(description="train", unit="step", total=plan.steps, quiet=not progress) as bar:
 
             def show(step: int, loss: float) -> None:
                 bar.update()
@@ -226,17 +225,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example:\n  roborefer-spatial demo --out demo_out"
     add, plan = parser.add_argument, Plan()
     add("--out", type=Path, required=True, help="folder for index.html, overview.png and result.json")
-    add("--train_scenes", type=int, default=plan.train_scenes, help="rooms to train on (default: %(default)s)")
-    add("--val_scenes", type=int, default=plan.val_scenes, help="held-out rooms (default: %(default)s)")
+    add("--train-scenes", type=int, default=plan.train_scenes, help="rooms to train on (default: %(default)s)")
+    add("--val-scenes", type=int, default=plan.val_scenes, help="held-out rooms (default: %(default)s)")
     add("--steps", type=int, default=plan.steps, help="training steps (default: %(default)s)")
     add("--seed", type=int, default=plan.seed, help="decides rooms, weights and batches (default: 0)")
+    add("--quiet", action="store_true", help="show no progress and no figures, which result.json has, too")
+
+
+def _silent(line: str) -> None:
+    """Say nothing."""
 
 
 def run(args: argparse.Namespace) -> int:
     """Run `roborefer-spatial demo`; 1 if the trained model does not beat the baseline."""
     plan = Plan(train_scenes=args.train_scenes, val_scenes=args.val_scenes, steps=args.steps, seed=args.seed)
-    if demo(args.out, plan):
+    if demo(args.out, plan, _silent if args.quiet else print, progress=not args.quiet):
         print(f"open {args.out / 'index.html'}")
-        return 0
+        return terminal.DONE
     print("error: the trained model does not beat the baseline on held-out rooms", file=sys.stderr)
-    return 1
+    return terminal.FAILED

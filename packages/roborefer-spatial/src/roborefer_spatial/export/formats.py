@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
-import secrets
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
+from roborefer_spatial import files, terminal
 from roborefer_spatial.export.hf import write_hf
 from roborefer_spatial.export.lmms import write_lmms
 from roborefer_spatial.export.refspatial import write_refspatial
@@ -34,7 +31,7 @@ FORMATS: dict[str, Format] = {
 }
 
 
-def export(format_name: str, sets: dict[str, Sequence[Sample]], out: Path) -> list[str]:
+def export(format_name: str, sets: dict[str, Sequence[Sample]], out: Path, *, progress: bool = False) -> list[str]:
     """Write sets of samples into a new folder; it appears whole or not at all.
 
     Parameters
@@ -45,6 +42,8 @@ def export(format_name: str, sets: dict[str, Sequence[Sample]], out: Path) -> li
         Name -> samples.
     out
         The folder; must not exist.
+    progress
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -64,17 +63,10 @@ def export(format_name: str, sets: dict[str, Sequence[Sample]], out: Path) -> li
             raise ValueError(f"{name!r} cannot name a set: letters, digits, '_', '-' and '.' only")
     if out.exists():
         raise ValueError(f"{out} exists; export writes a new folder, so remove it or choose another name")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = out.with_name(f".{out.name}.{secrets.token_hex(6)}.part")
-    beside.mkdir()
-    try:
+    with files.atomic_folder(out) as beside:
         write = FORMATS[format_name].write
-        summary = [write(beside, out, name, samples) for name, samples in tqdm(sets.items(), "export")]
-        beside.replace(out)
-    except BaseException:
-        shutil.rmtree(beside)
-        raise
-    return summary
+        bar = terminal.progress(sets.items(), description="exporting", unit="set", total=len(sets), quiet=not progress)
+        return [write(beside, out, name, samples) for name, samples in bar]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +81,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--format", choices=FORMATS, required=True, help="see below")
     add("--samples", type=Path, nargs="+", required=True, help="sample file(s) of `build`; each is a set")
     add("--out", type=Path, required=True, help="folder to make")
-    add("--image_folder", type=Path, help="where relative paths start (default: the sample file's folder)")
+    add("--image-folder", type=Path, help="where relative paths start (default: the sample file's folder)")
+    add("--quiet", action="store_true", help="show no progress")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -99,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         if path.stem in sets:
             raise ValueError(f"{path}: another file is also called {path.stem}; sets need different names")
         sets[path.stem] = load_samples(path, image_folder=args.image_folder)
-    for line in export(args.format, sets, args.out):
+    for line in export(args.format, sets, args.out, progress=not args.quiet):
         print(line)
     print(f"written to {args.out}")
-    return 0
+    return terminal.DONE

@@ -34,7 +34,7 @@ def write_refspatial(folder: Path, final: Path, name: str, samples: Sequence[Sam
     if two is not None:
         raise ValueError(
             f"{name}: sample {two.id} has {len(two.image)} images and RefSpatial-Bench shows one: export a "
-            "concat set (`build --emit_concat 1`)"
+            "concat set (`build --emit-concat 1`)"
         )
     visible = [sample for sample in samples if sample.visible]
     if not visible:

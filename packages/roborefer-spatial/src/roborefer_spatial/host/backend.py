@@ -54,15 +54,15 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.host_dtype not in get_args(Dtype):
-            raise ValueError(f"--host_dtype {self.host_dtype}: known are {', '.join(get_args(Dtype))}")
+            raise ValueError(f"--host-dtype {self.host_dtype}: known are {', '.join(get_args(Dtype))}")
         if self.max_new_tokens < 1:
-            raise ValueError(f"--max_new_tokens is {self.max_new_tokens}: expected at least 1")
+            raise ValueError(f"--max-new-tokens is {self.max_new_tokens}: expected at least 1")
 
 
 def add_arguments(group: argparse._ArgumentGroup) -> None:
     """Add this backend's flags."""
     group.add_argument(
-        "--host_dtype",
+        "--host-dtype",
         choices=get_args(Dtype),
         default=argparse.SUPPRESS,
         help="of weights and activations (default: bfloat16 on a GPU, float32 on the CPU)",
@@ -85,8 +85,6 @@ class _Prepared:
 
 class RoboReferBackend:
     """Greedy answers of a RoboRefer checkpoint."""
-
-    per_process = True
 
     def __init__(self, options: Options) -> None:
         import torch

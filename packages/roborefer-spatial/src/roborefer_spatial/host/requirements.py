@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
-import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -56,37 +54,6 @@ def needed_packages(host: Host, entry: str = TRAIN) -> dict[str, str]:
 def missing_packages(host: Host, entry: str = TRAIN) -> dict[str, str]:
     """Return those of `needed_packages` that this Python does not have."""
     return {name: file for name, file in needed_packages(host, entry).items() if not installed(name)}
-
-
-_TRY_IMPORTS = """
-import importlib, json, sys
-broken = {}
-for name in sys.argv[1:]:
-    try:
-        importlib.import_module(name)
-    except BaseException as error:
-        broken[name] = f"{type(error).__name__}: {error}"
-print("\\n" + json.dumps(broken))
-"""
-
-
-def broken_packages(host: Host, entry: str = TRAIN, *, timeout_s: float = 300) -> dict[str, str]:
-    """Return those of `needed_packages` that are installed and cannot be imported, with the error.
-
-    They are tried one by one in a process of its own: compiled packages built for another torch are the usual
-    case, and some of them end the process.
-    """
-    names = [name for name in needed_packages(host, entry) if installed(name)]
-    command = [sys.executable, "-c", _TRY_IMPORTS, *names]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
-    except subprocess.TimeoutExpired:
-        return {", ".join(names): f"importing them takes over {timeout_s:g} s"}
-    lines = done.stdout.strip().splitlines()
-    if done.returncode != 0 or not lines:
-        return {", ".join(names): f"importing them ends Python with status {done.returncode}"}
-    found: dict[str, str] = json.loads(lines[-1])
-    return found
 
 
 def _file(host: Host, module: str) -> str | None:

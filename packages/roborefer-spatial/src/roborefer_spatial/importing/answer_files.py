@@ -118,7 +118,7 @@ def _layout(row: Mapping[str, Any], where: str, id_key: str | None, text_key: st
     layouts = "; ".join(f"{name}: {known.id_key}, {known.text_key}" for name, known in LAYOUTS.items())
     raise ValueError(
         f"{where}: expected {named}, got the fields {sorted(row)}. Known layouts: {layouts}. Name the fields of "
-        "others with --id_key and --text_key of `predict --backend file`"
+        "others with --id-key and --text-key of `predict --backend file`"
     )
 
 

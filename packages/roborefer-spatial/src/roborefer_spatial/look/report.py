@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from roborefer_spatial import files
+from roborefer_spatial import files, terminal
 from roborefer_spatial.look.curves import success_curve, svg
 from roborefer_spatial.look.thumbnails import Thumbnails
 from roborefer_spatial.sample import Sample
@@ -93,7 +92,8 @@ def write_report(
     folder = None if embed else out.with_name(out.stem + "_files")
     thumbnails = Thumbnails(image_px, folder, EMBED_LIMIT_BYTES)
     items: list[dict[str, Any]] = []
-    with tqdm(total=sum(len(run.scores) for run in runs), desc="report", disable=not progress) as bar:
+    count = sum(len(run.scores) for run in runs)
+    with terminal.progress(description="drawing samples", unit="sample", total=count, quiet=not progress) as bar:
         for run in runs:
             for index in range(len(run.scores)):
                 items.append(_item(run, index, thumbnails))
@@ -238,7 +238,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="embed",
         help="one self-contained file, or pictures beside it",
     )
-    add("--image_px", type=int, default=320, help="longest side of the pictures (default: 320)")
+    add("--image-px", type=int, default=320, help="longest side of the pictures (default: 320)")
     add(
         "--bootstrap",
         type=int,
@@ -246,6 +246,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="resamples for the 95 %% intervals; 0: none (default: 1000)",
     )
     add("--limit", type=int, help="show the first N samples of each file only")
+    add("--quiet", action="store_true", help="show no progress")
     evaluate.add_score_arguments(parser)
 
 
@@ -265,7 +266,7 @@ def run(args: argparse.Namespace) -> int:
                 image_folder=args.image_folder,
                 limit=args.limit,
                 workers=args.workers,
-                progress=True,
+                progress=not args.quiet,
             ),
         )
         for name, (sample_file, answer_file) in zip(names, pairs)
@@ -277,7 +278,7 @@ def run(args: argparse.Namespace) -> int:
         embed=args.images == "embed",
         image_px=args.image_px,
         bootstrap=args.bootstrap,
-        progress=True,
+        progress=not args.quiet,
     )
     print(f"{args.out}: {sum(len(run.scores) for run in runs)} samples, {args.out.stat().st_size / 1e6:.1f} MB")
-    return 0
+    return terminal.DONE

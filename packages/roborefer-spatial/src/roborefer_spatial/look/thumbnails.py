@@ -34,7 +34,7 @@ class Thumbnails:
 
     def __init__(self, side_px: int, folder: Path | None, limit_bytes: int) -> None:
         if side_px < 16:
-            raise ValueError(f"--image_px is {side_px}: expected at least 16")
+            raise ValueError(f"--image-px is {side_px}: expected at least 16")
         self.side_px, self.folder, self.limit_bytes = side_px, folder, limit_bytes
         self.sources: list[str] = []
         self.bytes = 0
@@ -71,7 +71,7 @@ class Thumbnails:
         if self.bytes > self.limit_bytes:
             raise ValueError(
                 f"pictures of more than {self.limit_bytes >> 20} MiB do not belong into one page: pass "
-                "--images folder, a smaller --image_px, or fewer samples"
+                "--images folder, a smaller --image-px, or fewer samples"
             )
         kind = "jpeg" if suffix == ".jpg" else "png"
         return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import datetime
 import logging
 import os
 import sys
@@ -13,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from tqdm import tqdm
-
+from roborefer_spatial import terminal
 from roborefer_spatial.predicting import backends, profiles
 from roborefer_spatial.predicting.backends import Answer, Backend, Reply, Request, Unavailable
 from roborefer_spatial.predicting.profiles import Profile
@@ -57,6 +57,7 @@ def predict(
     restart: bool = False,
     process: Process | None = None,
     profile: Profile | None = None,
+    progress: bool = False,
 ) -> Outcome:
     """Answer the samples that have no answer in `out` yet, and write `out`.
 
@@ -80,6 +81,8 @@ def predict(
         Which share of the samples is this process's.
     profile
         How the model is asked; by default the questions as they were built.
+    progress
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -94,7 +97,7 @@ def predict(
         The backend stopped working, or `max_errors` was reached. What was answered is not asked again.
     """
     if batch_size < 1 or max_errors < 1:
-        raise ValueError(f"--batch_size and --max_errors are at least 1, got {batch_size} and {max_errors}")
+        raise ValueError(f"--batch-size and --max-errors are at least 1, got {batch_size} and {max_errors}")
     process, profile = process or Process(), profile or profiles.load(profiles.AS_BUILT)
     store, ids = Store(out), [sample.id for sample in samples]
     if process.rank == 0:
@@ -108,7 +111,7 @@ def predict(
         position = {sample_id: index for index, sample_id in enumerate(ids)}
         questions = [_request(sample, position[sample.id], profile) for sample in todo]
         part = _Part(store, process.rank, identity)
-        _answer_all(questions, _InProfile(make_backend(), profile), part, batch_size, max_errors)
+        _answer_all(questions, _InProfile(make_backend(), profile), part, batch_size, max_errors, progress)
     process.wait()
     if process.rank == 0:
         store.merge(ids)
@@ -129,11 +132,14 @@ class _Part:
     identity: dict[str, Any]
 
 
-def _answer_all(todo: list[Request], backend: Backend, part: _Part, batch_size: int, max_errors: int) -> None:
+def _answer_all(
+    todo: list[Request], backend: Backend, part: _Part, batch_size: int, max_errors: int, progress: bool
+) -> None:
     failed = 0
     with contextlib.ExitStack() as stack:
         stream: IO[str] | None = None
-        bar = stack.enter_context(tqdm(total=len(todo), unit="sample", desc="predict"))
+        bar = terminal.progress(description="answering", unit="sample", total=len(todo), quiet=not progress)
+        stack.enter_context(bar)
         for start in range(0, len(todo), batch_size):
             for row in _answer(backend, todo[start : start + batch_size]):
                 if stream is None:  # a start that fails leaves nothing behind
@@ -146,7 +152,7 @@ def _answer_all(todo: list[Request], backend: Backend, part: _Part, batch_size: 
             stream.flush()
             os.fsync(stream.fileno())
             if failed >= max_errors:
-                raise Unavailable(f"stopped after {failed} failed samples (--max_errors); last: {row.error}")
+                raise Unavailable(f"stopped after {failed} failed samples (--max-errors); last: {row.error}")
 
 
 def _answer(backend: Backend, requests: list[Request]) -> Iterator[Prediction]:
@@ -239,10 +245,12 @@ def this_process(backend: str) -> Process:
         return Process()
     if backend not in backends.PER_PROCESS:
         raise ValueError(f"--backend {backend} runs in one process: start it without accelerate or torchrun")
-    from accelerate import PartialState
+    import torch.distributed
 
-    state = PartialState()
-    return Process(state.process_index, state.num_processes, state.wait_for_everyone)
+    if not torch.distributed.is_initialized():
+        # processes wait for the slowest share, however long it takes
+        torch.distributed.init_process_group("gloo", timeout=datetime.timedelta(days=30))
+    return Process(torch.distributed.get_rank(), torch.distributed.get_world_size(), torch.distributed.barrier)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -255,17 +263,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "      --backend transformers --model Qwen/Qwen2.5-VL-3B-Instruct --device cuda\n"
         "  roborefer-spatial predict --samples tasks/t1_val_multi.json --out answers.jsonl \\\n"
         "      --backend http --api openai --url http://127.0.0.1:8000/v1 --model my-model\n"
-        "  accelerate launch --num_processes 4 -m roborefer_spatial predict ... (one model per GPU)"
+        "  accelerate launch --num-processes 4 -m roborefer_spatial predict ... (one model per GPU)"
     )
     add = parser.add_argument
     add("--samples", type=Path, required=True, help="JSON or JSONL file of `build`")
     add("--out", type=Path, required=True, help="JSONL file of answers to write or to go on with")
-    add("--image_folder", type=Path, help="where relative image paths start (default: the file's folder)")
+    add("--image-folder", type=Path, help="where relative image paths start (default: the file's folder)")
     add("--limit", type=int, help="answer the first N samples only")
-    add("--batch_size", type=int, default=8, help="samples a call (default: 8)")
-    add("--max_errors", type=int, default=100, help="stop after N failed samples (default: 100)")
+    add("--batch-size", type=int, default=8, help="samples a call (default: 8)")
+    add("--max-errors", type=int, default=100, help="stop after N failed samples (default: 100)")
     add("--restart", action="store_true", help="set aside what --out holds, as OUT.old-N, and begin anew")
     add("--depth", choices=("use", "ignore"), default="use", help="depth images of the samples (default: use)")
+    add("--quiet", action="store_true", help="show no progress")
     add_profile_argument(parser)
     backends.add_arguments(parser)
 
@@ -300,11 +309,12 @@ def run(args: argparse.Namespace) -> int:
             restart=args.restart,
             process=process,
             profile=profile,
+            progress=not args.quiet,
         )
     except Unavailable as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
-    return report(outcome, args.out) if process.rank == 0 else int(outcome.failed > 0)
+        return terminal.FAILED
+    return report(outcome, args.out) if process.rank == 0 else _status(outcome)
 
 
 def options_and_profile(args: argparse.Namespace) -> tuple[Any, Profile]:
@@ -326,10 +336,14 @@ def report(outcome: Outcome, out: Path) -> int:
     if outcome.cut:
         print(
             f"warning: {outcome.cut} answer(s) were cut by max_tokens, so that a point may be missing: raise "
-            "--max_new_tokens and write to another file",
+            "--max-new-tokens and write to another file",
             file=sys.stderr,
         )
     if outcome.failed:
         print(f"error: {outcome.failed} sample(s) failed, first {outcome.first_error}", file=sys.stderr)
         print("run the same command again to retry them", file=sys.stderr)
-    return int(outcome.failed > 0)
+    return _status(outcome)
+
+
+def _status(outcome: Outcome) -> int:
+    return terminal.FAILED if outcome.failed else terminal.DONE

@@ -1,19 +1,18 @@
-"""Predict and score in one go, under the names of the research notes (`tools/x3/eval_spatial_tasks.py`).
+"""Predict and score in one go: `tools/x3/eval_spatial_tasks.py`, with the flags of the research script it replaces.
 
 Several sample files are answered with one model load. Each gets a JSON file with `metrics` and `results` as
-the notes have them, and beside it the answers, so that a second call only scores.
+that script wrote them, and beside it the answers, so that a second call only scores.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from roborefer_spatial import files
+from roborefer_spatial import files, terminal
 from roborefer_spatial.predicting import backends
 from roborefer_spatial.predicting.backends import Backend, Unavailable
 from roborefer_spatial.predicting.predict import (
@@ -49,33 +48,34 @@ def answers_of(output_json: Path) -> Path:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser: the notes' flags, and those of `predict` and `score`."""
-    parser = argparse.ArgumentParser(
+    """Return the parser: the research script's flags, and those of `predict` and `evaluate`."""
+    parser = terminal.Parser(
         prog="eval_spatial_tasks.py",
         description="Answer and score x3 spatial tasks; one model load for all files.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example:\n"
-        "  eval_spatial_tasks.py --model_name_or_path runs/train/RoboRefer-2B-Depth-Align \\\n"
-        "      --data_json tasks/t1_val_multi.json tasks/t1_val_concat.json \\\n"
-        "      --output_json eval/t1_val_multi.json eval/t1_val_concat.json --image_aspect_ratio resize",
+        "  eval_spatial_tasks.py --model-name-or-path runs/train/RoboRefer-2B-Depth-Align \\\n"
+        "      --data-json tasks/t1_val_multi.json tasks/t1_val_concat.json \\\n"
+        "      --output-json eval/t1_val_multi.json eval/t1_val_concat.json --image-aspect-ratio resize",
     )
     add = parser.add_argument
-    add("--model_name_or_path", dest="model", default=argparse.SUPPRESS, help="the same as --model")
-    add("--data_json", type=Path, nargs="+", required=True, help="sample file(s) of `build`")
-    add("--output_json", type=Path, nargs="+", required=True, help="file(s) to write, in the same order")
-    add("--chat_template", default="qwen2", help="only qwen2, RoboRefer's own, is there (default)")
+    add("--model-name-or-path", dest="model", default=argparse.SUPPRESS, help="the same as --model")
+    add("--data-json", type=Path, nargs="+", required=True, help="sample file(s) of `build`")
+    add("--output-json", type=Path, nargs="+", required=True, help="file(s) to write, in the same order")
+    add("--chat-template", default="qwen2", help="only qwen2, RoboRefer's own, is there (default)")
     add(
-        "--image_aspect_ratio",
+        "--image-aspect-ratio",
         choices=("resize", "dynamic", "dynamic_s2"),
         help="must be what the checkpoint says",
     )
     add("--limit", type=int, help="the first N samples of each file only")
-    add("--batch_size", type=int, default=8, help="samples a call (default: 8)")
-    add("--max_errors", type=int, default=100, help="stop after N failed samples (default: 100)")
+    add("--batch-size", type=int, default=8, help="samples a call (default: 8)")
+    add("--max-errors", type=int, default=100, help="stop after N failed samples (default: 100)")
     add("--restart", action="store_true", help="set aside answers of an earlier call, and begin anew")
     add("--depth", choices=("use", "ignore"), default="use", help="depth images of the samples (default: use)")
     add("--bootstrap", type=int, default=1000, help="resamples for the 95 %% intervals (default: 1000)")
     add("--seed", type=int, default=0, help="of the resamples (default: 0)")
+    add("--quiet", action="store_true", help="show no progress")
     evaluate.add_score_arguments(parser)
     add_profile_argument(parser)
     backends.add_arguments(parser)
@@ -85,19 +85,19 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the script; return 0 if every sample was answered."""
+    """Run the script; return 0 if every sample was answered, 1 if not, 2 for bad arguments or input."""
     args = build_parser().parse_args(argv)
     try:
         return _run(args)
     except (ValueError, OSError, Unavailable) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return terminal.FAILED if isinstance(error, Unavailable) else terminal.REFUSED
 
 
 def _run(args: argparse.Namespace) -> int:
     if len(args.data_json) != len(args.output_json):
         raise ValueError(
-            f"--data_json names {len(args.data_json)} file(s) and --output_json {len(args.output_json)}: "
+            f"--data-json names {len(args.data_json)} file(s) and --output-json {len(args.output_json)}: "
             "give one output for each, in the same order"
         )
     if args.limit is not None and args.limit < 1:
@@ -120,6 +120,7 @@ def _run(args: argparse.Namespace) -> int:
             restart=args.restart,
             process=process,
             profile=profile,
+            progress=not args.quiet,
         )
         failed += outcome.failed
         if process.rank == 0:
@@ -128,7 +129,7 @@ def _run(args: argparse.Namespace) -> int:
             sets |= {f"{output_json.stem}: {name}": metrics for name, metrics in found.items()}
     if process.rank == 0:
         print(evaluate.table(sets))
-    return int(failed > 0)
+    return terminal.FAILED if failed else terminal.DONE
 
 
 def _score(args: argparse.Namespace, data_json: Path, output_json: Path) -> dict[str, Metrics]:
@@ -151,17 +152,17 @@ def _score(args: argparse.Namespace, data_json: Path, output_json: Path) -> dict
 def _check_notes_flags(args: argparse.Namespace) -> None:
     """Refuse a chat template or an image mode that the model would not follow."""
     if args.chat_template != "qwen2":
-        raise ValueError(f"--chat_template is {args.chat_template!r}: the checkpoint's own is used, qwen2")
+        raise ValueError(f"--chat-template is {args.chat_template!r}: the checkpoint's own is used, qwen2")
     if args.image_aspect_ratio is None:
         return
     if args.backend != "host":
-        raise ValueError(f"--image_aspect_ratio means nothing to --backend {args.backend}")
+        raise ValueError(f"--image-aspect-ratio means nothing to --backend {args.backend}")
     config = Path(getattr(args, "model", "")) / "config.json"
     if config.is_file():
-        stated = json.loads(config.read_text(encoding="utf-8")).get("image_aspect_ratio")
+        stated = files.read_json_object(config).get("image_aspect_ratio")
         if stated != args.image_aspect_ratio:
             raise ValueError(
-                f"--image_aspect_ratio is {args.image_aspect_ratio!r}, {config} says {stated!r}: a "
+                f"--image-aspect-ratio is {args.image_aspect_ratio!r}, {config} says {stated!r}: a "
                 "checkpoint answers with the mode that it was trained with"
             )
 

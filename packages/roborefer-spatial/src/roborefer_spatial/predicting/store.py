@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import glob
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -54,7 +53,7 @@ class Store:
                     "another file, or pass --restart to set it aside"
                 )
             return
-        differences = changes(json.loads(self.record.read_text(encoding="utf-8")), identity)
+        differences = changes(files.read_json_object(self.record), identity)
         if not differences:
             return
         if not any(row.text is not None for row in self.rows().values()):

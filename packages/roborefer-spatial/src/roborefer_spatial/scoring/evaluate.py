@@ -1,4 +1,4 @@
-"""`roborefer-spatial score`: sample files and answer files in, metrics out."""
+"""`roborefer-spatial evaluate`: sample files and answer files in, metrics out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from roborefer_spatial import __version__, files, predictions
+from roborefer_spatial import __version__, files, predictions, terminal
 from roborefer_spatial.answers import Boxes, PointOrder, Units
 from roborefer_spatial.sample import load_samples
 from roborefer_spatial.scoring.metrics import SUCCESS, Metrics, by_set
@@ -142,7 +142,7 @@ def add_score_arguments(parser: argparse.ArgumentParser) -> None:
         help="what plain numbers mean (default: as the profile beside the answers has it, otherwise 0..1)",
     )
     add(
-        "--point_order",
+        "--point-order",
         choices=get_args(PointOrder),
         help='of JSON "point": yx for Gemini (default: as the profile has it, otherwise xy)',
     )
@@ -163,7 +163,7 @@ def add_score_arguments(parser: argparse.ArgumentParser) -> None:
         default=default.multi,
         help="several points: mean of hits, or the first",
     )
-    add("--image_folder", type=Path, help="where relative paths start (default: the sample file's folder)")
+    add("--image-folder", type=Path, help="where relative paths start (default: the sample file's folder)")
     add("--workers", type=int, default=4, help="threads that decode masks (default: 4)")
 
 
@@ -195,12 +195,12 @@ def recorded_profile(answer_file: Path) -> dict[str, Any]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of `roborefer-spatial score`."""
+    """Add the flags of `roborefer-spatial evaluate`."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Score answers. Needs neither torch nor a GPU."
     parser.epilog = (
         "example:\n"
-        "  roborefer-spatial score --samples tasks/t1_val_multi.json --predictions answers.jsonl \\\n"
+        "  roborefer-spatial evaluate --samples tasks/t1_val_multi.json --predictions answers.jsonl \\\n"
         "      --out metrics.json"
     )
     add = parser.add_argument
@@ -221,6 +221,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="resamples for the 95 %% intervals; 0: none (default: 1000)",
     )
     add("--seed", type=int, default=0, help="of the resamples (default: 0)")
+    add("--json", action="store_true", help="print the metrics as JSON instead of a table")
+    add("--quiet", action="store_true", help="show no progress")
     add_score_arguments(parser)
 
 
@@ -240,7 +242,7 @@ def run(args: argparse.Namespace) -> int:
             options,
             image_folder=args.image_folder,
             workers=args.workers,
-            progress=True,
+            progress=not args.quiet,
         )
         document = evaluation(scores, options, bootstrap=args.bootstrap, seed=args.seed)
         for name, metrics in document["sets"].items():
@@ -254,8 +256,8 @@ def run(args: argparse.Namespace) -> int:
     if args.results:
         with files.atomic_open(args.results) as stream:
             stream.writelines((json.dumps(row, ensure_ascii=False) + "\n").encode() for row in rows)
-    print(table(sets))
-    return 0
+    print(json.dumps(document, indent=2, allow_nan=False) if args.json else table(sets))
+    return terminal.DONE
 
 
 def paired(sample_files: Sequence[Path], answer_files: Sequence[Path]) -> list[tuple[Path, Path]]:

@@ -69,7 +69,7 @@ def metrics(scores: Scores, chosen: Bools, *, bootstrap: int = 1000, seed: int =
     Returns
     -------
     dict
-        The notes' metrics under the notes' names, the ones that make them trustworthy, "reasons" and "forms"
+        The research scripts' metrics under their names, the ones that make them trustworthy, "reasons" and "forms"
         (counts), and "intervals" (metric -> [low, high]). A metric without a denominator is None.
 
     Raises

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from roborefer_spatial import terminal
 from roborefer_spatial.images import ConcatMap, decode
 from roborefer_spatial.sample import Sample
 from roborefer_spatial.tasks.masks import to_mask
@@ -136,7 +136,8 @@ def inside_masks(
     members, points_of_file = _groups(codes, len(files)), _groups(codes[points.sample], len(files))
     inside, coverage = np.zeros(len(points.sample), dtype=bool), np.full(len(samples), np.nan)
     decoded = _decode(list(files), workers)
-    for index, (path, mask) in enumerate(tqdm(decoded, progress, len(files), disable=progress is None)):
+    bar = terminal.progress(decoded, description=progress or "", unit="mask", total=len(files), quiet=progress is None)
+    for index, (path, mask) in enumerate(bar):
         _check_size(path, mask, [samples[i] for i in members[index]])
         coverage[members[index]] = mask.mean()
         mine = points_of_file[index]

@@ -5,17 +5,15 @@ from __future__ import annotations
 import argparse
 import datetime
 import functools
+import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from roborefer_spatial import __version__
+from roborefer_spatial import __version__, terminal
 from roborefer_spatial.tasks import prompts
 from roborefer_spatial.tasks.derived import CONCAT_FORMATS, FOLDERS, MADE_NAME
 from roborefer_spatial.tasks.object_samples import FAMILIES, BuildOptions, build_uid
@@ -24,7 +22,11 @@ from roborefer_spatial.tasks.set_files import SetWriter, Tally, write_manifest
 from roborefer_spatial.tasks.view_pairs import MODES
 from roborefer_spatial.tasks.workers import run_ordered
 
-_DEFAULT_ANCHOR = 1
+_DEFAULTS = BuildOptions(out_dir=Path(os.sep))
+
+
+def _silent(line: str) -> None:
+    """Say nothing."""
 
 
 def build(
@@ -35,7 +37,7 @@ def build(
     scheduler: str | None = None,
     prune: bool = False,
     progress: bool = False,
-    echo: Callable[[str], None] = lambda line: None,
+    echo: Callable[[str], None] = _silent,
 ) -> dict[str, Any]:
     """Build every set of a tree and return the manifest, which is also written.
 
@@ -70,7 +72,8 @@ def build(
     used: set[Path] = set()
     job = functools.partial(build_uid, options=options)
     with writer.writing(), closing(run_ordered(job, uids, workers=workers, scheduler=scheduler)) as results:
-        for result in tqdm(results, total=len(uids), desc="building", unit="object", disable=not progress):
+        bar = terminal.progress(results, description="building", unit="object", total=len(uids), quiet=not progress)
+        for result in bar:
             tally.add(result)
             writer.add(result)
             if prune:
@@ -167,31 +170,31 @@ def _report(manifest: dict[str, Any], options: BuildOptions, echo: Callable[[str
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `roborefer-spatial build`."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = "example:\n  roborefer-spatial build --data_root x3 --out_dir tasks --mode anchor --workers 8"
-    add = parser.add_argument
+    parser.epilog = "example:\n  roborefer-spatial build --data-root x3 --out-dir tasks --mode anchor --workers 8"
+    add, default = parser.add_argument, _DEFAULTS
     add(
-        "--data_root",
+        "--data-root",
         type=Path,
         required=True,
         help="x3 tree: the folder of train/ and validation/ (or val/)",
     )
-    add("--out_dir", type=Path, required=True, help="folder of the sets, the manifest and the made images")
-    add("--tasks", nargs="+", choices=FAMILIES, default=list(FAMILIES), help="tasks to build (default: all)")
-    add("--mode", choices=MODES, default="anchor", help="pairs from one anchor view, or all ordered pairs")
+    add("--out-dir", type=Path, required=True, help="folder of the sets, the manifest and the made images")
+    add("--tasks", nargs="+", choices=FAMILIES, default=list(default.families), help="tasks to build (default: all)")
+    add("--mode", choices=MODES, default=default.mode, help="pairs from one anchor view, or all ordered pairs")
     add(
-        "--anchor_k",
+        "--anchor-k",
         type=int,
-        help=f"anchor view in mode anchor (default: {_DEFAULT_ANCHOR}, the files 01_*)",
+        help=f"anchor view in mode anchor (default: {default.anchor_k}, the files 01_*)",
     )
-    add("--alpha", type=float, default=0.45, help="opacity of the red mark (default: %(default)s)")
+    add("--alpha", type=float, default=default.alpha, help="opacity of the red mark (default: %(default)s)")
     add(
-        "--use_dilated_mask",
+        "--use-dilated-mask",
         action=argparse.BooleanOptionalAction,
-        default=True,
+        default=default.use_dilated_mask,
         help="take marks and answers from the dilated masks, or from the raw ones (default: dilated)",
     )
     add(
-        "--emit_concat",
+        "--emit-concat",
         type=int,
         nargs="?",
         choices=(0, 1),
@@ -199,44 +202,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=1,
         help="1: also Task 1 as one side-by-side image; 0: no (default: 1)",
     )
-    add("--concat_format", choices=CONCAT_FORMATS, help="side-by-side images: lossless png (default), or jpg")
-    add("--seed", type=int, default=42, help="decides every random draw (default: %(default)s)")
-    add("--max_pairs_per_uid", type=int, help="at most so many (A, B) pairs for each object (default: all)")
-    add("--neg_ratio", type=float, help="Task 1: not visible samples for each visible one (default: all)")
-    add("--relative_paths", action="store_true", help="paths relative to out_dir, so that folders can move")
+    add("--concat-format", choices=CONCAT_FORMATS, help="side-by-side images: lossless png (default), or jpg")
+    add("--seed", type=int, default=default.seed, help="decides every random draw (default: %(default)s)")
+    add("--max-pairs-per-uid", type=int, help="at most so many (A, B) pairs for each object (default: all)")
+    add("--neg-ratio", type=float, help="Task 1: not visible samples for each visible one (default: all)")
+    add("--relative-paths", action="store_true", help="paths relative to out_dir, so that folders can move")
     add("--prune", action="store_true", help="delete made images in out_dir that this build does not use")
     add("--workers", type=int, help="local processes (default: 1)")
     add("--scheduler", help="address of a Dask scheduler, such as tcp://node1:8786, instead of --workers")
+    add("--quiet", action="store_true", help="show no progress, say nothing")
+    add("--json", action="store_true", help="print the manifest as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Build, and print what was built and what was left out."""
     if args.mode != "anchor" and args.anchor_k is not None:
-        raise ValueError(f"--anchor_k {args.anchor_k} has no meaning with --mode {args.mode}: leave it out")
+        raise ValueError(f"--anchor-k {args.anchor_k} has no meaning with --mode {args.mode}: leave it out")
     if not args.emit_concat and args.concat_format:
-        raise ValueError(f"--concat_format {args.concat_format} has no meaning with --emit_concat 0: leave one out")
+        raise ValueError(f"--concat-format {args.concat_format} has no meaning with --emit-concat 0: leave one out")
     if args.scheduler and args.workers is not None:
         raise ValueError("--workers and --scheduler exclude each other: a Dask cluster has its own workers")
     options = BuildOptions(
         out_dir=Path(os.path.abspath(args.out_dir)),  # noqa: PTH100  (keeps the user's links)
         mode=args.mode,
-        anchor_k=_DEFAULT_ANCHOR if args.anchor_k is None else args.anchor_k,
+        anchor_k=_DEFAULTS.anchor_k if args.anchor_k is None else args.anchor_k,
         alpha=args.alpha,
         use_dilated_mask=args.use_dilated_mask,
-        concat_format=(args.concat_format or CONCAT_FORMATS[0]) if args.emit_concat else None,
+        concat_format=(args.concat_format or _DEFAULTS.concat_format) if args.emit_concat else None,
         seed=args.seed,
         max_pairs_per_uid=args.max_pairs_per_uid,
         neg_ratio=args.neg_ratio,
         relative_paths=args.relative_paths,
         families=tuple(args.tasks),
     )
-    build(
+    manifest = build(
         args.data_root,
         options,
         workers=1 if args.workers is None else args.workers,
         scheduler=args.scheduler,
         prune=args.prune,
-        progress=sys.stderr.isatty(),
-        echo=print,
+        progress=not args.quiet,
+        echo=_silent if args.quiet or args.json else print,
     )
-    return 0
+    if args.json:
+        print(json.dumps(manifest, indent=2))
+    return terminal.DONE

@@ -100,7 +100,7 @@ def _read(uid: UidFolder, files: ViewFiles, use_dilated_mask: bool, seed: int) -
     chosen = files.mask_dilated if use_dilated_mask else files.mask
     if chosen is None:
         stem = f"{files.name}_mask{'_dilated' if use_dilated_mask else ''}.png"
-        other = "--no-use_dilated_mask" if use_dilated_mask else "--use_dilated_mask"
+        other = "--no-use-dilated-mask" if use_dilated_mask else "--use-dilated-mask"
         raise Unusable("no_dilated_mask" if use_dilated_mask else "no_mask", f"expected {stem}, or build with {other}")
     digests: dict[str, str] = {}
     original = _bytes(files.original, digests)

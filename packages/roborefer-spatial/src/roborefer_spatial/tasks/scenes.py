@@ -99,7 +99,7 @@ def scan(root: Path) -> list[UidFolder]:
     """
     root = Path(os.path.abspath(root))  # noqa: PTH100  (resolve() would replace the user's links by their targets)
     if not root.is_dir():
-        raise ValueError(f"{root}: no such folder; --data_root is the folder that holds train/ and validation/")
+        raise ValueError(f"{root}: no such folder; --data-root is the folder that holds train/ and validation/")
     present = [name for name in SPLIT_FOLDERS if (root / name).is_dir()]
     if not present:
         raise ValueError(f"{root}: expected split folders {', '.join(SPLIT_FOLDERS)}; found {_listing(root)}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import multiprocessing
-import multiprocessing.connection
 import os
 import threading
 from collections.abc import Callable, Generator, Sequence
@@ -66,19 +65,15 @@ def run_ordered(
 
 
 def _end_with_parent() -> None:
-    """Let this worker end when the process that wants its results does, even if that one is killed.
-
-    Without it a worker waits for work for ever: the other workers hold the queue open.
-    """
+    """End this worker when the process that started it is killed: it would wait for work for ever."""
     parent = multiprocessing.parent_process()
-    if parent is None:
-        return
+    assert parent is not None
 
     def watch() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
+        parent.join()
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _on_dask(

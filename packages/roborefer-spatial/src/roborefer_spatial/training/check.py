@@ -1,22 +1,26 @@
-"""`roborefer-spatial check-data`: one batch through RoboRefer's own collator, without loading a model."""
+"""`roborefer-spatial check`: one batch through RoboRefer's own collator, without loading a model."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 from pathlib import Path
 from typing import Any
 
+from roborefer_spatial import terminal
 from roborefer_spatial.host.data.sampler import rows_used
+from roborefer_spatial.host.model_folder import ModelFolder
 
 OK = "OK: one-batch dataloader check passed"
 
 _EPILOG = """\
 example:
-  roborefer-spatial check-data --data x3/t1_train_multi.jsonl --model_name_or_path RoboRefer-2B-SFT
+  roborefer-spatial check --data x3/t1_train_multi.jsonl --model-name-or-path RoboRefer-2B-SFT
 
-Without --model_name_or_path a byte-level tokenizer and 448-pixel images stand in, nothing is downloaded, and
-token
-counts are upper bounds. exit status: 0 after the line "OK: one-batch dataloader check passed", otherwise 1.
+Without --model-name-or-path a byte-level tokenizer and 448-pixel images stand in, nothing is downloaded, and
+token counts are upper bounds. Exit status: 0 after the line "OK: one-batch dataloader check passed", 1 if
+something is wrong with the file, 2 for bad arguments.
 """
 
 
@@ -26,55 +30,91 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="FILE", help="JSON or JSONL written by build")
-    add("--model_name_or_path", type=Path, metavar="DIR", help="checkpoint for tokenizer and image sizes")
+    add("--model-name-or-path", type=Path, metavar="DIR", help="checkpoint for tokenizer and image sizes")
     add("--host", type=Path, metavar="DIR", help="RoboRefer checkout (default: $ROBOREFER_ROOT)")
-    add("--image_folder", type=Path, metavar="DIR", help="default: the folder of the file")
-    add("--depth_path", type=Path, metavar="DIR", help="folder of depth maps; rows then need `depth`")
-    add("--image_aspect_ratio", choices=("resize", "pad", "dynamic", "dynamic_s2"), default="resize")
-    add("--model_max_length", type=int, default=8192)
-    add("--batch_size", type=int, default=4, help="rows of the batch, from the beginning of the file")
-    add("--global_batch_size", type=int, help="processes x batch x accumulation, to hear of dropped rows")
+    add("--image-folder", type=Path, metavar="DIR", help="default: the folder of the file")
+    add("--depth-path", type=Path, metavar="DIR", help="folder of depth maps; rows then need `depth`")
+    add("--image-aspect-ratio", choices=("resize", "pad", "dynamic", "dynamic_s2"), default="resize")
+    add("--model-max-length", type=int, default=8192)
+    add("--batch-size", type=int, default=4, help="rows of the batch, from the beginning of the file")
+    add("--global-batch-size", type=int, help="processes x batch x accumulation, to hear of dropped rows")
+    add("--json", action="store_true", help="print what is found as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check one batch; ValueError or AssertionError says what is wrong."""
-    if args.batch_size < 1:
-        raise ValueError(f"--batch_size must be at least 1, got {args.batch_size}")
+    """Check one batch; 1 if something is wrong with it."""
     from roborefer_spatial.host.locate import find_host
+    from roborefer_spatial.host.model_folder import open_model_folder
     from roborefer_spatial.host.options import LaunchOptions
     from roborefer_spatial.host.prepare import prepare
 
-    prepare(find_host(args.host), LaunchOptions())
-    dataset = _dataset(args)
-    count = min(args.batch_size, len(dataset))
-    samples = [dataset[index] for index in range(count)]
+    if args.batch_size < 1:
+        raise ValueError(f"--batch-size must be at least 1, got {args.batch_size}")
+    if not args.data.is_file():
+        raise ValueError(f"{args.data}: no such training file")
+    host = find_host(args.host)
+    folder = open_model_folder(args.model_name_or_path) if args.model_name_or_path else None
+    found: dict[str, Any] = {"data": str(args.data), "problem": None, "rows": [], "batch": None, "used": None}
+    try:
+        prepare(host, LaunchOptions())
+        _examine(args, folder, found)
+    except (ValueError, ImportError) as error:
+        found["problem"] = str(error)
+    if args.json:
+        print(json.dumps(found | {"ok": found["problem"] is None}, indent=2))
+    else:
+        _print(found, stand_ins=folder is None)
+    return terminal.FAILED if found["problem"] else terminal.DONE
+
+
+def _examine(args: argparse.Namespace, folder: ModelFolder | None, found: dict[str, Any]) -> None:
+    """Put one batch through the collator and note what is found; ValueError says what is wrong."""
+    dataset = _dataset(args, folder)
+    samples = [dataset[index] for index in range(min(args.batch_size, len(dataset)))]
     batch = _collated(dataset.tokenizer, samples)
     check_batch(batch, samples, dataset.tokenizer)
-    for line in describe(samples, dataset):
-        print(line)
-    print(f"batch: input_ids {tuple(batch['input_ids'].shape)}, {_media(batch)}")
-    if args.global_batch_size is not None:
-        used = rows_used(len(dataset), args.global_batch_size)
-        print(f"rows: {len(dataset)}, of which RoboRefer's sampler takes {used} an epoch")
-        if used == 0:
-            raise ValueError(
-                f"{args.data}: a global batch of {args.global_batch_size} takes more than the {len(dataset)} "
-                "row(s), so that the sampler drops every one"
-            )
-    print(OK)
-    return 0
+    found["rows"] = describe(samples, dataset)
+    media = {name: [len(tensors), *tensors[0].shape] for name, tensors in batch["media"].items() if tensors}
+    found["batch"] = {"input_ids": list(batch["input_ids"].shape), "media": media}
+    if args.global_batch_size is None:
+        return
+    found["used"] = {"rows": len(dataset), "an_epoch": rows_used(len(dataset), args.global_batch_size)}
+    if found["used"]["an_epoch"] == 0:
+        raise ValueError(
+            f"{args.data}: a global batch of {args.global_batch_size} takes more than the {len(dataset)} "
+            "row(s), so that the sampler drops every one"
+        )
 
 
-def _dataset(args: argparse.Namespace) -> Any:
+def _print(found: dict[str, Any], *, stand_ins: bool) -> None:
+    if stand_ins:
+        print("no --model-name-or-path: byte-level tokenizer, 448-pixel images")
+    for row in found["rows"]:
+        total = "" if row["tokens_with_images"] is None else f", {row['tokens_with_images']} with the images"
+        shape = None if row["tensors"] is None else tuple(row["tensors"])
+        print(
+            f"row {row['row']}: {row['images']} image(s), tensors {shape}, {row['tokens']} tokens{total}, "
+            f"answer {row['answer']!r}"
+        )
+    if found["batch"]:
+        media = [f"{name} {count} x {tuple(shape)}" for name, (count, *shape) in found["batch"]["media"].items()]
+        print(f"batch: input_ids {tuple(found['batch']['input_ids'])}, {', '.join(media)}")
+    if found["used"]:
+        used = found["used"]
+        print(f"rows: {used['rows']}, of which RoboRefer's sampler takes {used['an_epoch']} an epoch")
+    if found["problem"]:
+        print(f"problem: {found['problem']}", file=sys.stderr)
+    else:
+        print(OK)
+
+
+def _dataset(args: argparse.Namespace, folder: ModelFolder | None) -> Any:
     from roborefer_spatial.host.api import import_host
     from roborefer_spatial.host.data.dataset import LazySupervisedSpatialDataset
     from roborefer_spatial.host.data.preprocessing import checkpoint_tokenizer, image_settings, stand_in_tokenizer
-    from roborefer_spatial.host.model_folder import open_model_folder
 
     depth = args.depth_path is not None
-    folder = open_model_folder(args.model_name_or_path) if args.model_name_or_path else None
     if folder is None:
-        print("no --model_name_or_path: byte-level tokenizer, 448-pixel images")
         tokenizer = stand_in_tokenizer(model_max_length=args.model_max_length, depth=depth)
     else:
         tokenizer = checkpoint_tokenizer(folder, model_max_length=args.model_max_length, depth=depth)
@@ -119,20 +159,19 @@ def check_batch(batch: dict[str, Any], samples: list[dict[str, Any]], tokenizer:
             raise ValueError(f"row {index}: no answer token would be trained on; the chat template does not fit")
 
 
-def describe(samples: list[dict[str, Any]], dataset: Any) -> list[str]:
-    """Return one line per sample: images, shapes, tokens, and the answer as the labels hold it."""
-    lines = []
+def describe(samples: list[dict[str, Any]], dataset: Any) -> list[dict[str, Any]]:
+    """Return for each sample: images, shapes, tokens, and the answer as the labels hold it."""
+    rows = []
     for index, sample in enumerate(samples):
-        images = 0 if sample["image"] is None else len(dataset.list_data_dict[index]["image"])
-        shape = None if sample["image"] is None else tuple(sample["image"].shape)
-        answer = dataset.tokenizer.decode(sample["labels"][sample["labels"] >= 0])
-        tokens = len(sample["input_ids"])
-        total = dataset.total_tokens(sample)
-        size = f"{tokens} tokens" if total is None else f"{tokens} tokens, {total} with the images"
-        lines.append(f"row {index}: {images} image(s), tensors {shape}, {size}, answer {answer!r}")
-    return lines
-
-
-def _media(batch: dict[str, Any]) -> str:
-    kinds = {name: tensors for name, tensors in batch["media"].items() if tensors}
-    return ", ".join(f"{name} {len(tensors)} x {tuple(tensors[0].shape)}" for name, tensors in kinds.items())
+        there = sample["image"] is not None
+        rows.append(
+            {
+                "row": index,
+                "images": len(dataset.list_data_dict[index]["image"]) if there else 0,
+                "tensors": list(sample["image"].shape) if there else None,
+                "tokens": len(sample["input_ids"]),
+                "tokens_with_images": dataset.total_tokens(sample),
+                "answer": dataset.tokenizer.decode(sample["labels"][sample["labels"] >= 0]),
+            }
+        )
+    return rows

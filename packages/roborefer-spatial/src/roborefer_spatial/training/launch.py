@@ -3,7 +3,7 @@
     torchrun --nproc_per_node 8 -m roborefer_spatial.launch --model_name_or_path CKPT \\
         --data_mixture "" --data_path t1_train_multi.jsonl --output_dir OUT ...
 
-Flags that begin with --x3_ are the launcher's; everything else goes to the host word for word.
+Flags that begin with --x3- are the launcher's; everything else goes to the host word for word.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from roborefer_spatial.host.locate import Host, find_host
 from roborefer_spatial.host.options import LaunchOptions, flag_value
 from roborefer_spatial.host.prepare import prepare
 from roborefer_spatial.host.repairs.table import check_names
+from roborefer_spatial.terminal import DONE, FAILED, REFUSED, Parser
 
 logger = logging.getLogger(__name__)
 
@@ -32,13 +33,13 @@ example:
   torchrun --nproc_per_node 2 -m roborefer_spatial.launch --model_name_or_path RoboRefer-2B-SFT \\
       --data_mixture "" --data_path x3/t1_train_multi.jsonl --image_aspect_ratio resize --output_dir runs/t1
 
-`roborefer-spatial doctor` lists the repairs by name; --x3_without leaves some out.
+`roborefer-spatial doctor` lists the repairs by name; --x3-without leaves some out.
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the parser of the launcher's own options."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m roborefer_spatial.launch", description=__doc__.split("\n\n")[0] if __doc__ else None,
         epilog=_EPILOG, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
@@ -49,31 +50,31 @@ def build_parser() -> argparse.ArgumentParser:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the launcher's own options."""
     parser.add_argument(
-        "--x3_host",
+        "--x3-host",
         dest="host",
         type=Path,
         metavar="DIR",
         help="RoboRefer checkout (default: $ROBOREFER_ROOT)",
     )
     parser.add_argument(
-        "--x3_script",
+        "--x3-script",
         dest="script",
         metavar="FILE",
         help="script of the checkout to run instead of the training, such as API/api.py",
     )
-    parser.add_argument("--x3_without", dest="without", default="", metavar="NAME[,NAME]", help="repairs to leave out")
+    parser.add_argument("--x3-without", dest="without", default="", metavar="NAME[,NAME]", help="repairs to leave out")
     parser.add_argument(
-        "--x3_depth_path",
+        "--x3-depth-path",
         dest="depth_path",
         type=Path,
         metavar="DIR",
         help="folder of depth maps of --data_path files",
     )
     parser.add_argument(
-        "--x3_curriculum", dest="curriculum", type=Path, metavar="YAML", help="stages instead of --data_path"
+        "--x3-curriculum", dest="curriculum", type=Path, metavar="YAML", help="stages instead of --data_path"
     )
     parser.add_argument(
-        "--x3_data_root",
+        "--x3-data-root",
         dest="data_root",
         type=Path,
         metavar="DIR",
@@ -84,12 +85,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def launch_options(args: argparse.Namespace, host_arguments: Sequence[str]) -> LaunchOptions:
     """Check the launcher's options against each other and the host's; ValueError says what does not fit."""
     if args.data_root is not None and args.curriculum is None:
-        raise ValueError("--x3_data_root is for --x3_curriculum only")
+        raise ValueError("--x3-data-root is for --x3-curriculum only")
     if args.script is not None and (args.curriculum or args.depth_path):
-        raise ValueError("--x3_script runs another script than the training: no --x3_curriculum, no --x3_depth_path")
+        raise ValueError("--x3-script runs another script than the training: no --x3-curriculum, no --x3-depth-path")
     files = flag_value(host_arguments, "--data_path")
     if args.depth_path is not None and not (files or args.curriculum):
-        raise ValueError("--x3_depth_path is for the files of --data_path or --x3_curriculum")
+        raise ValueError("--x3-depth-path is for the files of --data_path or --x3-curriculum")
     options = LaunchOptions(
         host_arguments=tuple(host_arguments),
         without=check_names(name for name in args.without.split(",") if name),
@@ -126,11 +127,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         host = find_host(args.host)
         options = launch_options(args, host_arguments)
         if args.script is not None and not host.file(args.script).is_file():
-            raise ValueError(f"--x3_script {args.script}: {host.file(args.script)} does not exist")
+            raise ValueError(f"--x3-script {args.script}: {host.file(args.script)} does not exist")
         made = prepare(host, options, training=args.script is None)
     except (ValueError, ImportError, FileNotFoundError) as error:
         logger.error("%s", error)
-        return 1
+        return FAILED if isinstance(error, ImportError) else REFUSED
     _report(host, made)
     run_host(host, options, args.script)
-    return 0
+    return DONE

@@ -107,13 +107,13 @@ def check_data(args: argparse.Namespace, world_size: int) -> int | None:
         For a bad file, and if RoboRefer's sampler would drop every row.
     """
     if args.data_root is not None and args.curriculum is None:
-        raise ValueError("--data_root is for --curriculum only")
+        raise ValueError("--data-root is for --curriculum only")
     if args.depth_path is not None and args.data_mixture is not None:
-        raise ValueError("--depth_path is for --data and --curriculum; a registered set names its own")
+        raise ValueError("--depth-path is for --data and --curriculum; a registered set names its own")
     if args.curriculum is not None:
         curriculum = load_curriculum(args.curriculum, args.data_root)
         if args.max_steps not in (None, curriculum.max_steps):
-            raise ValueError(f"--max_steps {args.max_steps}: {args.curriculum} ends at {curriculum.max_steps}")
+            raise ValueError(f"--max-steps {args.max_steps}: {args.curriculum} ends at {curriculum.max_steps}")
         for file in curriculum.files:
             read_rows(file)
         return curriculum.max_steps
@@ -125,7 +125,7 @@ def check_data(args: argparse.Namespace, world_size: int) -> int | None:
             "sampler drops every "
             f"row, because one step takes {global_batch} ({world_size} process(es) x "
             f"{args.per_device_train_batch_size} x {args.gradient_accumulation_steps}); lower "
-            "--gradient_accumulation_steps, or use --curriculum, whose sampler takes every row"
+            "--gradient-accumulation-steps, or use --curriculum, whose sampler takes every row"
         )
     return None if args.max_steps is None else int(args.max_steps)
 
@@ -213,7 +213,7 @@ def make_plan(args: argparse.Namespace, extra: Sequence[str]) -> Plan | None:
     run_record.check(args.output_dir, run_record.record_of(args), resuming=resuming)
     if is_finished(args.output_dir) and (steps is None or done is None or done >= steps):
         logger.warning(
-            "%s is finished (step %s): nothing to train. Choose another --output_dir to train anew",
+            "%s is finished (step %s): nothing to train. Choose another --output-dir to train anew",
             args.output_dir, done if done is not None else "unknown",
         )  # fmt: skip
         return None
@@ -223,12 +223,12 @@ def make_plan(args: argparse.Namespace, extra: Sequence[str]) -> Plan | None:
         raise ValueError(
             f"{args.output_dir} is finished at step {done}, {steps} are asked for, and it holds no "
             "checkpoint-N to go "
-            "on from: train into another --output_dir with this one as --model_name_or_path"
+            "on from: train into another --output-dir with this one as --model-name-or-path"
         )
     words = host_arguments(args, steps, deepspeed) + list(extra)
     for name in ("without", "depth_path", "data_root", "curriculum"):
         if value := getattr(args, name):
-            words += [f"--x3_{name}", str(value if name == "without" else value.absolute())]
+            words += ["--x3-" + name.replace("_", "-"), str(value if name == "without" else value.absolute())]
     command = (*launcher_command(args, per_node), *_module(args.launcher), *words)
     return Plan(command, steps, f"{note}: {world_size} process(es), {deepspeed.stem if deepspeed else 'no'} DeepSpeed")
 

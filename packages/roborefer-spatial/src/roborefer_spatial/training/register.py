@@ -7,6 +7,7 @@ from pathlib import Path
 
 from roborefer_spatial.files import write_bytes
 from roborefer_spatial.host.data.registry import check_name, make_entry, registry_yaml
+from roborefer_spatial.terminal import DONE
 
 _EPILOG = """\
 example:
@@ -21,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("sets", nargs="+", metavar="NAME=FILE", help="mixture name and training file")
     parser.add_argument("--out", type=Path, required=True, metavar="YAML", help="file to write")
-    parser.add_argument("--image_folder", type=Path, metavar="DIR", help="default: the folder of each file")
-    parser.add_argument("--depth_path", type=Path, metavar="DIR", help="folder of depth maps")
+    parser.add_argument("--image-folder", type=Path, metavar="DIR", help="default: the folder of each file")
+    parser.add_argument("--depth-path", type=Path, metavar="DIR", help="folder of depth maps")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,4 +41,4 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"{out}: the host splits VILA_DATASETS at commas; choose a path without one")
     write_bytes(out, registry_yaml(entries).encode())
     print(f"{out}: {', '.join(entries)}\nVILA_DATASETS=default,{out}")
-    return 0
+    return DONE

@@ -141,7 +141,7 @@ def test_a_model_that_cannot_be_loaded_stops_the_run(tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"host_dtype": "int8"}, "--host_dtype int8: known are auto"),
+        ({"host_dtype": "int8"}, "--host-dtype int8: known are auto"),
         ({"max_new_tokens": 0}, "expected at least 1"),
     ],
 )

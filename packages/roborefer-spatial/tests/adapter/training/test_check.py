@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from roborefer_spatial import cli
 from roborefer_spatial.host.data import preprocessing
@@ -16,7 +18,7 @@ def check(host, make, monkeypatch):
     processor = make.data_args().image_processor
     settings = {"image_processor": processor, "num_image_tokens": 4, "s2_scales": [8, 16]}
     monkeypatch.setattr(preprocessing, "image_settings", lambda folder, mode: settings)
-    return lambda path, *words: cli.main(["check-data", "--data", str(path), *map(str, words)])
+    return lambda path, *words: cli.main(["check", "--data", str(path), *map(str, words)])
 
 
 def test_a_good_file_passes(check, make, tmp_path, capsys):
@@ -45,8 +47,29 @@ def test_a_set_that_the_sampler_drops_is_an_error(check, make, tmp_path, capsys)
     assert OK not in captured.out
 
 
+def test_json_says_what_the_text_says(check, make, tmp_path, capsys):
+    path = make.rows(tmp_path, ["A", "B"])
+    assert check(path, "--json", "--global-batch-size", 2) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["ok"] and found["problem"] is None
+    assert [row["answer"] for row in found["rows"]] == ["A[end]", "B[end]"]
+    assert found["batch"]["media"] == {"image": [4, 3, 8, 8]}
+    assert found["used"] == {"rows": 2, "an_epoch": 2}
+    assert check(path, "--json", "--global-batch-size", 3) == 1
+    assert "takes more than the 2 row(s)" in json.loads(capsys.readouterr().out)["problem"]
+
+
+def test_a_row_that_cannot_be_read_is_a_problem(check, make, tmp_path, capsys):
+    path = make.rows(tmp_path, ["A"])
+    (tmp_path / "t1_0_0.png").unlink(missing_ok=True)
+    for picture in tmp_path.glob("*.png"):
+        picture.unlink()
+    assert check(path) == 1
+    assert "problem: " in capsys.readouterr().err
+
+
 def test_a_bad_file_is_an_error(check, tmp_path, capsys):
-    assert check(tmp_path / "none.json") == 1
+    assert check(tmp_path / "none.json") == 2
     assert "no such training file" in capsys.readouterr().err
 
 

@@ -29,7 +29,7 @@ def test_training_runs_on_a_file(checkout, run_python, make, tmp_path, kind):
 
 def test_a_repair_left_out_lets_the_host_fail_as_it_does(run_python, make, tmp_path):
     path = make.rows(tmp_path, ["A", "B"])
-    words = (*RUN, "--data_path", path, "--output_dir", tmp_path / "out", "--x3_without", "trainer-log")
+    words = (*RUN, "--data_path", path, "--output_dir", tmp_path / "out", "--x3-without", "trainer-log")
     done = run_python(MODULE, *words)
     assert done.returncode == 1
     assert "TypeError" in done.stderr
@@ -54,7 +54,7 @@ def test_a_curriculum_decides_the_steps_and_the_rows(run_python, make, tmp_path)
     ]
     (tmp_path / "c.yaml").write_text(json.dumps({"stages": stages}))
     words = (
-        "--x3_curriculum",
+        "--x3-curriculum",
         tmp_path / "c.yaml",
         "--output_dir",
         tmp_path / "out",
@@ -72,28 +72,28 @@ def test_a_curriculum_decides_the_steps_and_the_rows(run_python, make, tmp_path)
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--x3_without", "paking"), "no repair paking"),
-        (("--x3_data_root", "."), "--x3_data_root is for --x3_curriculum only"),
-        (("--x3_script", "none.py"), "--x3_script none.py: .*none.py does not exist"),
-        (("--x3_depth_path", "."), "--x3_depth_path is for the files of --data_path or --x3_curriculum"),
+        (("--x3-without", "paking"), "no repair paking"),
+        (("--x3-data-root", "."), "--x3-data-root is for --x3-curriculum only"),
+        (("--x3-script", "none.py"), "--x3-script none.py: .*none.py does not exist"),
+        (("--x3-depth-path", "."), "--x3-depth-path is for the files of --data_path or --x3-curriculum"),
         (
-            ("--x3_script", "a.py", "--x3_depth_path", "."),
-            "--x3_script runs another script than the training",
+            ("--x3-script", "a.py", "--x3-depth-path", "."),
+            "--x3-script runs another script than the training",
         ),
-        (("--x3_curriculum", "none.yaml"), "none.yaml: cannot be read as a curriculum"),
+        (("--x3-curriculum", "none.yaml"), "none.yaml: cannot be read as a curriculum"),
     ],
 )
 def test_bad_options_end_with_a_message_before_the_host_starts(checkout, monkeypatch, caplog, words, message):
     monkeypatch.setenv("ROBOREFER_ROOT", str(checkout.root))
     import re
 
-    assert launch.main(words) == 1
+    assert launch.main(words) == 2
     assert re.search(message, caplog.text)
 
 
 def test_a_missing_host_is_said(monkeypatch, caplog, tmp_path):
     monkeypatch.setenv("ROBOREFER_ROOT", str(tmp_path))
-    assert launch.main(RUN) == 1
+    assert launch.main(RUN) == 2
     assert "not a RoboRefer checkout; git clone https://github.com/Zhoues/RoboRefer" in caplog.text
 
 
@@ -103,7 +103,7 @@ def test_a_script_of_the_checkout_runs_with_its_words(checkout, run_python, tmp_
     lines = ["import sys", "import llava.model", "from beside import WORD"]
     lines += ["print(sys.argv[1:], WORD, __name__)", "raise SystemExit(3)"]
     (checkout.root / "API/api.py").write_text("\n".join(lines))
-    done = run_python(MODULE, "--x3_script", "API/api.py", "--port", "1")
+    done = run_python(MODULE, "--x3-script", "API/api.py", "--port", "1")
     assert done.returncode == 3
     assert "['--port', '1'] beside __main__" in done.stdout
 

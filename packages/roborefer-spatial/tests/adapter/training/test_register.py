@@ -23,16 +23,16 @@ def test_it_writes_what_vila_datasets_takes(make, tmp_path, capsys):
     ],
 )
 def test_bad_words(tmp_path, capsys, words, message):
-    assert register("--out", tmp_path / "x3.yaml", *words) == 1
+    assert register("--out", tmp_path / "x3.yaml", *words) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "x3.yaml").exists()
 
 
 def test_a_name_given_twice_and_a_path_that_the_host_would_split(make, tmp_path, capsys):
     path = make.rows(tmp_path, ["A"])
-    assert register("--out", tmp_path / "x3.yaml", f"a={path}", f"a={path}") == 1
+    assert register("--out", tmp_path / "x3.yaml", f"a={path}", f"a={path}") == 2
     assert "'a' is given twice" in capsys.readouterr().err
-    assert register("--out", tmp_path / "x,3.yaml", f"a={path}") == 1
+    assert register("--out", tmp_path / "x,3.yaml", f"a={path}") == 2
     assert "splits VILA_DATASETS at commas" in capsys.readouterr().err
 
 

@@ -97,9 +97,9 @@ def test_a_curriculum_goes_to_the_launcher(words, tmp_path, make):
     )
     made = plan(line)
     assert made.steps == 3
-    assert flag_value(made.command, "--x3_curriculum") == str(tmp_path / "c.yaml")
-    assert flag_value(made.command, "--x3_data_root") == str(tmp_path / "data")
-    with pytest.raises(ValueError, match=r"--max_steps 9: .*c.yaml ends at 3"):
+    assert flag_value(made.command, "--x3-curriculum") == str(tmp_path / "c.yaml")
+    assert flag_value(made.command, "--x3-data-root") == str(tmp_path / "data")
+    with pytest.raises(ValueError, match=r"--max-steps 9: .*c.yaml ends at 3"):
         plan([*line, "--max_steps", "9"])
 
 
@@ -120,7 +120,7 @@ def test_depth_of_a_registered_set_is_its_own(words):
             {"gradient_accumulation_steps": 9},
             r"\(8 rows\): RoboRefer's sampler drops every row, because one step takes 9",
         ),
-        (("--data_root", "."), {}, "--data_root is for --curriculum only"),
+        (("--data_root", "."), {}, "--data-root is for --curriculum only"),
         (
             ("--deepspeed", "zero9"),
             {},

@@ -24,7 +24,7 @@ def test_every_field_has_a_flag(name, capsys):
         parsed("--help")
     printed = capsys.readouterr().out
     for field in dataclasses.fields(backends._module(name).Options):
-        assert f"--{field.name}" in printed
+        assert "--" + field.name.replace("_", "-") in printed
 
 
 @pytest.mark.parametrize(
@@ -34,22 +34,22 @@ def test_every_field_has_a_flag(name, capsys):
         ("transformers", {}, "backend transformers needs --model"),
         ("transformers", {"model": "m", "url": "http://h"}, "backend transformers does not take --url"),
         ("transformers", {"model": "m", "dtype": "int3"}, "--dtype int3: known are auto, float32"),
-        ("transformers", {"model": "m", "max_new_tokens": 0}, "--max_new_tokens is 0: expected at least 1"),
+        ("transformers", {"model": "m", "max_new_tokens": 0}, "--max-new-tokens is 0: expected at least 1"),
         ("http", {"url": "h:1"}, "--url h:1: expected http://host:port or https://..."),
         ("http", {"url": "http://h", "api": "soap"}, "--api soap: known are roborefer, openai"),
         ("http", {"url": "http://h", "model": "m"}, "--model means nothing to --api roborefer"),
         (
             "http",
             {"url": "http://h", "max_new_tokens": 9},
-            "--max_new_tokens means nothing to --api roborefer",
+            "--max-new-tokens means nothing to --api roborefer",
         ),
         ("http", {"url": "http://h", "api": "openai"}, "--api openai needs --model"),
         (
             "http",
             {"url": "http://h", "api": "openai", "model": "m", "enable_depth": 1},
-            "--enable_depth means nothing",
+            "--enable-depth means nothing",
         ),
-        ("http", {"url": "http://h", "enable_depth": 2}, "--enable_depth is 0 or 1, got 2"),
+        ("http", {"url": "http://h", "enable_depth": 2}, "--enable-depth is 0 or 1, got 2"),
         ("http", {"url": "http://h", "concurrency": 0}, "--concurrency at least 1"),
     ],
 )

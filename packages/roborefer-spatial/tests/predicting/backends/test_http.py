@@ -103,7 +103,7 @@ def test_openais_protocol(server, images, monkeypatch):
 
 
 def test_missing_key(server):
-    with pytest.raises(ValueError, match="--api_key_env NO_SUCH_KEY: this environment variable is not set"):
+    with pytest.raises(ValueError, match="--api-key-env NO_SUCH_KEY: this environment variable is not set"):
         backend(server, api="openai", model="m", api_key_env="NO_SUCH_KEY")
 
 
@@ -172,7 +172,7 @@ def test_no_answer_in_time(server, images):
     [error] = backend(server, timeout_s=0.2, retries=0).answer([Request("a", images, "q")])
     server.hold.set()
     assert isinstance(error, ValueError)
-    assert re.search(r"/query: no answer within 0\.2 s in 1 attempt\(s\); see --timeout_s", str(error))
+    assert re.search(r"/query: no answer within 0\.2 s in 1 attempt\(s\); see --timeout-s", str(error))
 
 
 def test_unreadable_image_is_that_samples_error(server, tmp_path):

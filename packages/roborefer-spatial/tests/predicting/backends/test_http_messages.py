@@ -47,11 +47,11 @@ def test_the_fields_that_reasoning_models_want():
         ({"temperature": "hot"}, "--temperature hot: expected a number of at least 0, or 'server'"),
         ({"temperature": "-1"}, "--temperature -1: expected a number"),
         ({"temperature": "nan"}, "--temperature nan: expected a number"),
-        ({"extra_body": "{"}, "--extra_body {: not valid JSON"),
-        ({"extra_body": "[]"}, "--extra_body []: expected a JSON object"),
+        ({"extra_body": "{"}, "--extra-body {: not valid JSON"),
+        ({"extra_body": "[]"}, "--extra-body []: expected a JSON object"),
         ({"extra_body": '{"messages": []}'}, "messages cannot be set here"),
-        ({"token_field": "tokens"}, "--token_field tokens: known are max_tokens, max_completion_tokens"),
-        ({"max_new_tokens": 0}, "--max_new_tokens is 0: expected at least 1"),
+        ({"token_field": "tokens"}, "--token-field tokens: known are max_tokens, max_completion_tokens"),
+        ({"max_new_tokens": 0}, "--max-new-tokens is 0: expected at least 1"),
     ],
 )
 def test_bad_options(given, words):
@@ -78,7 +78,7 @@ def test_texts(choice, text, finish):
     ("choice", "words"),
     [
         ({"message": {"content": None}, "finish_reason": "length"}, "cut by max_tokens: no answer within 64 tokens"),
-        ({"message": {"content": ""}, "finish_reason": "length"}, "raise --max_new_tokens"),
+        ({"message": {"content": ""}, "finish_reason": "length"}, "raise --max-new-tokens"),
         ({"message": {"content": None, "refusal": "I will not"}}, "the model refused: 'I will not'"),
         ({"message": {"content": None}, "finish_reason": "content_filter"}, "(finish_reason 'content_filter')"),
         ({"message": {"content": 3}}, "not a reply of the openai protocol"),
@@ -99,10 +99,10 @@ def test_replies_without_text_say_why(choice, words):
         (
             400,
             "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens'",
-            "--token_field max_completion_tokens",
+            "--token-field max_completion_tokens",
         ),
         (400, "'temperature' does not support 0 with this model", "--temperature server leaves the field out"),
-        (400, "This model's maximum context length is 4096 tokens", "lower --max_new_tokens"),
+        (400, "This model's maximum context length is 4096 tokens", "lower --max-new-tokens"),
         (401, "no key", "check --url, --api and the key"),
     ],
 )
@@ -121,5 +121,5 @@ def test_other_refusals_are_one_samples_error(status, text):
 
 def test_every_hint_is_tested_above():
     tested = [mark.args[1] for mark in test_what_concerns_every_sample_stops_the_run_with_a_hint.pytestmark]
-    hints = [hint for _, hint in http_messages.HINTS if "top_p" not in hint]
+    hints = [hint for _, hint in http_messages.HINTS if "--top-p" not in hint]
     assert all(any(case[2] in hint for case in tested[0]) for hint in hints)

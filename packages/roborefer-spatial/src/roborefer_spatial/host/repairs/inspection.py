@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from roborefer_spatial import torchvision_cpu
 from roborefer_spatial.host.locate import Host
 
 MIXTURE = "llava/data/datasets_mixture.py"
@@ -25,6 +26,11 @@ VISION_ENCODER = "llava/model/multimodal_encoder/vision_encoder.py"
 def installed(package: str) -> bool:
     """Say whether a package can be imported, without importing it."""
     return find_spec(package) is not None
+
+
+def torchvision_lacks_operators() -> bool:
+    """torchvision beside a torch that its compiled part does not fit; says so by importing both."""
+    return torchvision_cpu.lacks_operators()
 
 
 def deepspeed_checkpoint_is_refused() -> bool:

@@ -11,6 +11,7 @@ import types
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from roborefer_spatial import torchvision_cpu
 from roborefer_spatial.host.locate import Host
 from roborefer_spatial.host.options import LaunchOptions
 from roborefer_spatial.host.repairs.inspection import MIXTURE
@@ -77,6 +78,11 @@ def _install(name: str, spec: Callable[[], importlib.machinery.ModuleSpec | None
 
 def _install_stand_in(name: str, content: dict[str, Any]) -> None:
     _install(name, lambda: importlib.util.spec_from_loader(name, _StandIn(content)))
+
+
+def repair_torchvision(host: Host, options: LaunchOptions) -> None:
+    """Let torchvision be imported without its compiled part."""
+    torchvision_cpu.make_importable()
 
 
 def repair_mixture(host: Host, options: LaunchOptions) -> None:

@@ -28,7 +28,7 @@ class Repair:
     Attributes
     ----------
     name : str
-        What `--x3_without` takes.
+        What `--x3-without` takes.
     stage : {"import", "model", "train"}
         When it is made: before `llava` is imported, after the model code is, after the training code is.
     where : str
@@ -51,6 +51,12 @@ class Repair:
 
 
 REPAIRS: tuple[Repair, ...] = (
+    Repair(
+        "torchvision", "import", "torchvision, which transformers imports",
+        "its compiled part does not fit this torch, so that importing it fails",
+        "its two missing operators are declared; the transforms work, calling nms raises",
+        lambda host: inspection.torchvision_lacks_operators(), on_import.repair_torchvision,
+    ),
     Repair(
         "mixture-syntax", "import", inspection.MIXTURE,
         "variables named like 2D_choice_qa are a SyntaxError: llava.data cannot be imported",
@@ -145,7 +151,7 @@ def check_names(names: Iterable[str]) -> frozenset[str]:
     """Return repair names as a set; ValueError names an unknown one and the known ones."""
     given = frozenset(names)
     if unknown := given - set(NAMES):
-        raise ValueError(f"--x3_without: no repair {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+        raise ValueError(f"--x3-without: no repair {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     return given
 
 

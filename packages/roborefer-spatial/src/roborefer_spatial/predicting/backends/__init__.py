@@ -107,7 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add `--backend`, the shared flags and one group of flags per backend."""
     parser.add_argument("--backend", choices=sorted(MODULES), required=True, help="what answers the questions")
     for name, spec in SHARED_FLAGS.items():
-        parser.add_argument(f"--{name}", default=argparse.SUPPRESS, **spec)
+        parser.add_argument(_flag(name), default=argparse.SUPPRESS, **spec)
     for name in MODULES:
         _module(name).add_arguments(parser.add_argument_group(f"--backend {name}"))
 
@@ -131,8 +131,8 @@ def options(name: str, given: Mapping[str, Any]) -> Any:
     fields = {field.name: field for field in dataclasses.fields(_module(name).Options)}
     foreign = sorted(set(given) - set(fields))
     if foreign:
-        flags = ", ".join("--" + option for option in foreign)
-        known = ", ".join("--" + option for option in fields)
+        flags = ", ".join(map(_flag, foreign))
+        known = ", ".join(map(_flag, fields))
         raise ValueError(f"backend {name} does not take {flags}; it takes {known}")
     missing = [
         field.name
@@ -142,7 +142,7 @@ def options(name: str, given: Mapping[str, Any]) -> Any:
         and field.name not in given
     ]
     if missing:
-        raise ValueError(f"backend {name} needs {', '.join('--' + option for option in missing)}")
+        raise ValueError(f"backend {name} needs {', '.join(map(_flag, missing))}")
     return _module(name).Options(**given)
 
 
@@ -171,6 +171,10 @@ def check_depth(name: str, chosen: Any, samples: Sequence[Sample]) -> None:
             f"sample {with_depth.id} brings depth images, and backend {name} as chosen cannot use them: "
             "--depth ignore asks with the images alone"
         )
+
+
+def _flag(field: str) -> str:
+    return "--" + field.replace("_", "-")
 
 
 def _module(name: str) -> Any:

@@ -54,10 +54,10 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--answers", type=Path, default=argparse.SUPPRESS, metavar="FILE",
         help="JSON, JSONL, CSV, TSV or XLSX: ours, RefSpatial-Bench's, lmms-eval's, VLMEvalKit's")  # fmt: skip
-    add("--id_key", default=argparse.SUPPRESS, help="field with the sample (default: as the file's layout has it)")
-    add("--text_key", default=argparse.SUPPRESS, help="field with the answer (default: as the layout has it)")
+    add("--id-key", default=argparse.SUPPRESS, help="field with the sample (default: as the file's layout has it)")
+    add("--text-key", default=argparse.SUPPRESS, help="field with the answer (default: as the layout has it)")
     add("--by", choices=get_args(By), default=argparse.SUPPRESS,
-        help="what --id_key holds: the sample's id, or its position in the sample file from 0")  # fmt: skip
+        help="what --id-key holds: the sample's id, or its position in the sample file from 0")  # fmt: skip
 
 
 def create(options: Options) -> FileBackend:

@@ -42,17 +42,17 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--url", default=argparse.SUPPRESS, help="server, e.g. http://127.0.0.1:25547 or http://host:8000/v1")
     add("--api", choices=get_args(Api), default=argparse.SUPPRESS, help="protocol (default: roborefer)")
-    add("--enable_depth", type=int, choices=(0, 1), default=argparse.SUPPRESS, help="roborefer: use depth")
-    add("--token_field", choices=get_args(TokenField), default=argparse.SUPPRESS,
-        help="openai: name of the field with --max_new_tokens (default: max_tokens)")  # fmt: skip
+    add("--enable-depth", type=int, choices=(0, 1), default=argparse.SUPPRESS, help="roborefer: use depth")
+    add("--token-field", choices=get_args(TokenField), default=argparse.SUPPRESS,
+        help="openai: name of the field with --max-new-tokens (default: max_tokens)")  # fmt: skip
     add("--temperature", default=argparse.SUPPRESS, metavar="NUMBER|server",
         help="openai: default 0; 'server' leaves the field out")  # fmt: skip
-    add("--top_p", type=float, default=argparse.SUPPRESS, help="openai: sent if given")
-    add("--request_seed", type=int, default=argparse.SUPPRESS, help="openai: sent as seed if given")
-    add("--extra_body", default=argparse.SUPPRESS, metavar="JSON",
+    add("--top-p", type=float, default=argparse.SUPPRESS, help="openai: sent if given")
+    add("--request-seed", type=int, default=argparse.SUPPRESS, help="openai: sent as seed if given")
+    add("--extra-body", default=argparse.SUPPRESS, metavar="JSON",
         help="""openai: more fields of the request, e.g. '{"reasoning_effort": "low"}'""")  # fmt: skip
-    add("--api_key_env", default=argparse.SUPPRESS, help="openai: environment variable that holds the key")
-    add("--timeout_s", type=float, default=argparse.SUPPRESS, help="seconds for one answer (default: 120)")
+    add("--api-key-env", default=argparse.SUPPRESS, help="openai: environment variable that holds the key")
+    add("--timeout-s", type=float, default=argparse.SUPPRESS, help="seconds for one answer (default: 120)")
     add("--retries", type=int, default=argparse.SUPPRESS, help="attempts after a failed one (default: 3)")
     add("--concurrency", type=int, default=argparse.SUPPRESS, help="requests under way at once (default: 4)")
 
@@ -94,7 +94,7 @@ class HttpBackend:
         self.session.mount("https://", adapter)
         if options.api_key_env is not None:
             if options.api_key_env not in os.environ:
-                raise ValueError(f"--api_key_env {options.api_key_env}: this environment variable is not set")
+                raise ValueError(f"--api-key-env {options.api_key_env}: this environment variable is not set")
             self.session.headers["Authorization"] = f"Bearer {os.environ[options.api_key_env]}"
 
     def answer(self, requests: Sequence[Request]) -> list[Reply]:
@@ -122,7 +122,7 @@ class HttpBackend:
             tries = f"{self.options.retries + 1} attempt(s)"
             if "Read timed out" in str(error):  # after retries it arrives as a ConnectionError
                 limit = f"{self.options.timeout_s:g} s"
-                raise ValueError(f"{url}: no answer within {limit} in {tries}; see --timeout_s") from error
+                raise ValueError(f"{url}: no answer within {limit} in {tries}; see --timeout-s") from error
             raise Unavailable(f"{url}: cannot be reached after {tries}: {error}") from error
         if reply.status_code != 200:
             raise http_messages.refusal(url, reply.status_code, reply.text)

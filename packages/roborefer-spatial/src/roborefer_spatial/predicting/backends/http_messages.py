@@ -18,13 +18,13 @@ HINTS: tuple[tuple[tuple[str, ...], str], ...] = (
     ),
     (
         ("max_completion_tokens",),
-        "--token_field max_completion_tokens sends the limit under the name that this server takes",
+        "--token-field max_completion_tokens sends the limit under the name that this server takes",
     ),
     (("temperature",), "--temperature server leaves the field out"),
-    (("top_p",), "leave --top_p out, or give another value"),
+    (("top_p",), "leave --top-p out, or give another value"),
     (
         ("maximum context length",),
-        "the images and --max_new_tokens do not fit into the model's context: lower --max_new_tokens, or serve "
+        "the images and --max-new-tokens do not fit into the model's context: lower --max-new-tokens, or serve "
         "the model with a longer context",
     ),
 )
@@ -114,7 +114,7 @@ def _why_no_text(said: dict[str, Any], finish: Any, options: Options) -> str:
         limit = options.max_new_tokens or DEFAULT_TOKENS
         return (
             f"cut by max_tokens: no answer within {limit} tokens, perhaps all spent on reasoning; raise "
-            "--max_new_tokens"
+            "--max-new-tokens"
         )
     if said.get("refusal"):
         return f"the model refused: {excerpt(str(said['refusal']))}"

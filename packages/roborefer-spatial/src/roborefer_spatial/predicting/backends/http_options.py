@@ -75,19 +75,19 @@ class Options:
         foreign = ("enable_depth",) if self.api == "openai" else _OPENAI_ONLY
         for name in foreign:
             if getattr(self, name) is not None:
-                raise ValueError(f"--{name} means nothing to --api {self.api}")
+                raise ValueError(f"--{name.replace('_', '-')} means nothing to --api {self.api}")
         if self.api == "openai" and not self.model:
             raise ValueError("--api openai needs --model, the name under which the server knows the model")
         if self.enable_depth not in (None, 0, 1):
-            raise ValueError(f"--enable_depth is 0 or 1, got {self.enable_depth}")
+            raise ValueError(f"--enable-depth is 0 or 1, got {self.enable_depth}")
         if self.token_field not in (None, *get_args(TokenField)):
-            raise ValueError(f"--token_field {self.token_field}: known are {', '.join(get_args(TokenField))}")
+            raise ValueError(f"--token-field {self.token_field}: known are {', '.join(get_args(TokenField))}")
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
-            raise ValueError(f"--max_new_tokens is {self.max_new_tokens}: expected at least 1")
+            raise ValueError(f"--max-new-tokens is {self.max_new_tokens}: expected at least 1")
         temperature_of(self.temperature)
         extra_fields(self.extra_body)
         if self.timeout_s <= 0 or self.retries < 0 or self.concurrency < 1:
-            raise ValueError("--timeout_s must be above 0, --retries at least 0, --concurrency at least 1")
+            raise ValueError("--timeout-s must be above 0, --retries at least 0, --concurrency at least 1")
 
 
 def temperature_of(text: str | None) -> float | None:
@@ -112,10 +112,10 @@ def extra_fields(text: str | None) -> dict[str, Any]:
     try:
         fields = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"--extra_body {text}: not valid JSON: {error}") from error
+        raise ValueError(f"--extra-body {text}: not valid JSON: {error}") from error
     if not isinstance(fields, dict):
-        raise ValueError(f"--extra_body {text}: expected a JSON object")
+        raise ValueError(f"--extra-body {text}: expected a JSON object")
     own = sorted({"model", "messages", "stream", "n"} & set(fields))
     if own:
-        raise ValueError(f"--extra_body {text}: {', '.join(own)} cannot be set here")
+        raise ValueError(f"--extra-body {text}: {', '.join(own)} cannot be set here")
     return fields

@@ -6,6 +6,7 @@ Nothing that a checkpoint carries is executed: safetensors weights only, no remo
 from __future__ import annotations
 
 import argparse
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ class Options:
         if self.dtype not in get_args(Dtype):
             raise ValueError(f"--dtype {self.dtype}: known are {', '.join(get_args(Dtype))}")
         if self.max_new_tokens < 1:
-            raise ValueError(f"--max_new_tokens is {self.max_new_tokens}: expected at least 1")
+            raise ValueError(f"--max-new-tokens is {self.max_new_tokens}: expected at least 1")
 
 
 def add_arguments(group: argparse._ArgumentGroup) -> None:
@@ -76,16 +77,19 @@ class TransformersBackend:
     def __init__(self, options: Options) -> None:
         torchvision_cpu.make_importable()
         import torch
+        import transformers
         from accelerate import PartialState
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         self.options = options
         self.device = torch.device(options.device) if options.device else PartialState().device
         dtype = "auto" if options.dtype == "auto" else getattr(torch, options.dtype)
+        renamed = tuple(map(int, transformers.__version__.split(".")[:2])) >= (4, 56)
+        name = "dtype" if renamed else "torch_dtype"
         try:
             self.processor: Any = AutoProcessor.from_pretrained(options.model, trust_remote_code=False)
             self.model: Any = AutoModelForImageTextToText.from_pretrained(
-                options.model, torch_dtype=dtype, use_safetensors=True, trust_remote_code=False
+                options.model, use_safetensors=True, trust_remote_code=False, **{name: dtype}
             )
         except (OSError, ValueError) as error:
             raise Unavailable(f"--model {options.model}: cannot be loaded: {error}") from error
@@ -132,13 +136,17 @@ class TransformersBackend:
             ]
             for request in requests
         ]
-        return self.processor.apply_chat_template(
+        apply = self.processor.apply_chat_template
+        padding: dict[str, Any] = {"padding": True}
+        if "processor_kwargs" in inspect.signature(apply).parameters:  # transformers 5
+            padding = {"processor_kwargs": padding}
+        return apply(
             conversations,
             add_generation_prompt=True,
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
-            padding=True,
+            **padding,
         )
 
 

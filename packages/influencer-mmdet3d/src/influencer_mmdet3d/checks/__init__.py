@@ -1,1 +1,0 @@
-"""Rules on a prepared dataset: what OneFormer3D would choke on, found before training."""

@@ -1,0 +1,47 @@
+import pytest
+from influencer_mmdet3d import cli
+from influencer_mmdet3d.data.synthetic import write_s3dis, write_scannet
+
+SMALL = ("--rooms", "1", "--points", "600", "--objects", "2", "4")
+
+
+def files(root):
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_s3dis_is_what_the_module_writes(tmp_path, capsys):
+    assert cli.main(["synthetic", str(tmp_path / "a"), *SMALL, "--seed", "3"]) == 0
+    write_s3dis(
+        tmp_path / "b",
+        areas=range(1, 7),
+        rooms_per_area=1,
+        seed=3,
+        points_per_room=600,
+        objects=(2, 4),
+        layout="spread",
+    )
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    assert "s3dis_infos_Area_5.pkl" in capsys.readouterr().out
+
+
+def test_scannet_is_what_the_module_writes(tmp_path):
+    words = ("--format", "scannet", "--layout", "crowded")
+    assert cli.main(["synthetic", str(tmp_path / "a"), *SMALL, *words]) == 0
+    write_scannet(
+        tmp_path / "b", scenes={"train": 1, "val": 1}, seed=0, points_per_scene=600, objects=(2, 4), layout="crowded"
+    )
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
+def test_never_among_other_data(tmp_path, capsys):
+    (tmp_path / "points").mkdir()
+    assert cli.main(["synthetic", str(tmp_path), *SMALL]) == 2
+    assert "not an empty folder" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert cli.main(["synthetic", str(tmp_path / "file"), *SMALL]) == 2
+
+
+@pytest.mark.parametrize("words, message", [(("--rooms", "0"), "at least 1"), (("--points", "10"), "too few")])
+def test_wrong_values(tmp_path, capsys, words, message):
+    assert cli.main(["synthetic", str(tmp_path / "a"), *SMALL, *words]) == 2
+    assert message in capsys.readouterr().err
