@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import gc
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 from roborefer_spatial import __version__, files, predictions, terminal
 from roborefer_spatial.answers import Boxes, PointOrder, Units
 from roborefer_spatial.sample import load_samples
+from roborefer_spatial.scoring import fit
 from roborefer_spatial.scoring.metrics import SUCCESS, Metrics, by_set
 from roborefer_spatial.scoring.score import Frame, Multi, ScoreOptions, Scores, score
 
@@ -227,13 +229,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run `roborefer-spatial score`."""
-    score_options(args)
+    """Run `roborefer-spatial evaluate`."""
+    score_options(args)  # what is wrong in itself is said before anything is read
     if args.bootstrap < 0:
         raise ValueError(f"--bootstrap is {args.bootstrap}: expected 0 or more")
     sets: dict[str, Metrics] = {}
     rows: list[dict[str, Any]] = []
     document: dict[str, Any] = {}
+    notes: list[str] = []
     for sample_file, answer_file in paired(args.samples, args.predictions):
         options = score_options(args, answer_file)
         scores = load_scores(
@@ -244,6 +247,7 @@ def run(args: argparse.Namespace) -> int:
             workers=args.workers,
             progress=not args.quiet,
         )
+        notes += [f"{answer_file.name}: {line}" for line in fit.remarks(scores, options)]
         document = evaluation(scores, options, bootstrap=args.bootstrap, seed=args.seed)
         for name, metrics in document["sets"].items():
             if name in sets:
@@ -257,6 +261,8 @@ def run(args: argparse.Namespace) -> int:
         with files.atomic_open(args.results) as stream:
             stream.writelines((json.dumps(row, ensure_ascii=False) + "\n").encode() for row in rows)
     print(json.dumps(document, indent=2, allow_nan=False) if args.json else table(sets))
+    for note in notes:
+        print(note, file=sys.stderr if args.json else sys.stdout)
     return terminal.DONE
 
 
