@@ -12,7 +12,9 @@ def test_kernels_agree_in_a_small_case(device):
     assert trial.difference(SMALL, device) is None
 
 
-@pytest.mark.parametrize(("wrong", "message"), [("loss", "inst_loss is "), ("gradient", "of shape (9, 50), differs by")])
+@pytest.mark.parametrize(
+    ("wrong", "message"), [("loss", "inst_loss is "), ("gradient", "of shape (9, 50), differs by")]
+)
 def test_a_difference_is_named(monkeypatch, device, wrong, message):
     fused = InfluencerCriterion._fused
 

@@ -51,7 +51,9 @@ def test_options_at_full_size(options):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [dict(S3DIS, queries=(1200, 1200)), dict(SCANNET, queries=(2400,) * 4)], ids=["3", "6"])
+@pytest.mark.parametrize(
+    "shape", [dict(S3DIS, queries=(1200, 1200)), dict(SCANNET, queries=(2400,) * 4)], ids=["3", "6"]
+)
 def test_groups_in_one_launch_match_the_plain_path(shape, dtype):
     """Three groups of 400 queries, and six."""
     pred, insts = make_batch(dtype=dtype, **shape)
@@ -172,7 +174,7 @@ def test_auto_tries_the_kernels_and_takes_them(monkeypatch, tmp_path):
     assert torch.equal(auto(pred, insts)["inst_loss"], fused(pred, insts)["inst_loss"])
     assert choose._trusted == {GPU: None} or choose._trusted == {torch.device("cuda", 0): None}
     found = trial.recall(torch.device("cuda", 0))
-    assert found.passed and found.reason == "agree with plain torch in 9 cases"
+    assert found.passed and found.reason == "agree with plain torch in 10 cases"
 
 
 def test_steps_in_flight_do_not_disturb_each_other():
