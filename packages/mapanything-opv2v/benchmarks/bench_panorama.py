@@ -17,9 +17,10 @@ from pathlib import Path
 import cv2
 import earlier_way
 import numpy as np
-from mapanything_opv2v import compare, depth, panorama, rawdata, synthetic
+from mapanything_opv2v import depth, panorama, rawdata, synthetic
 from mapanything_opv2v.geometry import Cylinder
 from mapanything_opv2v.rawdata import images
+from mapanything_opv2v.synthetic import accuracy
 
 CYLINDER = Cylinder(1008, 252)
 
@@ -101,14 +102,14 @@ def bench_accuracy(truth: synthetic.TownTruth, dense: rawdata.TreeIndex, sparse:
             ("ours, LiDAR depth", panorama.load_panorama(lidar, CYLINDER)),
             ("earlier way, LiDAR depth", _earlier(lidar)),
         ):
-            errors = compare.range_errors(made, true)
+            errors = accuracy.range_errors(made, true)
             rows.setdefault(label, []).append(
                 (
                     float(made.covered.mean()),
                     errors.median_m,
                     errors.mean_m,
                     errors.median_relative,
-                    compare.psnr_db(made.color, true.color, made.covered),
+                    accuracy.psnr_db(made.color, true.color, made.covered),
                 )
             )
     print(f"{'against the truth':26} {'covered':>8} {'median m':>9} {'mean m':>8} {'rel.':>7} {'PSNR dB':>8}")

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 import torch
-from mapanything_opv2v import checkpoint_files
+from mapanything_opv2v.checkpoints import storage
 
 BEGUN, DONE = 0, 1
 
@@ -65,7 +65,7 @@ def killed_after(seconds, path, write, number):
 def good_number(path):
     """Return the number of a good checkpoint, None of a bad one."""
     try:
-        checkpoint = checkpoint_files.load(path)
+        checkpoint = storage.load(path)
     except (ValueError, FileNotFoundError):
         return None
     weight = checkpoint["model"]["weight"]
@@ -75,7 +75,7 @@ def good_number(path):
 def main():
     folder, how, kills, seed = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     torch.set_num_threads(1)
-    write = {"whole": checkpoint_files.write, "plain": plain}[how]
+    write = {"whole": storage.write, "plain": plain}[how]
     path, rng = folder / "checkpoint-last.pth", random.Random(seed)
     started = time.perf_counter()
     for _ in range(3):
@@ -90,7 +90,7 @@ def main():
         else:
             behind += not (max(begun - 1, done) <= found <= begun)
             number = found
-        leftovers += bool(checkpoint_files.clean(folder))
+        leftovers += bool(storage.clean(folder))
     print(json.dumps({"kills": kills, "lost": lost, "behind": behind, "leftovers": leftovers}))
 
 

@@ -19,8 +19,8 @@ import training_double
 sys.modules.update({**host_double.modules(), **training_double.modules()})
 
 import torch  # noqa: E402
-from mapanything_opv2v.host import deviations, run_state  # noqa: E402
-from mapanything_opv2v.steps import FixedStepsSampler  # noqa: E402
+from mapanything_opv2v.host.training import deviations, run_state  # noqa: E402
+from mapanything_opv2v.samples.steps import FixedStepsSampler  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 
 folder, rank, world = Path(sys.argv[1]), int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])

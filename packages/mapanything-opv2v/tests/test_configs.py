@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import fields, replace
 from pathlib import Path
 
 import mapanything_opv2v
@@ -11,6 +12,8 @@ import pytest
 import torch
 from hydra import compose
 from mapanything_opv2v.geometry import Cylinder
+from mapanything_opv2v.host.config_text import dataset_call
+from mapanything_opv2v.panorama import PanoramaOptions
 from omegaconf import OmegaConf
 
 CONFIGS = Path(mapanything_opv2v.__file__).parent / "configs"
@@ -176,9 +179,38 @@ def test_panorama_options_reach_the_class(composed):
         assert dataset.panorama_options.ground_height_m == 1.9
         assert dataset.panorama_options.projection_radius_m == 35
         assert dataset._cylinder((120, 30)) == Cylinder(120, 30, 60, -5)
+        assert dataset.panorama_options.feather_deg == PanoramaOptions().feather_deg
     config.dataset.opv2v.panorama_cache = "nowhere"
     with pytest.raises(ValueError, match="panorama_cache=nowhere holds no panoramas"):
         build(config.dataset.test_dataset)
+
+
+def test_every_panorama_option_has_its_key(composed):
+    keys = composed("dataset=opv2v_cyl_coop_ft", "machine=opv2v").dataset.opv2v
+    names = [*(field.name for field in fields(PanoramaOptions)), "vertical_fov_deg", "elevation_center_deg", "cache"]
+    assert {key for key in keys if key.startswith("panorama_")} == {f"panorama_{name}" for name in names}
+    assert all(keys[f"panorama_{name}"] is None for name in names)  # their defaults stand in the classes only
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("feather_deg", 0.5), ("antialias", False), ("refine_range", False), ("fill_radius_px", 2)]
+)
+def test_each_panorama_option_acts(composed, name, value):
+    size = 'dataset.resolution_train="(120,30)"'
+    config = composed("dataset=opv2v_cyl_coop_ft", "machine=opv2v", size, f"dataset.opv2v.panorama_{name}={value}")
+    for text in (config.dataset.train_dataset, config.dataset.test_dataset):
+        dataset = build(text)
+        options = getattr(dataset, "dataset", dataset).panorama_options
+        assert options == replace(PanoramaOptions(), **{name: value})
+
+
+def test_a_call_says_what_its_mappings_say():
+    own = {"seed": 0, "samples_per_epoch": 9, "dataset_str": "x", "resolution": "[(2, 3), (4, 5)]", "text": "(a+b"}
+    shared = {"class_name": "C", "seed": None, "strict": True, "train": {"deep": 1}, "radius": float("inf"), "n": None}
+    call = dataset_call("C", OmegaConf.create(shared), OmegaConf.create(own))
+    assert call == r"C(strict=True, radius=float('inf'), seed=0, resolution=[(2, 3), (4, 5)], text='(a\x2bb')"
+    said = {"strict": True, "radius": float("inf"), "seed": 0, "resolution": [(2, 3), (4, 5)], "text": "(a+b"}
+    assert eval(call, {"C": dict}) == said
 
 
 def test_paths_with_quotes_survive(composed, monkeypatch):

@@ -7,8 +7,9 @@ import re
 import numpy as np
 import pytest
 from evaluation_cases import perfect
-from mapanything_opv2v import demo, demo_model, synthetic
-from mapanything_opv2v.evaluation.frame import evaluate_frame
+from mapanything_opv2v import synthetic
+from mapanything_opv2v.demo import make, page, tiny_model
+from mapanything_opv2v.evaluation.measure import evaluate_frame
 from mapanything_opv2v.evaluation.results import summarise
 from mapanything_opv2v.geometry import Cylinder
 from mapanything_opv2v.predictions import save_predictions
@@ -22,13 +23,12 @@ def quick(monkeypatch):
         return real(root, **options | {"image_size": (200, 150), "lidar_size": (32, 256), "agents": 2})
 
     monkeypatch.setattr(synthetic, "write_town", small)
-    monkeypatch.setattr(demo, "CYLINDER", Cylinder(252, 63))
+    monkeypatch.setattr(make, "CYLINDER", Cylinder(252, 63))
     monkeypatch.delenv("MAPANYTHING_ROOT", raising=False)
 
 
 def test_the_demo_keeps_its_contract(quick, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(demo, "REAL_FRAME", tmp_path / "none.yaml")
-    assert demo.run(tmp_path / "out", 1, None) == 0
+    assert make.make_demo(tmp_path / "out", 1, None) == 0
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert set(result) == {"package", "title", "page", "picture", "figures", "synthetic", "seconds"}
     assert result["package"] == "mapanything-opv2v" and result["seconds"] > 0
@@ -46,8 +46,8 @@ def test_the_demo_keeps_its_contract(quick, tmp_path, monkeypatch, capsys):
     assert links == [f"look/{name}.html" for name in ("panorama", "pointcloud", "rig", "bev")]
     assert all((tmp_path / "out" / link).is_file() for link in links)
 
-    assert html.escape(demo_model.MISSING) in page  # no MapAnything: said, not hidden
-    assert demo_model.MISSING in capsys.readouterr().out and not any(label.startswith("Model") for label in figures)
+    assert html.escape(tiny_model.MISSING) in page  # no MapAnything: said, not hidden
+    assert tiny_model.MISSING in capsys.readouterr().out and not any(label.startswith("Model") for label in figures)
 
 
 def test_a_trained_model_is_shown(quick, tmp_path, monkeypatch):
@@ -55,16 +55,16 @@ def test_a_trained_model_is_shown(quick, tmp_path, monkeypatch):
     path = save_predictions(tmp_path / "predictions", frame)
     summary = {"frames": 6, "figures": summarise({"a": evaluate_frame(frame)})["figures"]}
     summary["figures"]["scale_ratio"] = {"frames": 0}
-    trained = demo_model.Trained((14.0, 9.25), summary, path)
-    monkeypatch.setattr(demo_model, "train_and_evaluate", lambda out, seed: trained)
-    assert demo.run(tmp_path / "out", 1, None) == 0
+    trained = tiny_model.Trained((14.0, 9.25), summary, path)
+    monkeypatch.setattr(tiny_model, "train_and_evaluate", lambda out, seed, quiet: trained)
+    assert make.make_demo(tmp_path / "out", 1, None) == 0
     figures = dict(json.loads((tmp_path / "out" / "result.json").read_text())["figures"])
     assert figures["Model: training loss by epoch"] == "14.0, 9.2"
     assert figures["Model: frames evaluated, from images only"] == "6"
     assert figures["Model: mean relative range error"] == "0.000"
     assert "Model: predicted over true range" not in figures
     page = (tmp_path / "out" / "index.html").read_text()
-    assert demo_model.MISSING not in page and "its figures say nothing about MapAnything" in page
+    assert tiny_model.MISSING not in page and "its figures say nothing about MapAnything" in page
     for name in ("pointcloud", "views"):
         assert f'href="model/{name}.html"' in page and (tmp_path / "out" / "model" / f"{name}.html").is_file()
 
@@ -72,19 +72,19 @@ def test_a_trained_model_is_shown(quick, tmp_path, monkeypatch):
 def test_a_failing_model_ends_the_demo_with_its_last_words(quick, tmp_path, monkeypatch):
     monkeypatch.setenv("MAPANYTHING_ROOT", str(tmp_path))  # nothing is there
     with pytest.raises(ValueError, match=r"(?s)failed with status \d+, see .*training\.txt:.*mapanything"):
-        demo_model.train_and_evaluate(tmp_path / "out", 1)
+        tiny_model.train_and_evaluate(tmp_path / "out", 1)
 
 
 def test_a_real_frame_is_shown_if_named(quick, tmp_path, small_town):
     frame = next((small_town.root / "test").rglob("*.yaml")).parent
     path = next(frame.rglob("0*.yaml"))
-    assert demo.run(tmp_path / "out", 1, path) == 0
+    assert make.make_demo(tmp_path / "out", 1, path) == 0
     figures = dict(json.loads((tmp_path / "out" / "result.json").read_text())["figures"])
     assert "Real frame, weakest agreement of neighbouring cameras" in figures
     assert "A real frame of OPV2V" in (tmp_path / "out" / "index.html").read_text()
 
 
 def test_text_is_escaped():
-    story = demo._Story([("<b>", "&")], [("<script>", "<i>", None)])
-    page = demo._page(story, 1.0)
-    assert "<script>" not in page and "<i>" not in page and "&lt;b&gt;" in page and "&amp;" in page
+    story = page.Story(True, [("<b>", "&")], [("<script>", "<i>", None)])
+    text = page.page_html(story, 1.0)
+    assert "<script>" not in text and "<i>" not in text and "&lt;b&gt;" in text and "&amp;" in text

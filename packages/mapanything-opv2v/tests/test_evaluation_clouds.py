@@ -2,15 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from mapanything_opv2v.evaluation.clouds import (
-    Cloud,
-    chamfer,
-    cloud_figures,
-    ground_y,
-    iou,
-    occupied,
-    voxel_means,
-)
+from mapanything_opv2v.evaluation.clouds import Cloud, chamfer, cloud_figures, ground_y, iou, occupied, voxel_means
 from mapanything_opv2v.evaluation.options import CloudOptions
 from scipy.spatial.distance import cdist
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from mapanything_opv2v import predictions
-from mapanything_opv2v.views import bev, compare, panels, pointcloud, rig, stage
+from mapanything_opv2v.views import bev, compare, panels, pointcloud, poses, stage
 from mapanything_opv2v.views.frame import view_cloud
 from mapanything_opv2v.views.sources import RawOptions, load_predicted_frame, load_raw_frame
 from PIL import Image
@@ -284,7 +284,7 @@ def test_predicted_and_true_cameras(town_predictions, tmp_path, open_page):
 
 
 def test_rig_and_bev(raw_frame, tmp_path, open_page):
-    rig.write_rig(tmp_path, raw_frame)
+    poses.write_rig(tmp_path, raw_frame)
     page = open_page(tmp_path / "rig.html")
     assert colours(page) > 20 and page.locator("#pointControls").is_hidden()
     assert page.locator("#more tbody tr").count() == 8
@@ -337,7 +337,7 @@ def test_hostile_names_do_nothing(town_predictions, tmp_path, open_page):
     frame = replace(frame, views=tuple(replace(view, name=ATTACK) for view in frame.views))
     panels.write_panels(tmp_path / "panorama.html", frame)
     pointcloud.write_pointcloud(tmp_path / "pointcloud.html", frame)
-    rig.write_rig(tmp_path, frame)
+    poses.write_rig(tmp_path, frame)
     bev.write_bev(tmp_path, frame, bev.BevOptions(reach_m=10, cell_m=0.5))
     side = replace(compare.load_side(path), title=ATTACK)
     compare.write_compare(tmp_path, side, side)

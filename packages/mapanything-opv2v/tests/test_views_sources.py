@@ -5,7 +5,8 @@ import shutil
 
 import numpy as np
 import pytest
-from mapanything_opv2v import boxes, geometry, rawdata
+from mapanything_opv2v import geometry, rawdata
+from mapanything_opv2v.rawdata import boxes
 from mapanything_opv2v.views.frame import view_cloud
 from mapanything_opv2v.views.sources import RawOptions, load_frame, load_predicted_frame, load_raw_frame
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mapanything_opv2v.evaluation.options import EXPORTS
 from mapanything_opv2v.files import whole_file, write_bytes
 from mapanything_opv2v.geometry import invert, transform_points
+from mapanything_opv2v.kinds import EXPORTS
 from mapanything_opv2v.pictures import encode_png
 from mapanything_opv2v.predictions import FramePredictions, load_predictions
 from mapanything_opv2v.rawdata import save_colored_pcd

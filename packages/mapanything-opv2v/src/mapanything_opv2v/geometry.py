@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mapanything_opv2v.kinds import ELEVATION_CENTER_DEG, VERTICAL_FOV_DEG
+
 FloatArray = npt.NDArray[np.float64]
 
 S_OPENCV_CARLA: FloatArray = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]])
@@ -209,8 +211,8 @@ class Cylinder:
 
     width: int
     height: int
-    vertical_fov_deg: float = 90.0
-    elevation_center_deg: float = 0.0
+    vertical_fov_deg: float = VERTICAL_FOV_DEG
+    elevation_center_deg: float = ELEVATION_CENTER_DEG
 
     def __post_init__(self) -> None:
         """Refuse sizes and angles that make no image."""

@@ -1,21 +1,25 @@
-"""Long jobs over many items: processes, a progress bar, errors kept with the item they belong to."""
+"""Long jobs over many items, here, in local processes or on a Dask cluster; errors stay with their item."""
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from tqdm import tqdm
+from mapanything_opv2v.terminal import progress as progress_bar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 WAITING_PER_WORKER = 4
 """Items handed out ahead, so that a million of them never wait in memory."""
+
+CONNECT_S = 30
+"""How long a scheduler may take to answer."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ def run(
     total: int | None = None,
     workers: int = 1,
     description: str = "",
+    unit: str = "item",
     executor: Executor | None = None,
     progress: bool = True,
 ) -> Iterator[Done[Item, Result]]:
@@ -49,13 +54,13 @@ def run(
         How many there are, for the bar; needed where `items` has no length.
     workers : int
         Processes; 1 works in this one.
-    description : str
-        Of the progress bar.
+    description, unit : str
+        Of the work and of one item, for the progress bar.
     executor : Executor, optional
         Run there instead (any `concurrent.futures.Executor`); `workers` then only says how many items to hand
         out.
     progress : bool
-        Show the bar, on standard error.
+        Show the bar, on standard error; where that is no terminal, a line for each tenth.
 
     Yields
     ------
@@ -67,13 +72,15 @@ def run(
         raise ValueError(f"workers={workers}, expected at least 1")
     if total is None and isinstance(items, Sized):
         total = len(items)
-    bar = tqdm(total=total, desc=description, disable=not progress, dynamic_ncols=True)
+    bar = progress_bar(description=description, unit=unit, total=total, quiet=not progress)
     with bar:
         if workers == 1 and executor is None:
             outcomes: Iterator[Done[Item, Result]] = (Done(item, *_attempt(function, item)) for item in items)
         else:
             outcomes = _spread(function, items, workers, executor)
         for done in outcomes:
+            if isinstance(done.error, OSError) and done.error.errno == errno.ENOSPC:
+                raise done.error  # every further item would fail the same way
             bar.update()
             yield done
 
@@ -105,3 +112,53 @@ def _spread(
                 yield from finished()
         while waiting:
             yield from finished()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job runs; `run` needs to know."""
+
+    workers: int
+    """How many items can be worked on at once."""
+    executor: Executor | None = None
+    """None: local processes."""
+
+
+@contextmanager
+def place(workers: int = 1, scheduler: str | None = None) -> Iterator[Place]:
+    """Yield where a job runs.
+
+    Parameters
+    ----------
+    workers : int
+        Local processes; 1 works in this one.
+    scheduler : str, optional
+        Address of a Dask scheduler, such as `tcp://node1:8786`. Its workers need this package and the same files
+        under the same names; they are left running.
+
+    Raises
+    ------
+    ValueError
+        If both are given, `distributed` is not installed, or nobody answers or works there.
+    """
+    if scheduler is None:
+        yield Place(workers)
+        return
+    if workers != 1:
+        raise ValueError(f"--workers {workers} with --scheduler: the cluster's own workers are used, give one of them")
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ValueError(
+            f"--scheduler {scheduler}: {error}; install it with `pip install mapanything-opv2v[cluster]`"
+        ) from error
+    try:
+        client = Client(scheduler, timeout=CONNECT_S, set_as_default=False)
+    except (OSError, TimeoutError) as error:
+        raise ValueError(f"--scheduler {scheduler}: no Dask scheduler answers ({error})") from error
+    with client:
+        threads = sum(client.nthreads().values())
+        if threads == 0:
+            raise ValueError(f"--scheduler {scheduler}: it has no workers; start some with `dask worker {scheduler}`")
+        with client.get_executor(pure=False) as executor:
+            yield Place(threads, executor)

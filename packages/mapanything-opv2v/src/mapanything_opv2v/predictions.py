@@ -22,12 +22,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mapanything_opv2v.evaluation.options import INPUTS
 from mapanything_opv2v.files import whole_file
 from mapanything_opv2v.geometry import Cylinder, FloatArray, check_rigid, pinhole_rays, transform_points
+from mapanything_opv2v.kinds import INPUTS, LAYOUTS
 
 FORMAT = 1
-LAYOUTS = ("pinhole", "panorama")
 _NAME = re.compile(r"[^/\\\0]+")
 
 
@@ -141,7 +140,7 @@ class FramePredictions:
     intrinsics_true : (V, 3, 3) float64, optional
         Of pinhole views, in pixels of `image`.
     boxes_world_true : (N, 8, 3) float64, optional
-        Corners of the annotated vehicles (`boxes.box_corners`), CARLA map in OpenCV axes.
+        Corners of the annotated vehicles (`rawdata.box_corners`), CARLA map in OpenCV axes.
     box_ids : (N,) int64, optional
         Their actor ids.
     """

@@ -185,6 +185,6 @@ def tiny_checkpoint(compose_tiny, tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny(tiny_checkpoint):
     """The tiny model, loaded as `evaluate` does."""
-    from mapanything_opv2v.host.models import load_model
+    from mapanything_opv2v.host.models.from_checkpoint import load_model
 
     return load_model(tiny_checkpoint)

@@ -1,4 +1,4 @@
-"""`evaluate` and `infer` with the real model on a synthetic town, from the command line."""
+"""`evaluate` and `predict` with the real model on a synthetic town, from the command line."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from mapanything_opv2v import cli
 from mapanything_opv2v.predictions import list_predictions, load_predictions
 
 SMALL = {
-    "OPV2VCoopDataset": ("--num_views", "3", "--resolution", "56", "42"),
-    "OPV2VCoopCylindricalDataset": ("--num_views", "2", "--resolution", "112", "28"),
+    "OPV2VCoopDataset": ("--num-views", "3", "--resolution", "56", "42"),
+    "OPV2VCoopCylindricalDataset": ("--num-views", "2", "--resolution", "112", "28"),
 }
 PREDICTED = ("image", "range_m", "rays", "mask", "pose_world_cam_pred", "confidence")
 
@@ -27,7 +27,7 @@ PREDICTED = ("image", "range_m", "rays", "mask", "pose_world_cam_pred", "confide
 @pytest.fixture
 def arguments(small_town, tiny_checkpoint):
     def make(command, out, *more, dataset="OPV2VCoopDataset", roots=(small_town.root, small_town.depth_root)):
-        words = [command, "--checkpoint", tiny_checkpoint, "--root", roots[0], "--depth_root", roots[1], "--out", out]
+        words = [command, "--checkpoint", tiny_checkpoint, "--root", roots[0], "--depth-root", roots[1], "--out", out]
         return [str(word) for word in (*words, "--dataset", dataset, *SMALL[dataset], "--quiet", *more)]
 
     return make
@@ -44,9 +44,9 @@ def summary(out):
 @pytest.mark.parametrize("dataset", SMALL)
 def test_evaluates_images_only_and_writes_everything(arguments, tmp_path, capsys, dataset):
     out = tmp_path / "eval"
-    assert cli.main(arguments("evaluate", out, "--keep_predictions", dataset=dataset)) == 0
-    text = capsys.readouterr().out
-    assert "mapanything on 4 frames of test; the model sees: images\n" in text and "depth_rmse_m" in text
+    assert cli.main(arguments("evaluate", out, "--keep-predictions", dataset=dataset)) == 0
+    text = capsys.readouterr()
+    assert "mapanything on 4 frames of test; the model sees: images\n" in text.err and "depth_rmse_m" in text.out
     found, table = summary(out), rows(out)
     assert found["frames"] == len(table) == 4 and not found["failed"]
     assert found["provenance"]["inputs"] == [] and found["provenance"]["checkpoint"] == "tiny/checkpoint-best.pth"
@@ -73,7 +73,7 @@ def test_other_truth_same_predictions(arguments, small_town, tmp_path, dataset):
             for path in depth_root.rglob("*.npy"):
                 np.save(path, np.load(path) * np.float32(1.7))
         out = tmp_path / name / "out"
-        assert cli.main(arguments("infer", out, dataset=dataset, roots=(root, depth_root))) == 0
+        assert cli.main(arguments("predict", out, dataset=dataset, roots=(root, depth_root))) == 0
         frames[name] = [load_predictions(path) for path in list_predictions(out)]
     assert len(frames["true"]) == len(frames["other"]) == 4
     for a, b in zip(frames["true"], frames["other"]):
@@ -101,7 +101,7 @@ def test_chosen_inputs_are_recorded_and_change_the_result(arguments, tmp_path, c
     given = ("--inputs", "depth", "pose", "calibration")
     assert cli.main(arguments("evaluate", tmp_path / "images")) == 0
     assert cli.main(arguments("evaluate", tmp_path / "given", *given)) == 0
-    assert "the model sees: images, calibration, pose, depth\n" in capsys.readouterr().out
+    assert "the model sees: images, calibration, pose, depth\n" in capsys.readouterr().err
     found = summary(tmp_path / "given")
     assert found["provenance"]["inputs"] == ["calibration", "pose", "depth"]
     assert found["figures"]["depth_mae_m"] != summary(tmp_path / "images")["figures"]["depth_mae_m"]
@@ -113,18 +113,18 @@ def test_chosen_inputs_are_recorded_and_change_the_result(arguments, tmp_path, c
 
 
 def test_frames_that_are_done_are_kept(arguments, tmp_path, monkeypatch):
-    from mapanything_opv2v.host import evaluation
+    from mapanything_opv2v.host.models import predicting
 
-    out, calls, predict = tmp_path / "eval", [], evaluation.predict
+    out, calls, predict = tmp_path / "eval", [], predicting.predict
     assert cli.main(arguments("evaluate", out)) == 0
     first = rows(out)
     (out / "frames" / f"{first[2]['frame']}.json").unlink()
-    monkeypatch.setattr(evaluation, "predict", lambda *args: calls.append(args) or predict(*args))
+    monkeypatch.setattr(predicting, "predict", lambda *args: calls.append(args) or predict(*args))
     assert cli.main(arguments("evaluate", out)) == 0
     assert len(calls) == 1 and rows(out) == first
     predictions = tmp_path / "predictions"
-    for number in (5, 5):  # one more than evaluate's: the first infer makes all four, the second none
-        assert cli.main(arguments("infer", predictions)) == 0
+    for number in (5, 5):  # one more than evaluate's: the first predict makes all four, the second none
+        assert cli.main(arguments("predict", predictions)) == 0
         assert len(calls) == number
 
 
@@ -147,7 +147,7 @@ def test_several_processes_equal_one(arguments, host_root, tmp_path):
 
 def test_batches_loaders_and_workers_change_nothing(arguments, tmp_path):
     assert cli.main(arguments("evaluate", tmp_path / "plain")) == 0
-    more = ("--batch_size", "3", "--loader_workers", "1", "--workers", "2")
+    more = ("--batch-size", "3", "--loader-workers", "1", "--workers", "2")
     assert cli.main(arguments("evaluate", tmp_path / "more", *more)) == 0
     for a, b in zip(rows(tmp_path / "plain"), rows(tmp_path / "more")):
         assert a.pop("frame") == b.pop("frame")
@@ -159,7 +159,7 @@ def test_predictions_evaluate_as_the_model_does(arguments, tmp_path, capsys):
     assert cli.main(arguments("evaluate", tmp_path / "eval")) == 0
     exports = ("--export", "depth", "mask", "ply", "--frames")
     frames = sorted(row["frame"] for row in rows(tmp_path / "eval"))
-    assert cli.main(arguments("infer", tmp_path / "predictions", *exports, frames[0], frames[1])) == 0
+    assert cli.main(arguments("predict", tmp_path / "predictions", *exports, frames[0], frames[1])) == 0
     assert "14 files exported of 2 frames, 0 failed" in capsys.readouterr().out  # 2 x (3 depth, 3 masks, 1 cloud)
     again = ["evaluate", "--predictions", str(tmp_path / "predictions"), "--out", str(tmp_path / "again"), "--quiet"]
     assert cli.main(again) == 0
@@ -217,7 +217,7 @@ def test_the_config_may_stand_in_a_file_of_its_own(arguments, tiny_checkpoint, t
     loaded = torch.load(tiny_checkpoint, weights_only=False)
     torch.save({"model": loaded["model"]}, tmp_path / "bare.pth")
     OmegaConf.save(loaded["args"], tmp_path / "config.yaml")
-    call = arguments("evaluate", tmp_path / "out", "--model_config", tmp_path / "config.yaml")
+    call = arguments("evaluate", tmp_path / "out", "--model-config", tmp_path / "config.yaml")
     call[call.index("--checkpoint") + 1] = str(tmp_path / "bare.pth")
     assert cli.main(call) == 0
 
@@ -232,7 +232,7 @@ def test_bad_options_are_one_line(arguments, tmp_path, capsys):
     refuse("option seed=None: evaluation needs the same samples", "--option", "seed=None")
     refuse("option aug_crop: evaluation fixes it itself", "--option", "aug_crop=8")
     refuse("unknown option 'camera_id' (did you mean 'camera_ids'?)", "--option", "camera_id=[0]")
-    refuse("batch_size=0: expected at least 1", "--batch_size", "0")
+    refuse("batch_size=0: expected at least 1", "--batch-size", "0")
     refuse("--frames nowhere: not among the 4 frames, such as test/", "--frames", "nowhere")
-    refuse("cell_m=100.0 exceeds extent_m=70.0", "--cell_m", "100")
-    refuse("export ['obj']: expected some of depth, mask", "--export", "obj", command="infer")
+    refuse("cell_m=100.0 exceeds extent_m=70.0", "--cell-m", "100")
+    refuse("export ['obj']: expected some of depth, mask", "--export", "obj", command="predict")

@@ -114,7 +114,7 @@ def test_the_optimizer_gets_what_is_not_frozen(ours):
 
 def test_published_weights_load(compose_tiny, plain, tmp_path):
     """The form of the Hugging Face hub: safetensors and the arguments as JSON."""
-    from mapanything_opv2v.host.identity import OPV2VMapAnything
+    from mapanything_opv2v.host.models.identity import OPV2VMapAnything
     from safetensors.torch import save_model
 
     save_model(plain, str(tmp_path / "model.safetensors"))

@@ -17,7 +17,7 @@ GEOMETRY = ("pts3d", "pts3d_cam", "ray_directions", "depth_along_ray", "cam_tran
 
 @pytest.fixture(scope="module")
 def inference():
-    from mapanything_opv2v.host import inference
+    from mapanything_opv2v.host.models import inference
 
     return inference
 

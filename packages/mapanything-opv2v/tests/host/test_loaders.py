@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from mapanything_opv2v.loading import SampleError
+from mapanything_opv2v.samples.loading import SampleError
 
 
 @pytest.fixture(scope="module")

@@ -26,11 +26,13 @@ def samples(make_sample):
 
 def test_a_pair_of_images_becomes_one_of_three_channels():
     red, black = Image.new("RGB", (9, 9), (255, 0, 0)), Image.new("RGB", (9, 9))
-    pixels = demo_model.PairImageProcessor()([red, black], return_tensors="np")["pixel_values"]
-    assert pixels.shape == (1, 3, 72, 72)
-    assert pixels[0, :, 5, 5] == pytest.approx([2 * 0.299 - 1, -1, 4 / 3])
+    (pixels,) = demo_model.fuse_pairs([red, black])
+    assert pixels.shape == (3, 72, 72)
+    assert pixels[:, 5, 5] == pytest.approx([2 * 0.299 - 1, -1, 4 / 3])
+    handed_on = demo_model.FusedImageProcessor()([pixels], return_tensors="np")["pixel_values"]
+    assert np.array_equal(handed_on, pixels[None])
     with pytest.raises(ValueError, match=r"images come in pairs \(original, inpainted\), got 1"):
-        demo_model.PairImageProcessor()([red])
+        demo_model.fuse_pairs([red])
 
 
 def test_digits_are_tokens_and_text_survives():

@@ -46,7 +46,7 @@ def test_a_model_that_has_not_learned_is_said(tmp_path, capsys):
     assert "error: the trained model does not beat the baseline" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["train_scenes", "val_scenes", "steps"])
+@pytest.mark.parametrize("name", ["train-scenes", "val-scenes", "steps"])
 def test_nothing_of_nothing(tmp_path, name):
     with pytest.raises(ValueError, match=f"--{name} is 0: expected at least 1"):
         run(tmp_path, f"--{name}", "0")

@@ -6,7 +6,6 @@ OmegaConf only, and an application that has not imported `mapanything` is left a
 
 from __future__ import annotations
 
-import math
 import sys
 
 from hydra.core.config_search_path import ConfigSearchPath
@@ -14,30 +13,14 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
 
-def python_literal(value: object) -> str:
-    """Return a config value as Python text for the host's `eval`.
-
-    The host cuts its test strings at every `+`, so a `+` inside a string (a path, a transform) is escaped.
-    """
-    if OmegaConf.is_config(value):
-        value = OmegaConf.to_container(value, resolve=True)
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{python_literal(key)}: {python_literal(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(python_literal, value)) + "]"
-    if isinstance(value, str):
-        return repr(value).replace("+", r"\x2b")
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"float('{value}')"
-    return repr(value)
-
-
 def activate() -> None:
-    """Register this package's names with MapAnything, and the resolver that its configs use."""
+    """Register this package's names with MapAnything, and the resolvers that its configs use."""
+    from mapanything_opv2v.host.config_text import dataset_call_at, python_literal
     from mapanything_opv2v.host.register import register
 
     register()
     OmegaConf.register_new_resolver("opv2v_repr", python_literal, replace=True)
+    OmegaConf.register_new_resolver("opv2v_call", dataset_call_at, replace=True)
 
 
 class MapAnythingOPV2VSearchPath(SearchPathPlugin):

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from mapanything_opv2v.evaluation.images import Figures
+from mapanything_opv2v.evaluation.metrics import Figures
 from mapanything_opv2v.evaluation.options import CloudOptions
 from mapanything_opv2v.geometry import FloatArray
 

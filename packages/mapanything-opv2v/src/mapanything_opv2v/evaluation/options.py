@@ -1,15 +1,10 @@
-"""What is predicted, exported and compared, by name; part of a run's provenance."""
+"""What is compared and how, by name; part of a run's provenance."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
-
-INPUTS = ("calibration", "pose", "depth")
-"""Geometry that a model may be given beside the images."""
-EXPORTS = ("depth", "mask", "pcd", "ply", "npy")
-"""What `exports` writes of a frame."""
 
 ALIGNMENTS = ("view0", "cameras", "similarity")
 """How poses are brought together.
@@ -56,7 +51,7 @@ class CloudOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions:
-    """What `frame.evaluate_frame` does."""
+    """What `measure.evaluate_frame` does."""
 
     alignment: str = "view0"
     """See `ALIGNMENTS`."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mapanything_opv2v.evaluation.images import Figures, scale_applied
+from mapanything_opv2v.evaluation.metrics import Figures, scale_applied
 from mapanything_opv2v.files import write_bytes, write_json
 
 FRAMES, FAILED, PROVENANCE = "frames", "failed", "provenance.json"
@@ -83,7 +83,7 @@ def summarise(frames: Mapping[str, Figures]) -> dict[str, Any]:
     """Return mean, median, standard deviation, 90 % quantile and count of every figure.
 
     Every frame counts the same; frames in which a figure is None do not count for it. ``scale_applied`` counts
-    the frames by `images.scale_applied`.
+    the frames by `metrics.scale_applied`.
     """
     names = dict.fromkeys(name for figures in frames.values() for name in figures)
     summary: dict[str, Any] = {}

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mapanything_opv2v import jobs
-from mapanything_opv2v.cluster import Place
-from mapanything_opv2v.evaluation.frame import EvaluationOptions, evaluate_frame
-from mapanything_opv2v.evaluation.images import Figures
+from mapanything_opv2v.evaluation.measure import EvaluationOptions, evaluate_frame
+from mapanything_opv2v.evaluation.metrics import Figures
 from mapanything_opv2v.evaluation.results import ResultsFolder, write_tables
+from mapanything_opv2v.jobs import Place
 from mapanything_opv2v.predictions import FramePredictions, load_predictions
 
 Item = tuple[str, "FramePredictions | Path"]
@@ -36,6 +36,7 @@ def evaluate_all(
         workers=place.workers,
         executor=place.executor,
         description="evaluate",
+        unit="frame",
         progress=progress,
     )
     for done in outcomes:

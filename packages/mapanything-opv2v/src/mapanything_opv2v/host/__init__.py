@@ -1,1 +1,1 @@
-"""The only part of the package that imports MapAnything: datasets, registration."""
+"""The only part of the package that imports MapAnything: datasets, losses, models, training, registration."""

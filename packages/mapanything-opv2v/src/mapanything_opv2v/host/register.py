@@ -31,11 +31,11 @@ def register() -> dict[str, dict[str, type]]:
     datasets = _host_module(DATASETS_NAMESPACE)
     training = _host_module(LOSSES_NAMESPACE)
     models = _host_module(MODELS_NAMESPACE.rpartition(".")[0]).MODEL_CONFIGS
+    from mapanything_opv2v.host.data.fixed_steps import FixedSteps
     from mapanything_opv2v.host.datasets import DATASETS
-    from mapanything_opv2v.host.distillation import OPV2VTeacher
-    from mapanything_opv2v.host.identity import MODEL_NAME, OPV2VMapAnything
-    from mapanything_opv2v.host.losses import LOSSES
-    from mapanything_opv2v.host.steps import FixedSteps
+    from mapanything_opv2v.host.losses.criteria import LOSSES
+    from mapanything_opv2v.host.losses.distillation import OPV2VTeacher
+    from mapanything_opv2v.host.models.identity import MODEL_NAME, OPV2VMapAnything
 
     classes: dict[str, dict[str, type]] = {
         DATASETS_NAMESPACE: {**DATASETS, FixedSteps.__name__: FixedSteps},
@@ -54,6 +54,13 @@ def register() -> dict[str, dict[str, type]]:
 def _host_module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
+    except RuntimeError as error:  # torchvision's operators beside a torch that they were not built for
+        if "torchvision::" not in str(error):
+            raise
+        raise ImportError(
+            f"cannot import {name}: {error}. The installed torchvision was built for another torch than the installed "
+            "one; install the two together (pip install torch torchvision, from the same index)"
+        ) from error
     except ImportError as error:
         raise ImportError(
             f"cannot import {name}: {error}. Install MapAnything with its dependencies, or put your checkout "

@@ -4,26 +4,20 @@ Legend: N points, H rows, W columns. Poses are CARLA's ``[x, y, z, roll, yaw, pi
 """
 
 from mapanything_opv2v.rawdata.agent_yaml import AgentMeta, CameraMeta, Vehicle, load_agent_yaml
+from mapanything_opv2v.rawdata.boxes import box_corners
 from mapanything_opv2v.rawdata.images import (
     PNG_DEPTH_UNITS_PER_M,
     SKY,
     SKY_DISTANCE_M,
+    assume_png_units,
     image_size,
     load_depth,
     load_image,
     save_depth,
 )
+from mapanything_opv2v.rawdata.names import SPLITS, AgentRecord, depth_path
 from mapanything_opv2v.rawdata.pcd import PointCloud, load_pcd, save_colored_pcd, save_pcd
-from mapanything_opv2v.rawdata.tree import (
-    SPLITS,
-    AgentRecord,
-    FrameList,
-    FrameRecord,
-    TreeIndex,
-    agent_beside,
-    depth_path,
-    index_tree,
-)
+from mapanything_opv2v.rawdata.tree import FrameList, FrameRecord, TreeIndex, agent_beside, index_tree, summarise
 
 __all__ = [
     "PNG_DEPTH_UNITS_PER_M",
@@ -39,6 +33,8 @@ __all__ = [
     "TreeIndex",
     "Vehicle",
     "agent_beside",
+    "assume_png_units",
+    "box_corners",
     "depth_path",
     "image_size",
     "index_tree",
@@ -49,4 +45,5 @@ __all__ = [
     "save_colored_pcd",
     "save_depth",
     "save_pcd",
+    "summarise",
 ]

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 
 from mapanything_opv2v.files import write_bytes
-from mapanything_opv2v.rawdata import tree
+from mapanything_opv2v.rawdata import names
 
-_FORMAT = 1
+_FORMAT = 2
 _SETTLED_NS = 2_000_000_000
 """A folder changed less than this before the scan could change again within one tick of the clock."""
 
 
-def split(root: Path, depth_root: Path, name: str, cache_dir: Path | None) -> list[tree.SequenceFolder]:
+def split(root: Path, depth_root: Path, name: str, cache_dir: Path | None) -> list[names.SequenceFolder]:
     """Return a split's sequences, sorted by name, from the cache where it is valid."""
     if cache_dir is None:
         return _scan(root, depth_root, name)[0]
@@ -41,7 +41,7 @@ def split(root: Path, depth_root: Path, name: str, cache_dir: Path | None) -> li
     return sequences
 
 
-def _scan(root: Path, depth_root: Path, name: str) -> tuple[list[tree.SequenceFolder], list[str]]:
+def _scan(root: Path, depth_root: Path, name: str) -> tuple[list[names.SequenceFolder], list[str]]:
     """Return the sequences and every folder that was looked at (or looked for)."""
     beside = depth_root.resolve() != root.resolve()
     folders = [str(root / name)]
@@ -49,31 +49,31 @@ def _scan(root: Path, depth_root: Path, name: str) -> tuple[list[tree.SequenceFo
     for sequence in _subfolders(root / name):
         here = f"{root / name}/{sequence}"
         folders.append(here)
-        agents: dict[int, tree.AgentFolder] = {}
-        for agent in filter(tree.is_agent_name, _subfolders(Path(here))):
+        agents: dict[int, names.AgentFolder] = {}
+        for agent in filter(names.is_agent_name, _subfolders(Path(here))):
             number = int(agent)
             if number in agents:
                 raise ValueError(f"{here}: folders {agents[number].name!r} and {agent!r} are both agent {number}")
-            flags = tree.frame_flags(os.listdir(f"{here}/{agent}"))  # noqa: PTH208 (strings, a million of them)
+            flags = names.frame_flags(os.listdir(f"{here}/{agent}"))  # noqa: PTH208 (strings, a million of them)
             folders.append(f"{here}/{agent}")
             if beside:  # depth maps count only where they were said to be
-                flags = {frame: flag & ~tree.DEPTH_FLAGS for frame, flag in flags.items()}
+                flags = {frame: flag & ~names.DEPTH_FLAGS for frame, flag in flags.items()}
                 depth = f"{depth_root / name}/{sequence}/{agent}"
                 folders.append(depth)
                 _add_depth(flags, depth)
             frames = np.array(sorted(flags), np.int32)
             values = np.array([flags[frame] for frame in frames.tolist()], np.int32)
-            agents[number] = tree.AgentFolder(number, agent, frames, values)
-        sequences.append(tree.SequenceFolder(sequence, tuple(agents[number] for number in sorted(agents))))
+            agents[number] = names.AgentFolder(number, agent, frames, values)
+        sequences.append(names.SequenceFolder(sequence, tuple(agents[number] for number in sorted(agents))))
     return sequences, folders
 
 
 def _add_depth(flags: dict[int, int], folder: str) -> None:
     try:
-        names = os.listdir(folder)  # noqa: PTH208
+        listed = os.listdir(folder)  # noqa: PTH208
     except (FileNotFoundError, NotADirectoryError):
         return  # an agent without depth maps
-    for frame, flag in tree.frame_flags(names, depth_only=True).items():
+    for frame, flag in names.frame_flags(listed, depth_only=True).items():
         if frame in flags:  # depth of a frame that the tree does not have is of no use
             flags[frame] |= flag
 
@@ -83,7 +83,7 @@ def _subfolders(folder: Path) -> list[str]:
         return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _load(path: Path) -> list[tree.SequenceFolder] | None:
+def _load(path: Path) -> list[names.SequenceFolder] | None:
     """Return the cached sequences, or None if there are none or a folder has changed."""
     try:
         data = json.loads(path.read_bytes())
@@ -95,15 +95,15 @@ def _load(path: Path) -> list[tree.SequenceFolder] | None:
         return None
     if any(_modified(folder) != moment for folder, moment in data["folders"]):
         return None
-    return [tree.SequenceFolder(name, tuple(_agents(agents))) for name, agents in data["sequences"]]
+    return [names.SequenceFolder(name, tuple(_agents(agents))) for name, agents in data["sequences"]]
 
 
-def _agents(rows: Iterable[list[Any]]) -> Iterable[tree.AgentFolder]:
+def _agents(rows: Iterable[list[Any]]) -> Iterable[names.AgentFolder]:
     for number, name, frames, flags in rows:
-        yield tree.AgentFolder(number, name, np.array(frames, np.int32), np.array(flags, np.int32))
+        yield names.AgentFolder(number, name, np.array(frames, np.int32), np.array(flags, np.int32))
 
 
-def _save(path: Path, sequences: list[tree.SequenceFolder], folders: list[str], times: dict[str, int]) -> None:
+def _save(path: Path, sequences: list[names.SequenceFolder], folders: list[str], times: dict[str, int]) -> None:
     rows = [[s.name, [[a.agent_id, a.name, a.frames.tolist(), a.flags.tolist()] for a in s.agents]] for s in sequences]
     data = {"format": _FORMAT, "folders": [[f, times.get(f)] for f in folders], "sequences": rows}
     write_bytes(path, json.dumps(data, separators=(",", ":")).encode())

@@ -1,74 +1,32 @@
 """Index of an OPV2V or V2XSet tree, by file names only.
 
-``{root}/{split}/{sequence}/{agent}/{frame}.yaml``, ``{frame}_camera{K}.png``, ``{frame}.pcd`` and, in the
-same tree or in one beside it, ``{depth_root}/{split}/{sequence}/{agent}/{frame}_camera{K}_depth.npy`` (or
-``.png``).
-
 The index keeps one integer of flags per agent and frame; records with paths are made when they are asked for,
 so that 50,000 frames cost a few megabytes and worker processes share them.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-import numpy.typing as npt
 
-SPLITS = ("train", "validate", "test", "test_culvercity")
-"""The published splits, in the order in which they are listed."""
-
-MAX_CAMERAS = 8
-"""Cameras an agent may have in the index (OPV2V has 4)."""
-
-_YAML, _PCD = 1, 2
-_CAMERA, _NPY, _PNG = 2, 2 + MAX_CAMERAS, 2 + 2 * MAX_CAMERAS  # first bit of each group of flags
-_FLAGS = {".yaml": _YAML, ".pcd": _PCD}
-for _k in range(MAX_CAMERAS):
-    _FLAGS[f"_camera{_k}.png"] = 1 << (_CAMERA + _k)
-    _FLAGS[f"_camera{_k}_depth.npy"] = 1 << (_NPY + _k)
-    _FLAGS[f"_camera{_k}_depth.png"] = 1 << (_PNG + _k)
-DEPTH_FLAGS = sum(1 << (first + k) for first in (_NPY, _PNG) for k in range(MAX_CAMERAS))
-"""Flags of depth maps, in any form."""
-_AGENT = re.compile(r"-?\d{1,9}\Z")
-
-
-def depth_path(depth_root: Path, split: str, sequence: str, agent_id: int, frame: str, camera: int) -> Path:
-    """Return where a camera's depth map belongs (the ``.npy`` form)."""
-    return depth_root / split / sequence / str(agent_id) / f"{frame}_camera{camera}_depth.npy"
-
-
-@dataclass(frozen=True)
-class AgentRecord:
-    """One agent at one frame: paths of the files that exist. Nothing is opened.
-
-    Attributes
-    ----------
-    agent_id : int
-        Negative for infrastructure.
-    yaml_path : Path
-        Where the agent's YAML belongs; `has_yaml` says whether it is there.
-    camera_paths : dict of int to Path
-        Camera index to image.
-    pcd_path : Path or None
-        LiDAR sweep.
-    depth_paths : dict of int to Path
-        Camera index to depth map; ``.npy`` where both forms exist.
-    has_yaml : bool
-        Whether `yaml_path` exists.
-    """
-
-    agent_id: int
-    yaml_path: Path
-    camera_paths: dict[int, Path]
-    pcd_path: Path | None
-    depth_paths: dict[int, Path]
-    has_yaml: bool = True
+from mapanything_opv2v.rawdata import exclude as leaving_out
+from mapanything_opv2v.rawdata import other_datasets, scan
+from mapanything_opv2v.rawdata.names import (
+    DEPTH_FLAGS,
+    SPLITS,
+    YAML,
+    AgentFolder,
+    AgentRecord,
+    SequenceFolder,
+    agent_record,
+    frame_flags,
+    is_agent_name,
+)
 
 
 @dataclass(frozen=True)
@@ -108,52 +66,6 @@ class FrameRecord:
     def name(self) -> str:
         """``split/sequence/frame``, for messages."""
         return f"{self.split}/{self.sequence}/{self.frame}"
-
-
-@dataclass(frozen=True)
-class AgentFolder:
-    """What the names in one agent's folder say.
-
-    Attributes
-    ----------
-    agent_id : int
-        From the folder's name.
-    name : str
-        The folder's name (``0041`` and ``41`` are the same id but not the same folder).
-    frames : (F,) int32
-        Frame numbers, ascending.
-    flags : (F,) int32
-        Which files each frame has.
-    """
-
-    agent_id: int
-    name: str
-    frames: npt.NDArray[np.int32]
-    flags: npt.NDArray[np.int32]
-
-
-@dataclass(frozen=True)
-class SequenceFolder:
-    """One sequence: its agents and the union of their frames.
-
-    Attributes
-    ----------
-    name : str
-        Folder name.
-    agents : tuple of AgentFolder
-        Sorted by id.
-    frames : (F,) int32
-        Ascending.
-    """
-
-    name: str
-    agents: tuple[AgentFolder, ...]
-    frames: npt.NDArray[np.int32] = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Unite the agents' frames."""
-        empty = [np.empty(0, np.int32)]
-        object.__setattr__(self, "frames", np.unique(np.concatenate([a.frames for a in self.agents] or empty)))
 
 
 class FrameList(Sequence[FrameRecord]):
@@ -197,6 +109,10 @@ class FrameList(Sequence[FrameRecord]):
         """Return the number of agents at frames."""
         return sum(len(agent.frames) for sequence in self.sequences for agent in sequence.agents)
 
+    def any_depth(self) -> bool:
+        """Say whether any image has a depth map."""
+        return any(bool((agent.flags & DEPTH_FLAGS).any()) for s in self.sequences for agent in s.agents)
+
     def agent_ids(self, index: int) -> tuple[int, ...]:
         """Return the ids of a frame's agents that have a YAML, without making paths."""
         number = int(np.searchsorted(self._ends, index, side="right"))
@@ -205,7 +121,7 @@ class FrameList(Sequence[FrameRecord]):
         found = []
         for agent in sequence.agents:
             at = int(np.searchsorted(agent.frames, frame))
-            if at < len(agent.frames) and agent.frames[at] == frame and agent.flags[at] & _YAML:
+            if at < len(agent.frames) and agent.frames[at] == frame and agent.flags[at] & YAML:
                 found.append(agent.agent_id)
         return tuple(found)
 
@@ -219,7 +135,7 @@ class FrameList(Sequence[FrameRecord]):
 
     def _agent(self, sequence: str, agent: AgentFolder, frame: str, flags: int) -> AgentRecord:
         below = Path(self.split) / sequence / agent.name
-        return _agent_record(agent.agent_id, self.root / below, self.depth_root / below, frame, flags)
+        return agent_record(agent.agent_id, self.root / below, self.depth_root / below, frame, flags)
 
 
 @dataclass(frozen=True)
@@ -232,11 +148,14 @@ class TreeIndex:
         Where images and where depth maps are (the same folder unless told).
     splits : mapping of str to FrameList
         Each sorted by sequence and frame.
+    excluded : tuple of Excluded
+        What was left out of it by name.
     """
 
     root: Path
     depth_root: Path
     splits: Mapping[str, FrameList]
+    excluded: tuple[leaving_out.Excluded, ...] = ()
 
 
 def index_tree(
@@ -245,6 +164,7 @@ def index_tree(
     depth_root: str | Path | None = None,
     splits: Sequence[str] | None = None,
     cache_dir: str | Path | None = None,
+    exclude: str | Path | Iterable[str | Path] | None = leaving_out.KNOWN,
 ) -> TreeIndex:
     """Index a tree by names only.
 
@@ -258,6 +178,9 @@ def index_tree(
         Splits to index; default those of `SPLITS` that exist.
     cache_dir : path, optional
         Keep the index there. It is used again only while no folder of the tree has changed.
+    exclude : str or iterable of str
+        Sequences, frames and agents to leave out, see `exclude.parse`; default what is known to be broken in the
+        published data. None or `"none"` leaves nothing out.
 
     Returns
     -------
@@ -270,8 +193,6 @@ def index_tree(
     ValueError
         If the tree has no split, or two folders stand for the same agent.
     """
-    from mapanything_opv2v.rawdata import scan
-
     root = Path(root)
     depth = root if depth_root is None else Path(depth_root)
     for name, folder in (("root", root), ("depth_root", depth)):
@@ -282,13 +203,17 @@ def index_tree(
         if not (root / name).is_dir():
             there = ", ".join(sorted(p.name for p in root.iterdir() if p.is_dir())) or "nothing"
             raise FileNotFoundError(f"no split {name!r} in {root}; folders there: {there}")
+    if (other := other_datasets.recognise(root)) is not None:
+        raise ValueError(f"{root} looks like {other}")
     if not names:
         raise ValueError(f"{root} holds none of {', '.join(SPLITS)}; point at the folder above them")
-    found = {}
+    found, rules, excluded = {}, leaving_out.parse(exclude), []
     for name in names:
         sequences = scan.split(root, depth, name, None if cache_dir is None else Path(cache_dir))
-        found[name] = FrameList(root, depth, name, sequences)
-    return TreeIndex(root, depth, found)
+        kept, left = leaving_out.apply(name, sequences, rules)
+        found[name] = FrameList(root, depth, name, kept)
+        excluded += left
+    return TreeIndex(root, depth, found, tuple(excluded))
 
 
 def summarise(index: TreeIndex, max_scenes: int | None = None) -> list[dict[str, Any]]:
@@ -347,45 +272,4 @@ def agent_beside(yaml_path: str | Path, depth_dir: str | Path | None = None) -> 
         found = found & ~DEPTH_FLAGS | beside.get(int(frame), 0)
     folder = path.parent
     agent_id = int(name) if is_agent_name(name) else 0
-    return _agent_record(agent_id, folder, folder if depth_dir is None else Path(depth_dir), frame, found)
-
-
-def frame_flags(names: Sequence[str], *, depth_only: bool = False) -> dict[int, int]:
-    """Return flags by frame number for the names in one folder; other names are ignored."""
-    flags: dict[int, int] = {}
-    get = _FLAGS.get
-    for name in names:
-        flag = get(name[6:])
-        if flag is None:
-            continue
-        digits = name[:6]
-        if not (digits.isdecimal() and digits.isascii()) or (depth_only and not flag & DEPTH_FLAGS):
-            continue
-        frame = int(digits)
-        flags[frame] = flags.get(frame, 0) | flag
-    return flags
-
-
-def _agent_record(agent_id: int, here: Path, depth: Path, frame: str, flags: int) -> AgentRecord:
-    """Turn flags into paths."""
-    cameras, depths = {}, {}
-    for k in range(MAX_CAMERAS):
-        if flags >> (_CAMERA + k) & 1:
-            cameras[k] = here / f"{frame}_camera{k}.png"
-        if flags >> (_NPY + k) & 1:
-            depths[k] = depth / f"{frame}_camera{k}_depth.npy"
-        elif flags >> (_PNG + k) & 1:
-            depths[k] = depth / f"{frame}_camera{k}_depth.png"
-    return AgentRecord(
-        agent_id=agent_id,
-        yaml_path=here / f"{frame}.yaml",
-        camera_paths=cameras,
-        pcd_path=here / f"{frame}.pcd" if flags & _PCD else None,
-        depth_paths=depths,
-        has_yaml=bool(flags & _YAML),
-    )
-
-
-def is_agent_name(name: str) -> bool:
-    """Whether a folder's name is an agent id."""
-    return _AGENT.match(name) is not None
+    return agent_record(agent_id, folder, folder if depth_dir is None else Path(depth_dir), frame, found)

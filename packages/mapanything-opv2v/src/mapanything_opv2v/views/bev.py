@@ -15,7 +15,7 @@ from mapanything_opv2v import pictures
 from mapanything_opv2v.files import whole_file, write_bytes
 from mapanything_opv2v.views import stage as stages
 from mapanything_opv2v.views.frame import Frame
-from mapanything_opv2v.views.page import encode_picture, write_page
+from mapanything_opv2v.views.html import encode_picture, write_page
 from mapanything_opv2v.views.panels import layer
 from mapanything_opv2v.views.pointcloud import frame_points, page_facts, page_title
 from mapanything_opv2v.views.stage import Stage, ViewPoints

@@ -16,7 +16,7 @@ from mapanything_opv2v.predictions import list_predictions
 from mapanything_opv2v.views import stage as stages
 from mapanything_opv2v.views.cloudfile import CLOUD_SUFFIXES, load_cloud
 from mapanything_opv2v.views.frame import Cloud, Frame
-from mapanything_opv2v.views.page import PALETTE, SCENE_SCRIPTS, write_page
+from mapanything_opv2v.views.html import PALETTE, SCENE_SCRIPTS, write_page
 from mapanything_opv2v.views.pointcloud import POINTS_TEXT, frame_points, page_title
 from mapanything_opv2v.views.sources import RawOptions, load_frame
 from mapanything_opv2v.views.stage import Stage, ViewPoints
@@ -130,7 +130,7 @@ def write_compare(folder: Path, a: Side, b: Side) -> dict[str, Any]:
     }
     write_page(
         folder / "compare.html",
-        title=f"Compare · A: {a.title} · B: {b.title}",
+        title=f"Compare · {'two clouds' if a.frame is None else a.frame.name}",  # captions name the sides
         facts={"points of A": f"{len(a.xyz):,}", "points of B": f"{len(b.xyz):,}", "brought together": _how(a, b)},
         body="compare.html",
         scripts=(*SCENE_SCRIPTS, "compare.js"),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mapanything_opv2v import pictures
-from mapanything_opv2v.evaluation.images import range_figures
+from mapanything_opv2v.evaluation.metrics import range_figures
 from mapanything_opv2v.files import whole_file, write_bytes, write_json
 from mapanything_opv2v.geometry import rotation_angle_deg
 from mapanything_opv2v.views.frame import Estimate, Frame, View
@@ -19,7 +19,7 @@ ERROR_LIMITS_M = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 def view_figures(view: View, pose_source: str) -> dict[str, Any]:
     """Return a view's pose, scale and errors as JSON values.
 
-    ``depth_rmse_m`` and ``depth_scale_ratio`` are `evaluation.images.range_figures` of the distance along the
+    ``depth_rmse_m`` and ``depth_scale_ratio`` are `evaluation.metrics.range_figures` of the distance along the
     ray, over all pixels whose true distance is known. Poses are compared in the frame's world.
     """
     figures: dict[str, Any] = {

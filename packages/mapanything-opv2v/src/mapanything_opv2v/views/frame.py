@@ -177,7 +177,7 @@ class Frame:
     views : tuple of View
         Main agent first.
     boxes : mapping of int to (8, 3) float64
-        Annotated vehicles by id, world; corners as `boxes.box_corners` has them.
+        Annotated vehicles by id, world; corners as `rawdata.box_corners` has them.
     provenance : mapping of str to str
         What made it: checkpoint, config, commit; or the raw data's tree.
     sweeps : mapping of int to Cloud

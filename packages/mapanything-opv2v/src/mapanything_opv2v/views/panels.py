@@ -13,7 +13,7 @@ from mapanything_opv2v import pictures
 from mapanything_opv2v.geometry import Cylinder
 from mapanything_opv2v.views.figures import error_limit_m, range_error
 from mapanything_opv2v.views.frame import Estimate, Frame, View
-from mapanything_opv2v.views.page import encode, encode_picture, write_page
+from mapanything_opv2v.views.html import encode, encode_picture, write_page
 from mapanything_opv2v.views.stage import vehicle_name
 
 _MASK_RGB = {

@@ -11,7 +11,7 @@ import numpy as np
 from mapanything_opv2v.views import stage as stages
 from mapanything_opv2v.views.figures import view_figures
 from mapanything_opv2v.views.frame import Frame, view_cloud
-from mapanything_opv2v.views.page import SCENE_SCRIPTS, write_page
+from mapanything_opv2v.views.html import SCENE_SCRIPTS, write_page
 from mapanything_opv2v.views.stage import Stage, ViewPoints
 
 POINTS = ("depth", "lidar", "none")
@@ -64,7 +64,7 @@ def frame_points(frame: Frame, points: str, pose_source: str, max_points: int, s
     if not with_depth:
         raise ValueError(
             f"{frame.name}: no depth maps; make them with `mapanything-opv2v depth`, say where they are with "
-            "--depth_root, or take --points lidar"
+            "--depth-root, or take --points lidar"
         )
     share = max_points // len(with_depth)
     return [
@@ -133,7 +133,7 @@ def scene_data(frame: Frame, parts: Sequence[ViewPoints], pose_source: str) -> d
         "heightEnds": stages.height_ends(stage, clouds, ground),
         "valueName": "error of the distance" if errors else None,
         "valueLimit": _limit(errors),
-        "imageText": "LiDAR intensity" if frame.sweeps and any(part.view is None for part in parts) else "image",
+        "imageText": "height over the LiDAR" if frame.sweeps and any(part.view is None for part in parts) else "image",
         "cameraText": f"{'predicted' if pose_source == 'pred' else 'true'} cameras",
         "hasTruth": has_truth,
         "count": sum(len(cloud) for cloud in clouds),

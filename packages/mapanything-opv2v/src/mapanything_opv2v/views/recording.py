@@ -49,7 +49,7 @@ def write_recording(
                 corners = np.stack(list(frame.boxes.values()))
                 strips = [_outline(box) for box in corners]
                 stream.log("world/boxes", rerun.LineStrips3D(strips, labels=[str(n) for n in frame.boxes]), static=True)
-            stream.flush(blocking=True)
+            stream.flush()
             stream.disconnect()
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
@@ -96,5 +96,5 @@ def _log_view(rerun: ModuleType, stream: object, frame: Frame, view: View, pose_
 
 
 def _outline(corners: np.ndarray) -> np.ndarray:
-    """Return one line (M, 3) along all edges of a box whose corners stand as `boxes.box_corners` orders them."""
+    """Return one line (M, 3) along all edges of a box whose corners stand as `rawdata.box_corners` orders them."""
     return corners[[0, 1, 3, 2, 0, 4, 5, 7, 6, 4, 5, 1, 3, 7, 6, 2]]

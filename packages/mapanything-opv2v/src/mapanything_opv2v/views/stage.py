@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from mapanything_opv2v.geometry import Cylinder, FloatArray, transform_points
 from mapanything_opv2v.views.frame import Cloud, Frame, View
-from mapanything_opv2v.views.page import PALETTE, encode
+from mapanything_opv2v.views.html import PALETTE, encode
 
 FRUSTUM_M = 1.2
 """Length of the cameras that are drawn."""

@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import (
     AutoImageProcessor,
+    AutoProcessor,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -46,41 +48,58 @@ _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 _DIFFERENCE_GAIN = 4.0
 
 
-class PairImageProcessor(BaseImageProcessor):
-    """Turns every two images into one of three channels: both luminances and the colour difference."""
+class FusedImageProcessor(BaseImageProcessor):
+    """Hands on images that `PairProcessor` has made already."""
 
     model_input_names = ["pixel_values"]
 
     def preprocess(self, images: Any, return_tensors: str | None = None, **_: Any) -> BatchFeature:
-        """Return `pixel_values`, one (3, IMAGE_PX, IMAGE_PX) float32 array for two images.
+        """Return `pixel_values`, the (3, IMAGE_PX, IMAGE_PX) float32 arrays that were given."""
+        return BatchFeature({"pixel_values": make_flat_list_of_images(images)}, tensor_type=return_tensors)
 
-        Raises
-        ------
-        ValueError
-            An odd number of images.
-        """
-        flat = make_flat_list_of_images(images)
-        if len(flat) % 2:
-            raise ValueError(f"images come in pairs (original, inpainted), got {len(flat)}")
-        pairs = [self._pair(*flat[start : start + 2]) for start in range(0, len(flat), 2)]
-        return BatchFeature({"pixel_values": pairs}, tensor_type=return_tensors)
 
-    def _pair(self, original: Any, inpainted: Any) -> Any:
-        size = (IMAGE_PX, IMAGE_PX)
-        first, second = (
-            np.asarray(image.convert("RGB").resize(size), np.float32) / 255 for image in (original, inpainted)
-        )
-        difference = np.abs(first - second).mean(axis=-1) * _DIFFERENCE_GAIN
-        return np.stack([2 * (first @ _LUMINANCE) - 1, 2 * (second @ _LUMINANCE) - 1, difference])
+class PairProcessor(LlavaProcessor):
+    """LLaVA's processor with every two images fused into one, before it counts images and image tokens."""
+
+    def __call__(self, images: Any = None, text: Any = None, **options: Any) -> BatchFeature:
+        """Return the model's inputs; `images` come in pairs, `text` has one `<image>` for a pair."""
+        return super().__call__(images=None if images is None else fuse_pairs(images), text=text, **options)
+
+
+def fuse_pairs(images: Any) -> list[NDArray[np.float32]]:
+    """Turn every two Pillow images into one of three channels: both luminances and the colour difference.
+
+    Returns
+    -------
+    list of array
+        A (3, IMAGE_PX, IMAGE_PX) float32 for each pair.
+
+    Raises
+    ------
+    ValueError
+        An odd number of images.
+    """
+    flat = make_flat_list_of_images(images)
+    if len(flat) % 2:
+        raise ValueError(f"images come in pairs (original, inpainted), got {len(flat)}")
+    return [_fuse(*flat[start : start + 2]) for start in range(0, len(flat), 2)]
+
+
+def _fuse(original: Any, inpainted: Any) -> NDArray[np.float32]:
+    size = (IMAGE_PX, IMAGE_PX)
+    first, second = (np.asarray(image.convert("RGB").resize(size), np.float32) / 255 for image in (original, inpainted))
+    difference = np.abs(first - second).mean(axis=-1) * _DIFFERENCE_GAIN
+    return np.stack([2 * (first @ _LUMINANCE) - 1, 2 * (second @ _LUMINANCE) - 1, difference])
 
 
 class _PairConfig(PretrainedConfig):
-    """The key under which transformers finds `PairImageProcessor` by name."""
+    """The key under which transformers finds both processors by name."""
 
     model_type = "roborefer-spatial-demo-pair"
 
 
-AutoImageProcessor.register(_PairConfig, slow_image_processor_class=PairImageProcessor, exist_ok=True)
+AutoImageProcessor.register(_PairConfig, slow_image_processor_class=FusedImageProcessor, exist_ok=True)
+AutoProcessor.register(_PairConfig, PairProcessor, exist_ok=True)
 
 
 def make_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
@@ -109,12 +128,12 @@ def make_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def build(samples: Sequence[Sample], seed: int) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+def build(samples: Sequence[Sample], seed: int) -> tuple[LlavaForConditionalGeneration, PairProcessor]:
     """Return a model with random weights, and its processor, for questions like those of the samples."""
     texts = sorted({text for sample in samples for text in (sample.prompt, sample.answer)})
     tokenizer = make_tokenizer(texts)
-    processor = LlavaProcessor(
-        image_processor=PairImageProcessor(),
+    processor = PairProcessor(
+        image_processor=FusedImageProcessor(),
         tokenizer=tokenizer,
         patch_size=PATCH_PX,
         vision_feature_select_strategy="full",
@@ -155,7 +174,7 @@ def build(samples: Sequence[Sample], seed: int) -> tuple[LlavaForConditionalGene
     return LlavaForConditionalGeneration(config), processor
 
 
-def encode(processor: LlavaProcessor, samples: Sequence[Sample]) -> dict[str, Tensor]:
+def encode(processor: PairProcessor, samples: Sequence[Sample]) -> dict[str, Tensor]:
     """Return the training tensors of N samples: input_ids, labels (N, L), pixel_values (N, 3, h, w)."""
     from PIL import Image
 
@@ -224,7 +243,7 @@ def train(
     return losses
 
 
-def save(model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: Path) -> None:
+def save(model: LlavaForConditionalGeneration, processor: PairProcessor, folder: Path) -> None:
     """Write a checkpoint that `--backend transformers --model FOLDER` loads once this module is imported."""
     model.save_pretrained(folder, safe_serialization=True)
     processor.save_pretrained(folder)

@@ -1,8 +1,8 @@
 """Whether the fused kernels are right on this GPU: tried once against plain torch, and kept on disk.
 
-The trial is a process of its own (`influencer_mmdet3d.host.trial`, started by name: it needs the criterion, which this
-layer does not know), so that a kernel that fails there does no harm here. What it finds holds for the GPU's model and the
-versions of torch, CUDA, Triton and these kernels.
+The trial is a process of its own, so that a kernel that fails there does no harm here. It is started by its name,
+`influencer_mmdet3d.host.kernel_trial`: it needs the criterion, which this layer does not know. What it finds holds for
+the GPU's model and the versions of torch, CUDA, Triton and these kernels.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 
 from influencer_mmdet3d.files import write_whole
 
-_MODULE = "influencer_mmdet3d.host.trial"
+_MODULE = "influencer_mmdet3d.host.kernel_trial"
 _SECONDS = 900  # after which a trial is given up; compilation takes about one
 
 
@@ -56,8 +56,9 @@ def key(device: torch.device) -> str:
 
     major, minor = torch.cuda.get_device_capability(device)
     return (
-        f"{torch.cuda.get_device_name(device)} ({major}.{minor}), torch {torch.__version__}, CUDA {torch.version.cuda}, "
-        f"triton {triton.__version__}, influencer-mmdet3d {version('influencer-mmdet3d')} {_digest()}"
+        f"{torch.cuda.get_device_name(device)} ({major}.{minor}), torch {torch.__version__}, "
+        f"CUDA {torch.version.cuda}, triton {triton.__version__}, "
+        f"influencer-mmdet3d {version('influencer-mmdet3d')} {_digest()}"
     )
 
 

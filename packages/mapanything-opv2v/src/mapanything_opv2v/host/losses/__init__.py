@@ -1,0 +1,1 @@
+"""The losses that a MapAnything criterion string can name."""

@@ -1,0 +1,1 @@
+"""Models: from a checkpoint, with vehicle identity, from samples to predictions."""

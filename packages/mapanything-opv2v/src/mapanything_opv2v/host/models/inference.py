@@ -1,0 +1,218 @@
+"""The real model on a batch of views: what it may see, what it says, as predictions files hold it.
+
+The model's `forward` takes whatever geometry stands in a view and drops it at random (training's
+`geometric_input_config`); its `infer` does not, but takes pinhole cameras only and edits the predicted ranges.
+Here views are cut down to what the model may see, the random numbers are switched off, and `forward` predicts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from mapanything.utils.image import rgb
+from scipy.spatial.transform import Rotation
+
+from mapanything_opv2v.kinds import INPUTS
+from mapanything_opv2v.predictions import FrameMeta, FramePredictions
+
+View = dict[str, Any]
+
+IMAGE_KEYS = ("img", "data_norm_type", "agent_index")
+"""What the model always sees: `agent_index` says which views come from one vehicle, and 0 is the main one."""
+
+INPUT_KEYS: Mapping[str, tuple[str, ...]] = {
+    "calibration": ("ray_directions_cam",),
+    "pose": ("camera_pose_quats", "camera_pose_trans", "is_metric_scale"),
+    "depth": ("depth_along_ray", "is_metric_scale"),
+}
+"""What each input adds, under the host's names."""
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+_NEEDED = ("ray_directions", "depth_along_ray", "cam_trans", "cam_quats", "metric_scaling_factor")
+_INSTANCE = re.compile(r"agent(-?\d+)/(?:camera(\d+)|panorama)")
+
+
+def check_inputs(inputs: Sequence[str]) -> tuple[str, ...]:
+    """Return inputs in the order of `INPUTS`.
+
+    Raises
+    ------
+    ValueError
+        If one is unknown, or depth is given without calibration (a range needs its ray).
+    """
+    if unknown := set(inputs) - set(INPUTS):
+        raise ValueError(f"inputs {sorted(unknown)}: expected some of {', '.join(INPUTS)}")
+    if "depth" in inputs and "calibration" not in inputs:
+        raise ValueError("inputs: depth needs calibration, a range means nothing without its ray")
+    return tuple(name for name in INPUTS if name in inputs)
+
+
+def visible(views: Sequence[View], inputs: Sequence[str], device: torch.device | str) -> list[View]:
+    """Return new views with nothing but what the model may see, on its device."""
+    keys = dict.fromkeys((*IMAGE_KEYS, *(key for name in check_inputs(inputs) for key in INPUT_KEYS[name])))
+    return [
+        {key: view[key].to(device) if torch.is_tensor(view[key]) else view[key] for key in keys if key in view}
+        for view in views
+    ]
+
+
+@contextmanager
+def fixed_inputs(model: Any, inputs: Sequence[str]) -> Iterator[None]:
+    """Make the model use the given inputs always and no other, without random numbers; afterwards as before.
+
+    Raises
+    ------
+    ValueError
+        If the model is not one of MapAnything's own.
+    """
+    config = getattr(model, "geometric_input_config", None)
+    if not isinstance(config, dict):
+        raise ValueError(f"{type(model).__name__} has no geometric_input_config; expected a MapAnything model")
+    before = dict(config)
+    config.update(
+        overall_prob=1.0 if inputs else 0.0,
+        dropout_prob=0.0 if inputs else 1.0,
+        ray_dirs_prob=float("calibration" in inputs),
+        depth_prob=float("depth" in inputs),
+        cam_prob=float("pose" in inputs),
+        sparse_depth_prob=0.0,
+        depth_scale_norm_all_prob=0.0,
+        pose_scale_norm_all_prob=0.0,
+    )
+    try:
+        yield
+    finally:
+        config.clear()
+        config.update(before)
+
+
+@torch.inference_mode()
+def predict(model: Any, views: Sequence[View], inputs: Sequence[str] = (), precision: str = "fp32") -> list[View]:
+    """Return the model's own predictions of a collated batch, a dict of tensors per view.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A MapAnything model; put into eval mode for the call.
+    views : sequence of dict
+        As the host's loaders collate them. They are not changed, and the model sees `visible` ones only.
+    inputs : sequence of str
+        Geometry that the model is given, of `kinds.INPUTS`; none is images only.
+    precision : str
+        `fp32`, `bf16` or `fp16`, by autocast.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision={precision!r}: expected one of {', '.join(PRECISIONS)}")
+    inputs = check_inputs(inputs)
+    parameter = next(model.parameters())
+    seen, was_training = visible(views, inputs, parameter.device), model.training
+    model.eval()
+    try:
+        with (
+            fixed_inputs(model, inputs),
+            torch.autocast(parameter.device.type, dtype=PRECISIONS[precision], enabled=precision != "fp32"),
+        ):
+            return model(seen)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        if precision == "fp32":
+            raise
+        raise ValueError(
+            f"precision={precision}: the model cannot run in it on {parameter.device} ({error}); use --precision fp32"
+        ) from error
+    finally:
+        model.train(was_training)
+
+
+def frame_predictions(
+    views: Sequence[View],
+    preds: Sequence[View],
+    row: int,
+    meta: FrameMeta,
+    boxes: Mapping[int, np.ndarray] | None = None,
+) -> FramePredictions:
+    """Return one sample of a batch as a predictions file holds it, truth beside the predictions.
+
+    The model's outputs are in metres already: its metric scale is recorded, and not applied again.
+
+    Parameters
+    ----------
+    views, preds : sequence of dict
+        A collated batch, with its truth where it has one, and the model's predictions of it.
+    row : int
+        Number of the sample in the batch.
+    meta : FrameMeta
+        Names of the frame; agents and cameras are read from the views.
+    boxes : mapping of int to (8, 3), optional
+        Corners of annotated vehicles by actor id, world of the views.
+
+    Raises
+    ------
+    ValueError
+        If the model predicts something else than rays, ranges, poses and a scale, or values are not finite.
+    """
+    for key in _NEEDED:
+        if key not in preds[0]:
+            raise ValueError(
+                f"the model predicts no {key!r} (it has {', '.join(preds[0])}); expected a MapAnything model"
+            )
+    rays, ranges = _stack(preds, "ray_directions", row), _stack(preds, "depth_along_ray", row)[..., 0]
+    lengths = np.linalg.norm(rays, axis=-1)  # 1 up to rounding
+    scale = _stack(preds, "metric_scaling_factor", row).reshape(-1)
+    has_mask, has_confidence = "non_ambiguous_mask" in preds[0], "conf" in preds[0]
+    poses = np.tile(np.eye(4), (len(preds), 1, 1))
+    poses[:, :3, :3] = Rotation.from_quat(_stack(preds, "cam_quats", row)).as_matrix()  # x, y, z, w
+    poses[:, :3, 3] = _stack(preds, "cam_trans", row)
+    mask = _stack(preds, "non_ambiguous_mask", row).astype(bool) if has_mask else np.ones(ranges.shape, dtype=bool)
+    images = [rgb(view["img"][row], view["data_norm_type"][row]) for view in views]
+    return FramePredictions(
+        meta=_with_views(meta, [view["instance"][row] for view in views]),
+        image=np.round(np.stack(images) * 255).astype(np.uint8),
+        range_m=(ranges * lengths).astype(np.float32),
+        rays=(rays / lengths[..., None]).astype(np.float32),
+        mask=mask,
+        pose_world_cam_pred=poses,
+        metric_scale=float(scale[0]),
+        confidence=_stack(preds, "conf", row).astype(np.float32) if has_confidence else None,
+        **_truth(views, row),
+        boxes_world_true=None if boxes is None else np.array(list(boxes.values())).reshape(-1, 8, 3),
+        box_ids=None if boxes is None else np.array(list(boxes), dtype=np.int64),
+    )
+
+
+def _truth(views: Sequence[View], row: int) -> dict[str, np.ndarray]:
+    """Return what the views say beside their images; photographs say nothing, a tree without depth only poses."""
+    if "camera_pose" not in views[0]:
+        return {}
+    truth = {"pose_world_cam_true": _stack(views, "camera_pose", row)}
+    if "camera_intrinsics" in views[0]:
+        truth["intrinsics_true"] = _stack(views, "camera_intrinsics", row)
+    known = _stack(views, "valid_mask", row).astype(bool)
+    if known.any():
+        ranges = _stack(views, "depth_along_ray", row)[..., 0]
+        truth["range_m_true"] = np.where(known, ranges, 0).astype(np.float32)
+        truth["mask_true"] = _stack(views, "non_ambiguous_mask", row).astype(bool)
+    return truth
+
+
+def _stack(items: Sequence[View], key: str, row: int) -> np.ndarray:
+    """Return (V, ...) float64 of one sample."""
+    return np.stack([item[key][row].float().cpu().numpy() for item in items]).astype(np.float64)
+
+
+def _with_views(meta: FrameMeta, instances: Sequence[str]) -> FrameMeta:
+    """Fill in whose views these are, from the datasets' `agent641/camera0` or `agent641/panorama`."""
+    found = [_INSTANCE.fullmatch(text) for text in instances]
+    if None in found:
+        raise ValueError(f"{meta.name}: views are called {list(instances)}, expected names such as agent641/camera0")
+    agents = tuple(int(match[1]) for match in found if match)
+    cameras = None if meta.layout == "panorama" else tuple(int(match[2]) for match in found if match)
+    return replace(meta, agents=agents, cameras=cameras)

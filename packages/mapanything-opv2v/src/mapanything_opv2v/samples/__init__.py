@@ -1,0 +1,1 @@
+"""From frames to samples: which vehicles and cameras, in which order, and their views read from files."""
