@@ -90,5 +90,4 @@ if __name__ == "__main__":
     for name in [word for word in words if word in DTYPES] or DTYPES:
         compile_step(DTYPES[name], False, points=(64, 96), instances=(30, 3))
         compile_step(DTYPES[name], True, instances=(3, 3), query_masks=True)
-        if not words:
-            compile_step(DTYPES[name], True, points=(64, 96), instances=(100, 3))
+        compile_step(DTYPES[name], True, points=(64, 96), instances=(100, 3))
