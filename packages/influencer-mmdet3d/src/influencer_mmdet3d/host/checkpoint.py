@@ -63,11 +63,11 @@ def _is_plain_state(dtype: np.dtype[Any], state: Any) -> bool:
     return plain and state[1] in ("<", ">", "|", "=") and (state[0], *state[2:]) == (usual[0], *usual[2:])
 
 
-_InPython: Any = pickle._Unpickler  # type: ignore[attr-defined]
+_InPython: Any = pickle._Unpickler
 """The unpickler that is written in Python, which can be told what not to build."""
 
 
-class _Unpickler(_InPython):  # type: ignore[misc]
+class _Unpickler(_InPython):
     dispatch = dict(_InPython.dispatch)
 
     def load_build(self) -> None:
