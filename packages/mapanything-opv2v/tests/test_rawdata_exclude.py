@@ -119,7 +119,7 @@ def test_check_tells_known_from_new(published, capsys, tmp_path):
 def test_tree_and_depth_leave_it_out_and_say_so(published, capsys, tmp_path):
     root, _ = published
     assert cli.main(["tree", str(root), "--splits", "test"]) == 0
-    assert f"test: left out {BAD}, 8 agents at frames" in capsys.readouterr().out
+    assert f"test: left out {BAD}, 8 agents at frames" in capsys.readouterr().err
     assert cli.main(["depth", str(root), "--splits", "test", "--out", str(tmp_path / "d"), "--quiet"]) == 0
     assert "28 depth maps written" in capsys.readouterr().out
     assert not (tmp_path / "d" / "test" / BAD).exists()

@@ -212,3 +212,15 @@ def test_the_last_number_below_one_is_in_the_last_pixel():
     last = math.nextafter(1, 0)
     for width in (*range(1, 5000), 2**20 - 1, 2**20, 2**20 + 1, 2**31 - 1):
         assert pixel_of(last, last, (width, width)) == (width - 1, width - 1)
+
+
+def test_an_image_that_would_take_all_memory_is_refused(tmp_path):
+    data = png(np.zeros((4, 4, 3), np.uint8))
+    header = b"IHDR" + struct.pack(">II", 48, 1_500_000) + data[24:29]
+    path = tmp_path / "x.png"
+    path.write_bytes(data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:])
+    for read in (read_rgb, lambda path: probe(path.read_bytes(), path)):
+        with pytest.raises(
+            ValueError, match=r"x\.png: not a readable image: 48x1500000 pixels, expected at most 67108864"
+        ):
+            read(path)

@@ -32,6 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status: done, problems found or failed, refused (see `terminal`)."""
     args = build_parser().parse_args(argv)
     try:
+        if getattr(args, "png_units_per_m", None) is not None:
+            from mapanything_opv2v.rawdata import assume_png_units
+
+            assume_png_units(args.png_units_per_m)
         return args.run(args)
     except (ValueError, OSError, ImportError) as error:
         print(f"mapanything-opv2v {args.command}: {error}", file=sys.stderr)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mapanything_opv2v import geometry, jobs, rawdata
-from mapanything_opv2v.files import write_json
+from mapanything_opv2v.files import remove_stale, write_json
 from mapanything_opv2v.geometry import FloatArray
 from mapanything_opv2v.rawdata.calibration import fitted_intrinsic
 
@@ -185,6 +185,7 @@ def write_depths(
     """
     options, depth_root = options or DepthOptions(), Path(depth_root)
     _claim(depth_root, options, overwrite)
+    remove_stale(depth_root)
     tasks = (
         _Task(frame, agent.agent_id, depth_root, options, overwrite)
         for frames in index.splits.values()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
@@ -78,6 +79,8 @@ def run(
         else:
             outcomes = _spread(function, items, workers, executor)
         for done in outcomes:
+            if isinstance(done.error, OSError) and done.error.errno == errno.ENOSPC:
+                raise done.error  # every further item would fail the same way
             bar.update()
             yield done
 

@@ -24,9 +24,6 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 LONG_SIDE, PATCH = 518, 14
 """Default pixels of a photograph's longer side; sides are multiples of the model's patch."""
 
-PANORAMA_SIZE = (1008, 252)
-"""Default width and height of panorama images."""
-
 
 @dataclass(frozen=True)
 class Folder:

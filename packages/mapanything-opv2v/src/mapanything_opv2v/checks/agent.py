@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mapanything_opv2v import depth, geometry, panorama, rawdata
+from mapanything_opv2v.panorama import overlap_yaw
 from mapanything_opv2v.rawdata import calibration
 
 T = TypeVar("T")
@@ -42,7 +43,17 @@ class CheckOptions:
     """Median relative difference between depth map and own sweep at the pixels that both have."""
 
     min_agreement: float = 0.4
-    """Correlation of cameras where they overlap, median over a sequence; less means swapped images."""
+    """Correlation of cameras where they overlap, median over an agent's frames; less means swapped images."""
+
+    min_agreement_untold: float = 0.6
+    """As `min_agreement` where, in most of an agent's frames, some overlap fits at no turn of its cameras."""
+
+    max_turn_deg: float = 4.0
+    """Turn of a camera against its stated pose as its overlaps tell it, median over an agent's frames. Parallax leaves
+    up to 2 degrees in a single right frame."""
+
+    lidar_height_m: float | None = 1.9
+    """Of OPV2V's LiDAR above the road, on which cameras are compared; None compares at 20 m only."""
 
     min_depth_coverage: float = 0.002
     """Smallest share of known pixels of a depth map (sky counts as known)."""
@@ -78,6 +89,8 @@ class AgentReport:
     agreement: dict[tuple[int, int], float]
     scales: dict[int, float] = field(default_factory=dict)
     """By camera: the image's size relative to its calibration's."""
+    turns: dict[tuple[int, int], float] = field(default_factory=dict)
+    """By pair of cameras: see `overlap_yaw.pair_turns`."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +116,7 @@ class _Checker:
         self.coverage: dict[int, float] = {}
         self.agreement: dict[tuple[int, int], float] = {}
         self.scales: dict[int, float] = {}
+        self.turns: dict[tuple[int, int], float] = {}
 
     def problem(self, key: str, file: Path, message: str) -> None:
         """Note a problem."""
@@ -145,6 +159,7 @@ class _Checker:
             self.coverage,
             self.agreement,
             self.scales,
+            self.turns,
         )
 
     def _fits(self, meta: rawdata.AgentMeta, number: int, size_wh: tuple[int, int]) -> bool:
@@ -188,6 +203,8 @@ class _Checker:
         rig = panorama.Rig.from_agent(meta, sizes, ids)
         found = panorama.overlap_agreement(rig, list(images.values()))
         self.agreement = {(ids[i], ids[j]): value for (i, j), value in found.items()}
+        turns = overlap_yaw.pair_turns(rig, list(images.values()), self.options.lidar_height_m)
+        self.turns = {(ids[i], ids[j]): value for (i, j), value in turns.items()}
 
     def _lidar(self) -> npt.NDArray[np.float32] | None:
         agent = self.agent

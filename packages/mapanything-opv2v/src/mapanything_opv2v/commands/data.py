@@ -109,6 +109,9 @@ def _print_report(report: CheckReport, show: int) -> None:
     for split, pairs in report.overlap_agreement.items():
         text = ", ".join(f"{pair}: {value:.2f}" for pair, value in pairs.items())
         print(f"{split}: median correlation of cameras where they overlap {text}")
+    for split, turns in report.camera_turn_deg.items():
+        text = ", ".join(f"camera{camera}: {turn:+.1f}" for camera, turn in turns.items())
+        print(f"{split}: median turn of cameras against their stated poses, degrees, by their overlaps {text}")
     for factor, number in report.image_scales.items():
         print(f"{number} images are {factor} times the size that their calibration is for; intrinsics are scaled")
     if report.max_position_error_m is not None:
@@ -127,7 +130,7 @@ def _add_depth(commands: options.Commands) -> None:
         "depth",
         "project LiDAR sweeps into the cameras and write depth maps where the datasets look for them; "
         "maps that are there are kept",
-        "mapanything-opv2v depth ~/OPV2V --out ~/OPV2V_depth --splits train validate --workers 8",
+        "mapanything-opv2v depth ~/OPV2V --out ~/OPV2V_depth --workers 8",
         run_depth,
     )
     options.add_tree_options(parser)

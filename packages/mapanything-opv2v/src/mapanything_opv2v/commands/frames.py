@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mapanything_opv2v import __version__
 from mapanything_opv2v.commands import options
+from mapanything_opv2v.files import remove_stale
 from mapanything_opv2v.kinds import DATASETS, INPUTS, PANORAMA_SIZE, PINHOLE_SIZE
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--depth-root", type=Path, help="tree of depth maps, if not in ROOT itself")
     data.add_argument("--split", default="test", help="split to predict")
     options.add_exclude(data)
+    options.add_png_units(data)
     data.add_argument("--dataset", choices=DATASETS, default="OPV2VCoopDataset", help="how samples are made")
     data.add_argument("--num-views", type=int, default=4, help="views of a sample")
     data.add_argument(
@@ -96,7 +98,9 @@ class Source:
 
 
 def open_source(args: argparse.Namespace) -> Source:
-    """Return the frames that the options name, predicted or on disk."""
+    """Return the frames that the options name, predicted or on disk; sweep up after killed runs in OUT."""
+    if removed := remove_stale(args.out):
+        print(f"{args.out}: removed {len(removed)} files that killed runs left half written", file=sys.stderr)
     if args.checkpoint is not None:
         return _model_source(args)
     from mapanything_opv2v.evaluation.results import PROVENANCE, read_json
@@ -125,9 +129,11 @@ def _image_source(args: argparse.Namespace) -> Source:
     """Return folders of photographs to predict."""
     from mapanything_opv2v import photographs
     from mapanything_opv2v.geometry import Cylinder
+    from mapanything_opv2v.host.register import register
+
+    register()  # first: it says what is wrong with the host
     from mapanything_opv2v.host.models import from_checkpoint
     from mapanything_opv2v.host.models import photographs as predicting
-    from mapanything_opv2v.host.register import register
 
     if args.root is not None:
         raise ValueError("--images and --root: give one of them, a folder of photographs or a tree")
@@ -136,10 +142,9 @@ def _image_source(args: argparse.Namespace) -> Source:
     panoramas = args.panoramas or args.equirectangular
     size = None if args.resolution is None else (args.resolution[0], args.resolution[1])
     vertical = args.panorama_vertical_fov_deg, args.panorama_elevation_center_deg
-    cylinder = Cylinder.from_size(size or photographs.PANORAMA_SIZE, *vertical) if panoramas else None
+    cylinder = Cylinder.from_size(size or PANORAMA_SIZE, *vertical) if panoramas else None
     folders = {predicting.sample_name(folder): folder for folder in photographs.find_folders(args.images)}
     names = _chosen(list(folders), args.frames)
-    register()
     loaded = from_checkpoint.load_model(args.checkpoint, args.device or _own_device(), args.model_config)
     count = sum(len(folders[name].paths) for name in names)
     kind = "panoramas" if panoramas else "photographs"
@@ -174,10 +179,11 @@ def _model_source(args: argparse.Namespace) -> Source:
         return _image_source(args)
     if args.root is None:
         raise ValueError(f"--checkpoint needs --root, the tree to {args.command}{args.or_images}")
-    from mapanything_opv2v.host.models import from_checkpoint, inference, predicting
     from mapanything_opv2v.host.register import register
 
-    register()
+    register()  # first: it says what is wrong with the host
+    from mapanything_opv2v.host.models import from_checkpoint, inference, predicting
+
     inputs = inference.check_inputs(args.inputs)
     data = predicting.DataOptions(
         root=args.root,
@@ -195,7 +201,7 @@ def _model_source(args: argparse.Namespace) -> Source:
     loaded = from_checkpoint.load_model(args.checkpoint, args.device or _own_device(), args.model_config)
     dataset = predicting.open_dataset(data, loaded.data_norm_type)
     for left in dataset.tree.excluded:
-        print(left)
+        print(left, file=sys.stderr)
     numbers = {dataset.sample_name(index): index for index in range(len(dataset))}
     names = _chosen(list(numbers), args.frames)
     seen = ", ".join(("images", *inputs))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -51,9 +52,17 @@ def add_tree_options(parser: argparse.ArgumentParser) -> None:
     """Add what names a tree and the part of it to work on; `tree_index` reads it."""
     parser.add_argument("root", type=Path, help="folder that holds train, validate, test, test_culvercity")
     parser.add_argument("--depth-root", type=Path, help="tree of depth maps, if not in ROOT itself")
+    add_png_units(parser)
     parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="splits to look at (default: all there are)")
     parser.add_argument("--index-cache", type=Path, help="folder to keep the index of file names in")
     add_exclude(parser)
+
+
+def add_png_units(parser: argparse._ActionsContainer) -> None:
+    """Add the scale of depth PNGs; `commands` sets it before a command runs."""
+    parser.add_argument(
+        "--png-units-per-m", type=float, metavar="UNITS", help="of 16-bit depth PNGs that state no scale, such as 256"
+    )
 
 
 def add_exclude(parser: argparse._ActionsContainer) -> None:
@@ -184,7 +193,7 @@ def tree_index(args: argparse.Namespace) -> TreeIndex:
         args.root, depth_root=args.depth_root, splits=args.splits, cache_dir=args.index_cache, exclude=args.exclude
     )
     for left in index.excluded:
-        print(left)
+        print(left, file=sys.stderr)
     return index
 
 

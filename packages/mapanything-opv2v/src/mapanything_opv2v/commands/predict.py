@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mapanything_opv2v.commands import frames, options
-from mapanything_opv2v.kinds import EXPORTS
+from mapanything_opv2v.kinds import ELEVATION_CENTER_DEG, EXPORTS, VERTICAL_FOV_DEG
 from mapanything_opv2v.terminal import DONE, FAILED
 
 if TYPE_CHECKING:
@@ -45,8 +45,12 @@ def add(commands: options.Commands) -> None:
     images.add_argument(
         "--equirectangular", action="store_true", help="they are full turns from straight down to straight up (2:1)"
     )
-    images.add_argument("--panorama-vertical-fov-deg", type=float, default=90.0, help="between top and bottom edge")
-    images.add_argument("--panorama-elevation-center-deg", type=float, default=0.0, help="of the middle row")
+    images.add_argument(
+        "--panorama-vertical-fov-deg", type=float, default=VERTICAL_FOV_DEG, help="between top and bottom edge"
+    )
+    images.add_argument(
+        "--panorama-elevation-center-deg", type=float, default=ELEVATION_CENTER_DEG, help="of the middle row"
+    )
     predict.add_argument("--export", nargs="+", default=[], metavar="KIND", help=f"of: {', '.join(EXPORTS)}")
     predict.add_argument("--max-range-m", type=float, default=float("inf"), help="exports: leave out farther pixels")
     predict.add_argument("--unmasked", action="store_true", help="exports: keep pixels that the model calls empty")

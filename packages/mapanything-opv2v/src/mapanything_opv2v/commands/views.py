@@ -41,6 +41,7 @@ def _add_source(parser: argparse.ArgumentParser, *, out: str) -> None:
 def _add_raw_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("raw frames (not for files of predictions)")
     group.add_argument("--depth-root", type=Path, help="tree of depth maps, if not beside the images")
+    options.add_png_units(group)
     group.add_argument("--agents", nargs="+", type=int, metavar="ID", help="agents to show, main agent first")
     group.add_argument("--camera-ids", nargs="+", type=int, metavar="ID", help="cameras to use (default: all)")
     group.add_argument("--layout", choices=("cameras", "panorama"), help="a view per image, or a panorama per agent")

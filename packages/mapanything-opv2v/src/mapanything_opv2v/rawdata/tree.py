@@ -15,7 +15,7 @@ from typing import Any, overload
 import numpy as np
 
 from mapanything_opv2v.rawdata import exclude as leaving_out
-from mapanything_opv2v.rawdata import scan
+from mapanything_opv2v.rawdata import other_datasets, scan
 from mapanything_opv2v.rawdata.names import (
     DEPTH_FLAGS,
     SPLITS,
@@ -109,6 +109,10 @@ class FrameList(Sequence[FrameRecord]):
         """Return the number of agents at frames."""
         return sum(len(agent.frames) for sequence in self.sequences for agent in sequence.agents)
 
+    def any_depth(self) -> bool:
+        """Say whether any image has a depth map."""
+        return any(bool((agent.flags & DEPTH_FLAGS).any()) for s in self.sequences for agent in s.agents)
+
     def agent_ids(self, index: int) -> tuple[int, ...]:
         """Return the ids of a frame's agents that have a YAML, without making paths."""
         number = int(np.searchsorted(self._ends, index, side="right"))
@@ -199,6 +203,8 @@ def index_tree(
         if not (root / name).is_dir():
             there = ", ".join(sorted(p.name for p in root.iterdir() if p.is_dir())) or "nothing"
             raise FileNotFoundError(f"no split {name!r} in {root}; folders there: {there}")
+    if (other := other_datasets.recognise(root)) is not None:
+        raise ValueError(f"{root} looks like {other}")
     if not names:
         raise ValueError(f"{root} holds none of {', '.join(SPLITS)}; point at the folder above them")
     found, rules, excluded = {}, leaving_out.parse(exclude), []

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mapanything_opv2v import __version__, geometry, panorama, predictions, rawdata
+from mapanything_opv2v import __version__, geometry, panorama, pictures, predictions, rawdata
 from mapanything_opv2v.evaluation.alignment import align
 from mapanything_opv2v.kinds import PANORAMA_SIZE
 from mapanything_opv2v.rawdata import boxes
@@ -70,6 +70,12 @@ def load_raw_frame(yaml_path: str | Path, options: RawOptions | None = None) -> 
             views.append(_panorama_view(record, meta, options))
         if options.with_sweeps:
             sweeps[record.agent_id] = _sweep(record, meta)
+    if not views:
+        agents = ", ".join(str(record.agent_id) for record in records)
+        raise ValueError(
+            f"{path}: no agent of this frame ({agents}) has a camera image, and a page begins at a camera; "
+            "`mapanything-opv2v compare SWEEP.pcd SWEEP.pcd --axes carla` shows sweeps alone"
+        )
     corners = {number: boxes.box_corners(vehicle) for number, vehicle in sorted(vehicles.items())}
     return raw_frame(path, views, boxes=corners, sweeps=sweeps)
 
@@ -159,15 +165,13 @@ def panorama_view(
 
 
 def _sweep(record: rawdata.AgentRecord, meta: rawdata.AgentMeta) -> Cloud:
-    """Return an agent's LiDAR sweep in the world, grey by intensity."""
+    """Return an agent's LiDAR sweep in the world, coloured by height: blue below the road, red at roofs."""
     if record.pcd_path is None:
         raise ValueError(f"{record.yaml_path}: agent {record.agent_id} has no LiDAR sweep")
     sweep = rawdata.load_pcd(record.pcd_path)
     T_world_lidar = geometry.T_world_from_pose(meta.lidar_pose)
     xyz = geometry.points_carla_to_opencv(geometry.transform_points(T_world_lidar, sweep.xyz))
-    intensity = np.ones(len(xyz)) if sweep.intensity is None else sweep.intensity
-    grey = np.rint(90 + 165 * np.clip(intensity, 0, 1)).astype(np.uint8)
-    return Cloud(xyz, np.repeat(grey[:, None], 3, axis=1))
+    return Cloud(xyz, pictures.color_heights(sweep.xyz[:, 2]))
 
 
 def load_predicted_frame(path: str | Path) -> Frame:

@@ -120,6 +120,14 @@ def predict(model: Any, views: Sequence[View], inputs: Sequence[str] = (), preci
             torch.autocast(parameter.device.type, dtype=PRECISIONS[precision], enabled=precision != "fp32"),
         ):
             return model(seen)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        if precision == "fp32":
+            raise
+        raise ValueError(
+            f"precision={precision}: the model cannot run in it on {parameter.device} ({error}); use --precision fp32"
+        ) from error
     finally:
         model.train(was_training)
 

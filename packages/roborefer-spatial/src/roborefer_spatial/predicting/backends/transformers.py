@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,8 @@ class TransformersBackend:
 
         self.options = options
         self.device = torch.device(options.device) if options.device else PartialState().device
+        if not sys.stderr.isatty():
+            transformers.utils.logging.disable_progress_bar()  # a log gets lines, not bars
         dtype = "auto" if options.dtype == "auto" else getattr(torch, options.dtype)
         renamed = tuple(map(int, transformers.__version__.split(".")[:2])) >= (4, 56)
         name = "dtype" if renamed else "torch_dtype"
