@@ -1,6 +1,7 @@
 """Own data in three commands: labelled .ply files come to an AP without any edit."""
 
 import importlib.util
+import shutil
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ _spec.loader.exec_module(own)
 @pytest.mark.parametrize("criterion", ["influencer", "baseline"])
 def test_four_made_up_classes_come_to_an_ap(tmp_path, criterion):
     scans = own.rooms(tmp_path / "scans")
+    shutil.copy(tmp_path / "scans" / "room_0.ply", tmp_path / "scans" / "room_2.ply")  # evaluated on what it learnt
     words = ("prepare", *scans, "--classes", "scans/names.txt", "--val", "room_2", "--out", "data/mine")
     code, output = launch(tmp_path, *words)
     assert code == 0, output
@@ -26,10 +28,15 @@ def test_four_made_up_classes_come_to_an_ap(tmp_path, criterion):
     if criterion == "influencer":
         code, output = launch(tmp_path, "verify", "my_config.py")
         assert code == 0 and "a synthetic scene went through" in output, output
-    small = (*SMALL["s3dis"], "train_cfg.max_epochs=2", "train_cfg.val_interval=2")
+    epochs = 80 if criterion == "influencer" else 2
+    small = (
+        *(*SMALL["s3dis"], "optim_wrapper.optimizer.lr=0.002", "default_hooks.checkpoint.interval=80"),
+        *(f"train_cfg.max_epochs={epochs}", f"train_cfg.val_interval={epochs}"),
+    )
     code, output = launch(tmp_path, "train", "s3dis", "my_config.py", "--cfg-options", *small)
     assert code == 0, output[-3000:]
-    assert all(float(score.split(": ")[1]) >= 0 for score in metrics(output, "val"))
+    precision = float(metrics(output, "val")[1].split(": ")[1])
+    assert precision > 0.2 if criterion == "influencer" else precision >= 0, "a scan that was trained on is found again"
 
 
 def test_sixteen_classes_reach_every_place(tmp_path):

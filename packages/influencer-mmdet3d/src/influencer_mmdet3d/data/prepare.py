@@ -97,7 +97,9 @@ def _ply(path: Path) -> dict[str, Any]:
     try:
         from plyfile import PlyData, PlyParseError
     except ImportError as error:
-        raise ValueError(f"reading {path.name} needs plyfile: pip install plyfile, or this package with its extra [scans]") from error
+        raise ValueError(
+            f"reading {path.name} needs plyfile: pip install plyfile, or this package with its extra [scans]"
+        ) from error
     try:
         vertex = PlyData.read(str(path))["vertex"]
     except (PlyParseError, KeyError, EOFError, UnicodeDecodeError) as error:
