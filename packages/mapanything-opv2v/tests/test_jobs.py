@@ -59,4 +59,4 @@ def test_bad_worker_count():
 
 def test_the_bar_counts_items(capsys):
     list(jobs.run(halve, [2, 4, 5], description="halving"))
-    assert "halving: 100%" in capsys.readouterr().err
+    assert "halving: 3 of 3 items, " in capsys.readouterr().err

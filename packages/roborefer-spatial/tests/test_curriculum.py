@@ -39,6 +39,10 @@ def test_data_root(tmp_path):
     ("document", "message"),
     [
         ("a: [", "c.yaml: cannot be read as a curriculum"),
+        ("[" * 10_000, "c.yaml: cannot be read as a curriculum .nested too deeply"),
+        ("9" * 5000, "c.yaml: cannot be read as a curriculum"),
+        ("stages: 2001-99-99", "c.yaml: cannot be read as a curriculum"),
+        ({"stages": [{**STAGES[0], "data": "x" * 5000}]}, "x does not exist"),
         ("[]", "c.yaml: must be a mapping, got list"),
         ("!!python/object/apply:os.getcwd []", "cannot be read as a curriculum"),
         ({"stages": []}, "stages: must be a list of stages"),

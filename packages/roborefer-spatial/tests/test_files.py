@@ -1,8 +1,12 @@
 import json
+import signal
 import stat
+import subprocess
+import sys
 
 import pytest
-from roborefer_spatial.files import atomic_open, write_bytes, write_json
+from roborefer_spatial import files
+from roborefer_spatial.files import atomic_folder, atomic_open, filling, read_json, write_bytes, write_json
 
 
 def names(folder):
@@ -43,6 +47,52 @@ def test_long_names_fit(tmp_path):
 
 
 def test_nan_is_not_json(tmp_path):
-    with pytest.raises(ValueError, match="not JSON compliant"):
+    with pytest.raises(ValueError):
         write_json(tmp_path / "x.json", float("nan"))
     assert names(tmp_path) == []
+
+
+def killed(code, folder):
+    """Run code in a folder, in a process that is killed at the end of it."""
+    start = "import os, sys\nfrom pathlib import Path\nfrom roborefer_spatial.files import *\nos.chdir(sys.argv[1])\n"
+    job = subprocess.run([sys.executable, "-c", f"{start}{code}; os.kill(os.getpid(), 9)", str(folder)], check=False)
+    assert job.returncode == -signal.SIGKILL
+
+
+def test_what_a_killed_process_left_is_removed_and_what_is_being_written_is_not(tmp_path):
+    killed("a = atomic_open(Path('a.bin')); a.__enter__(); b = atomic_folder(Path('new')); b.__enter__()", tmp_path)
+    (tmp_path / ".mine.part").write_bytes(b"not ours")
+    assert len(names(tmp_path)) == 3
+    with atomic_open(tmp_path / "b.bin"), atomic_folder(tmp_path / "c"):
+        files._swept.clear()  # as in another process
+        write_bytes(tmp_path / "a.bin", b"whole")
+        assert len(names(tmp_path)) == 4
+    assert sorted(names(tmp_path)) == [".mine.part", "a.bin", "b.bin", "c"]
+
+
+def test_a_folder_appears_whole(tmp_path):
+    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "new" / "folder") as made:
+        (made / "half").write_bytes(b"")
+        raise KeyboardInterrupt
+    assert names(tmp_path / "new") == []
+
+
+def test_a_folder_that_is_being_filled(tmp_path):
+    folder = tmp_path / "tree"
+    killed("filling(Path('tree'), {'seed': 1}).__enter__()", tmp_path)
+    assert files.is_unfinished(folder)
+    with pytest.raises(ValueError, match=r"other arguments was ended before it was done: \{\"seed\": 1\}; now"):
+        filling(folder, {"seed": 2}).__enter__()
+    with filling(folder, {"seed": 1}), pytest.raises(ValueError, match="another process is filling this folder"):
+        filling(folder, {"seed": 1}).__enter__()
+    assert names(folder) == []
+
+
+@pytest.mark.parametrize("data", [b"{", b"\xff", b"9" * 5000, b"[" * 100_000])
+def test_what_is_no_json_is_named(tmp_path, data):
+    (tmp_path / "x.json").write_bytes(data)
+    with pytest.raises(ValueError, match=r"x\.json: not valid JSON: "):
+        read_json(tmp_path / "x.json")
+    (tmp_path / "x.json").write_bytes(b"[]")
+    with pytest.raises(ValueError, match=r"x\.json: expected a JSON object, got list"):
+        files.read_json_object(tmp_path / "x.json")

@@ -121,6 +121,7 @@ def test_relative_paths_start_at_the_file_or_where_one_says(make_sample, tmp_pat
         ("x.json", "[", "x.json: not valid JSON"),
         ("x.jsonl", "{}\n{", "x.jsonl, line 1: field 'task' is missing"),
         ("x.jsonl", "{", "x.jsonl, line 1: not valid JSON"),
+        ("x.jsonl", "[" * 100_000, "x.jsonl, line 1: not valid JSON: nested too deeply"),
     ],
 )
 def test_bad_files(tmp_path, name, content, message):

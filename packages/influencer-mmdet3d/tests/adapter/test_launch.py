@@ -149,8 +149,12 @@ def test_resume(host, tmp_path):
     save(checkpoint(), tmp_path / "other.pth")
     assert after(plan(*words, "--resume", str(tmp_path / "other.pth")), "--resume") == str(tmp_path / "other.pth")
     (work_dir / "epoch_16.pth").rename(work_dir / "best.pth")
-    with pytest.raises(ValueError, match=r"epoch_16\.pth, which is gone.*--resume CHECKPOINT; there: \S+best\.pth"):
+    with pytest.raises(ValueError, match=r"epoch_16\.pth', which is gone.*--resume CHECKPOINT; there: \S+best\.pth"):
         plan(*words, "--resume")
+    for damaged in (b"a\xff.pth", b"x" * 5000, b"a\0.pth"):
+        (work_dir / "last_checkpoint").write_bytes(damaged)
+        with pytest.raises(ValueError, match="last_checkpoint names .*, which is gone"):
+            plan(*words, "--resume")
 
 
 def test_processes(host, monkeypatch):

@@ -82,7 +82,9 @@ def load_curriculum(path: str | os.PathLike[str], data_root: str | os.PathLike[s
     path = Path(path)
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except RecursionError as error:
+        raise ValueError(f"{path}: cannot be read as a curriculum (nested too deeply)") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8, no date, too many digits
         raise ValueError(f"{path}: cannot be read as a curriculum ({error})") from error
     where = str(path)
     _check_keys(document, {"stages", "data_root"}, where)
@@ -112,7 +114,7 @@ def _stage(value: Any, root: Path, where: str) -> Stage:
         raise ValueError(f"{where}, max_steps: must be a positive integer, got {max_steps!r}")
     files = tuple(root / item for item in names)
     for file in files:
-        if not file.is_file():
+        if not os.path.isfile(file):  # noqa: PTH113  (Path.is_file raises for a name that is too long)
             raise ValueError(f"{where}, data: {file} does not exist")
     if len(set(files)) < len(files):
         raise ValueError(f"{where}, data: a file is listed twice; rows are drawn evenly, so it would do nothing")

@@ -1,14 +1,65 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, folders that a killed run goes on with, and JSON that says where it is bad."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import re
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
+
+try:
+    import fcntl
+except ImportError:  # Windows: what a killed process leaves there stays until somebody deletes it
+    fcntl = None  # type: ignore[assignment]
+
+UNFINISHED = ".unfinished.json"
+"""Mark of a folder that is being filled: the arguments of the run that fills it."""
+_PART = re.compile(r"\..*\.[0-9a-f]{12}\.part")
+_swept: set[Path] = set()
+
+
+def part_of(path: Path) -> Path:
+    """Return a new name beside `path` for what will take its place; `sweep` knows such names."""
+    return path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.part")
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left half written in a folder; what is being written is locked, and stays.
+
+    A process looks into each folder once.
+    """
+    if fcntl is None or folder in _swept:
+        return
+    _swept.add(folder)
+    for part in [path for path in folder.iterdir() if _PART.fullmatch(path.name)]:
+        with contextlib.suppress(OSError):  # it is locked, or gone, or this file system knows no locks
+            descriptor = os.open(part, os.O_RDONLY if part.is_dir() else os.O_RDWR)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def lock(descriptor: int) -> bool:
+    """Lock an open file or folder for as long as it is open; return whether it still has a name."""
+    if fcntl is not None:
+        with contextlib.suppress(OSError):  # this file system knows no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return os.fstat(descriptor).st_nlink > 0
+
+
+def _open_part(path: Path) -> IO[bytes]:
+    while True:
+        stream = part_of(path).open("xb")
+        if lock(stream.fileno()):
+            return stream
+        stream.close()  # another process swept it before it was locked
 
 
 @contextlib.contextmanager
@@ -16,19 +67,41 @@ def atomic_open(path: Path) -> Iterator[IO[bytes]]:
     """Open a file beside `path` for writing; move it to `path` when the block ends without an error.
 
     The data reach the disk (fsync) before the rename, so `path` holds the old content or all of the new one.
-    An exception in the block removes the file beside it and leaves `path` as it was. Parents are made.
+    An exception in the block removes the file beside it and leaves `path` as it was. What a killed process left
+    in the folder is removed. Parents are made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.part")
-    try:
-        with beside.open("xb") as stream:
+    sweep(path.parent)
+    with _open_part(path) as stream:
+        beside = Path(stream.name)
+        try:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
+            beside.replace(path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Make a folder beside `path`; move it to `path`, which must be absent, when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent)
+    beside = part_of(path)
+    beside.mkdir()
+    descriptor = os.open(beside, os.O_RDONLY)
+    try:
+        if not lock(descriptor):
+            raise OSError(f"{beside}: another process removed this folder before it was locked; try again")
+        yield beside
         beside.replace(path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        shutil.rmtree(beside, ignore_errors=True)
         raise
+    finally:
+        os.close(descriptor)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -40,3 +113,71 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write one JSON document, UTF-8, indented by 2; NaN and infinity raise ValueError."""
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def decode_json(data: bytes | str, where: str | Path) -> Any:
+    """Decode a JSON document; ValueError, which begins with `where`, for anything that is none."""
+    try:
+        return json.loads(data)
+    except RecursionError as error:
+        raise ValueError(f"{where}: not valid JSON: nested too deeply") from error
+    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, and numbers of too many digits
+        raise ValueError(f"{where}: not valid JSON: {error}") from error
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON document; ValueError, naming the file, for anything that is none."""
+    return decode_json(path.read_bytes(), path)
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object; ValueError, naming the file, for anything else."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Say whether a run that fills a folder was killed, or is at it."""
+    return (folder / UNFINISHED).is_file()
+
+
+@contextlib.contextmanager
+def filling(folder: Path, arguments: Mapping[str, Any]) -> Iterator[None]:
+    """Mark a folder as unfinished until the block ends without an error.
+
+    Parameters
+    ----------
+    folder
+        Is made if absent.
+    arguments
+        JSON-able; what decides the folder's content.
+
+    Raises
+    ------
+    ValueError
+        The folder is half filled by a run with other arguments, or another process is filling it now.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    mark, text = folder / UNFINISHED, json.dumps(dict(arguments), sort_keys=True)
+    with mark.open("a+", encoding="utf-8") as stream:
+        if fcntl is not None:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ValueError(f"{folder}: another process is filling this folder; wait for it") from error
+            except OSError:
+                pass  # this file system knows no locks
+        stream.seek(0)
+        before = stream.read()
+        if before not in ("", text):
+            raise ValueError(
+                f"{folder}: a run with other arguments was ended before it was done: {before}; now {text}. Give the "
+                "same arguments to go on, or delete the folder"
+            )
+        if not before:
+            stream.write(text)
+            stream.flush()
+        yield
+        mark.unlink()

@@ -5,7 +5,6 @@ Coordinates are fractions of width and height (x right, y down) of the image tha
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from roborefer_spatial.answers import NOT_VISIBLE
+from roborefer_spatial.files import decode_json
 from roborefer_spatial.images import ConcatMap
 
 TASKS: dict[str, tuple[int, str]] = {
@@ -110,7 +110,7 @@ class Sample:
         return self.concat.size_wh if self.concat else self.query_size
 
     def to_row(self, *, image_as_list: bool = True) -> dict[str, Any]:
-        """Return the JSON row. Without `image_as_list` a single image is a string, as in the notes."""
+        """Return the JSON row. Without `image_as_list` a single image is a string."""
         row: dict[str, Any] = {
             "id": self.id,
             "task": self.task,
@@ -301,20 +301,13 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
             for number, line in enumerate(stream, 1):
                 if line.strip():
                     where = f"{path.name}, line {number}"
-                    yield where, _decode(line, where)
+                    yield where, decode_json(line, where)
         return
-    rows = _decode(path.read_bytes(), str(path))
+    rows = decode_json(path.read_bytes(), path)
     if not isinstance(rows, list):
         raise ValueError(f"{path}: expected a JSON list of samples, got {_show(rows)}; JSONL files end in .jsonl")
     for index, row in enumerate(rows):
         yield f"{path.name}, row {index}", row
-
-
-def _decode(data: bytes, where: str) -> Any:
-    try:
-        return json.loads(data)
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are both of this kind
-        raise ValueError(f"{where}: not valid JSON: {error}") from error
 
 
 def _show(value: Any) -> str:

@@ -1,7 +1,10 @@
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
 from roborefer_spatial import cli
+from roborefer_spatial.files import filling
 from roborefer_spatial.synthetic.tree import write_scenes
 from roborefer_spatial.tasks.object_views import read_views
 from roborefer_spatial.tasks.scenes import scan
@@ -84,6 +87,25 @@ def test_numbers_out_of_range(tmp_path, wrong):
 def test_trees_do_not_mix(tree):
     with pytest.raises(ValueError, match="scenes of two runs would mix; choose a new folder"):
         write_scenes(tree.root, scenes=1, seed=9, **SMALL)
+
+
+def test_a_run_that_was_killed_goes_on(tree, tmp_path):
+    """A folder as a kill leaves it: the mark, a whole scene, a half one."""
+    write_scenes(tmp_path, scenes=3, seed=5, **SMALL)
+    first, second, third = (tmp_path / "train" / f"room_train_00{number}" for number in range(3))
+    kept = next(first.rglob("*.png")).stat().st_mtime_ns
+    third.rename(tmp_path / ".scene.part")
+    for path in (second, tmp_path / "val"):
+        shutil.rmtree(path)
+    arguments = {"scenes": 3, "seed": 5, "splits": ("train", "val"), "objects": 3, **SMALL}
+    arguments["size"] = arguments.pop("size_wh")
+    filling(tmp_path, arguments).__enter__()
+    again = write_scenes(tmp_path, scenes=3, seed=5, **SMALL)
+    assert (again.uids, again.views, again.empty) == (tree.uids, tree.views, tree.empty)
+    paths = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(paths) == sum(path.is_file() for path in tree.root.rglob("*"))
+    assert all((tmp_path / path).read_bytes() == (tree.root / path).read_bytes() for path in paths)
+    assert next(first.rglob("*.png")).stat().st_mtime_ns == kept
 
 
 def test_the_command(tmp_path, capsys):

@@ -1,6 +1,8 @@
-import math
 import os
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import distributed
 import pytest
@@ -9,6 +11,7 @@ from roborefer_spatial.tasks.workers import run_ordered
 # What other processes run must be importable there, and test modules are not: hence functions of the standard
 # library. `eval` runs the text it is given.
 SQUARES = [str(number) + "**2" for number in range(50)]
+RAISES = "(_ for _ in ()).throw(ValueError('our own words'))"
 
 
 def test_one_worker_stays_here():
@@ -27,8 +30,8 @@ def test_processes_are_other_processes():
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_errors_reach_the_caller(workers):
-    with pytest.raises(ValueError, match="nonnegative"):
-        list(run_ordered(math.isqrt, [*range(30), -1, *range(30)], workers=workers))
+    with pytest.raises(ValueError, match="our own words"):
+        list(run_ordered(eval, [*SQUARES, RAISES, *SQUARES], workers=workers))
 
 
 def test_a_process_that_dies_is_an_error():
@@ -63,6 +66,9 @@ def test_dask_gives_the_same_in_order(dask_address):
     assert list(results) == [number**2 for number in range(50)]
 
 
+RAISES = "(_ for _ in ()).throw(ValueError('our own words'))"
+
+
 def test_dask_runs_again_what_it_ran_before(dask_address, tmp_path):
     append = f"open({str(tmp_path / 'log')!r}, 'a').write('x')"
     for _ in range(2):
@@ -71,8 +77,8 @@ def test_dask_runs_again_what_it_ran_before(dask_address, tmp_path):
 
 
 def test_dask_errors_reach_the_caller(dask_address):
-    with pytest.raises(ValueError, match="nonnegative"):
-        list(run_ordered(math.isqrt, [*range(30), -1], scheduler=dask_address))
+    with pytest.raises(ValueError, match="our own words"):
+        list(run_ordered(eval, [*SQUARES, RAISES], scheduler=dask_address))
 
 
 def test_a_cluster_without_workers_is_an_error():
@@ -87,3 +93,24 @@ def test_dask_missing_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ValueError, match=r"pip install 'roborefer-spatial\[cluster\]'"):
         list(run_ordered(abs, [1], scheduler="tcp://here:1"))
+
+
+def test_workers_end_when_their_build_is_killed(tmp_path):
+    """A worker writes its id, and waits; its parent is killed."""
+    note = f"open({str(tmp_path / 'pid')!r} + str(__import__('os').getpid()), 'w').close()"
+    wait = f"[{note}, __import__('time').sleep(60)]"
+    code = (
+        f"from roborefer_spatial.tasks.workers import run_ordered\nlist(run_ordered(eval, [{wait!r}] * 2, workers=2))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code]) as build:
+        wait_until(lambda: list(tmp_path.iterdir()), 60)
+        build.kill()
+    workers = [int(path.name.removeprefix("pid")) for path in tmp_path.iterdir()]
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 20)
+
+
+def wait_until(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)

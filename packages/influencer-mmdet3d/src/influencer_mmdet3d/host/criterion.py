@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmengine.logging import print_log
 from torch import Tensor
 
 from influencer_mmdet3d.host.batch import PaddedBatch, collect, line_up
@@ -136,7 +137,7 @@ class InfluencerCriterion:
             [x for sample in samples for x in sample.classes],
             [x for sample in samples for x in sample.scores],
         ]
-        return use_triton(self.options.impl, heads, max(sample.targets.shape[0] for sample in samples))
+        return use_triton(self.options.impl, heads, max(sample.targets.shape[0] for sample in samples), _to_log)
 
     def _fused(self, samples: Sequence[Sample], groups: int) -> dict[str, Tensor]:
         """What `_influence` returns, by the fused kernels."""
@@ -220,6 +221,10 @@ class InfluencerCriterion:
         loss = F.cross_entropy(entries.classes.transpose(1, 2), label, reduction="none")
         # an entry without an instance, or with weight 0 for "no object", has no weight at all
         return (loss * weight).sum(1) / weight.sum(1).clamp_min(torch.finfo(weight.dtype).tiny)
+
+
+def _to_log(message: str) -> None:
+    print_log(message, logger="current")
 
 
 def _result(total: Tensor, diagnostics: Mapping[str, Tensor]) -> dict[str, Tensor]:

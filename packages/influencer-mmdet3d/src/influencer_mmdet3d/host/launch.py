@@ -248,11 +248,13 @@ def _resume_from(work_dir: Path, resume: str | None) -> Path | None:
         return None
     if resume is None:
         raise ValueError(f"{work_dir} holds an earlier run: add --resume to go on, or take another --work-dir")
-    named = Path(pointer.read_text(encoding="utf-8").strip())
+    named = Path(os.fsdecode(pointer.read_bytes()).strip())
     path = work_dir / named.name  # the folder may have been moved, and mmengine writes what path it was given
-    if not path.is_file():
+    if "\0" in named.name or not os.path.isfile(path):  # noqa: PTH113  (Path.is_file raises for a very long name)
         others = ", ".join(sorted(str(found) for found in work_dir.glob("*.pth"))) or "none"
-        raise ValueError(f"{pointer} names {named}, which is gone. Choose with --resume CHECKPOINT; there: {others}")
+        raise ValueError(
+            f"{pointer} names {str(named)!r}, which is gone. Choose with --resume CHECKPOINT; there: {others}"
+        )
     return path
 
 

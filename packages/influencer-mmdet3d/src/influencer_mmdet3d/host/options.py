@@ -58,8 +58,8 @@ class CriterionOptions:
     form : str
         'influence', the one form of the loss that there is.
     impl : str
-        'plain' (torch), 'triton' (fused GPU kernels), or 'auto' for the kernels where they can run and have been
-        verified.
+        'plain' (torch), 'triton' (fused GPU kernels), or 'auto' for the kernels where they can run and agree
+        with 'plain', which is tried once for a GPU and versions.
     nonfinite : str
         What happens to a sample with outputs that are not finite: 'raise', or 'skip', which logs it and lets it count
         nothing; more than 20 steps in a row with such samples raise. To tell, 'skip' reads all outputs once more.

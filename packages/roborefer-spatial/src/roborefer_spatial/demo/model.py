@@ -87,9 +87,7 @@ def fuse_pairs(images: Any) -> list[NDArray[np.float32]]:
 
 def _fuse(original: Any, inpainted: Any) -> NDArray[np.float32]:
     size = (IMAGE_PX, IMAGE_PX)
-    first, second = (
-        np.asarray(image.convert("RGB").resize(size), np.float32) / 255 for image in (original, inpainted)
-    )
+    first, second = (np.asarray(image.convert("RGB").resize(size), np.float32) / 255 for image in (original, inpainted))
     difference = np.abs(first - second).mean(axis=-1) * _DIFFERENCE_GAIN
     return np.stack([2 * (first @ _LUMINANCE) - 1, 2 * (second @ _LUMINANCE) - 1, difference])
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
-import secrets
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from roborefer_spatial import terminal
+from roborefer_spatial import files, terminal
 from roborefer_spatial.export.hf import write_hf
 from roborefer_spatial.export.lmms import write_lmms
 from roborefer_spatial.export.refspatial import write_refspatial
@@ -65,18 +63,10 @@ def export(format_name: str, sets: dict[str, Sequence[Sample]], out: Path, *, pr
             raise ValueError(f"{name!r} cannot name a set: letters, digits, '_', '-' and '.' only")
     if out.exists():
         raise ValueError(f"{out} exists; export writes a new folder, so remove it or choose another name")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = out.with_name(f".{out.name}.{secrets.token_hex(6)}.part")
-    beside.mkdir()
-    try:
+    with files.atomic_folder(out) as beside:
         write = FORMATS[format_name].write
         bar = terminal.progress(sets.items(), description="exporting", unit="set", total=len(sets), quiet=not progress)
-        summary = [write(beside, out, name, samples) for name, samples in bar]
-        beside.replace(out)
-    except BaseException:
-        shutil.rmtree(beside)
-        raise
-    return summary
+        return [write(beside, out, name, samples) for name, samples in bar]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
+
+from roborefer_spatial.files import read_json
 
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
@@ -26,9 +27,8 @@ def steps_done(folder: Path) -> int | None:
     if not path.is_file():
         return None
     try:
-        step = json.loads(path.read_text(encoding="utf-8"))["global_step"]
-        return int(step)
-    except (ValueError, KeyError, TypeError) as error:
+        return int(read_json(path)["global_step"])
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise ValueError(
             f"{path}: no trainer state of transformers ({error}); delete the folder or restore it"
         ) from error

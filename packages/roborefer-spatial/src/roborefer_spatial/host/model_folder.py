@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from roborefer_spatial.files import decode_json, read_json, read_json_object
 
 PARTS = ("llm", "vision_tower", "mm_projector")
 
@@ -68,7 +69,7 @@ class ModelFolder:
     def has_chat_template(self) -> bool:
         """Say whether the tokenizer brings its own chat template (config.json loses the template's name)."""
         path = self.part("llm") / "tokenizer_config.json"
-        return path.is_file() and bool(json.loads(path.read_text(encoding="utf-8")).get("chat_template"))
+        return path.is_file() and bool(read_json_object(path).get("chat_template"))
 
 
 def open_model_folder(path: Path) -> ModelFolder:
@@ -79,6 +80,9 @@ def open_model_folder(path: Path) -> ModelFolder:
     ValueError
         If it is no RoboRefer checkpoint, or an adapter that has not been merged.
     """
+    if not path.is_dir():
+        what = "is a file" if path.exists() else "no such folder"
+        raise ValueError(f"{path}: {what}; a RoboRefer checkpoint folder is wanted, such as RoboRefer-2B-SFT")
     folder = path / "model" if (path / "model" / "config.json").is_file() else path
     if (folder / "adapter_config.json").is_file():
         raise ValueError(
@@ -88,10 +92,7 @@ def open_model_folder(path: Path) -> ModelFolder:
     file = folder / "config.json"
     if not file.is_file():
         raise ValueError(f"{folder}: no config.json; a RoboRefer checkpoint folder is wanted, such as RoboRefer-2B-SFT")
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file}: not valid JSON ({error})") from error
+    config = read_json(file)
     _check_harmless(folder, config)
     missing = [name for name in PARTS if not (folder / name).is_dir()]
     if not isinstance(config, dict) or "llm_cfg" not in config or missing:
@@ -109,10 +110,10 @@ def _check_harmless(folder: Path, config: Any) -> None:
         raise ValueError(f"{folder}/config.json, architectures: only {_MODEL_CLASS} is known, got {architectures!r}")
     for kind in ("image_encoder", "video_encoder", "depth_encoder"):
         encoder = config.get(kind)
-        encoder = json.loads(encoder) if isinstance(encoder, str) else encoder
+        encoder = decode_json(encoder, f"{folder}/config.json, {kind}") if isinstance(encoder, str) else encoder
         target = encoder.get("_target_") if isinstance(encoder, dict) else None
         if encoder is not None and not str(target).startswith(_ENCODERS):
             raise ValueError(f"{folder}/config.json, {kind}: must be a class of {_ENCODERS[:-1]}, got {target!r}")
     for file in sorted(folder.glob("*/config.json")):
-        if "auto_map" in json.loads(file.read_text(encoding="utf-8")):
+        if "auto_map" in read_json_object(file):
             raise ValueError(f"{file}: auto_map asks to run Python files of the checkpoint, which is refused")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from roborefer_spatial import terminal
+from roborefer_spatial import files, terminal
 from roborefer_spatial.files import write_bytes
 from roborefer_spatial.synthetic.raycast import Camera
 from roborefer_spatial.synthetic.rooms import Room, cameras, furnish, shoot
@@ -60,7 +61,8 @@ def write_scenes(
     Parameters
     ----------
     root
-        Folder of the tree; its split folders must not exist yet.
+        Folder of the tree; its split folders must not exist yet, unless an earlier run with the same arguments was
+        killed: then this one goes on, and keeps the scenes that are there.
     scenes
         Number of scenes in each split.
     seed
@@ -88,17 +90,30 @@ def write_scenes(
         )
     root = Path(root)
     for split in splits:
-        if (root / split).exists():
+        if (root / split).exists() and not files.is_unfinished(root):
             raise ValueError(f"{root / split} exists: scenes of two runs would mix; choose a new folder")
     jobs = [(split, number) for split in splits for number in range(scenes)]
-    uids = empty = 0
-    for split, number in terminal.progress(jobs, description="rendering scenes", unit="scene", quiet=not progress):
-        rng = np.random.default_rng(list(hashlib.sha256(f"{seed}/{split}/{number}".encode()).digest()))
-        room, shots, chosen = _scene(rng, views, size_wh, objects)
-        folder = root / split / f"room_{split}_{number:03d}"
-        scene_empty = _write_scene(folder, rng, room, shots, chosen)
-        uids, empty = uids + len(chosen), empty + scene_empty
-    return SyntheticTree(root, len(jobs), uids, uids * views, empty)
+    arguments = {"scenes": scenes, "seed": seed, "size": size_wh, "views": views, "splits": splits, "objects": objects}
+    with files.filling(root, arguments):
+        for split, number in terminal.progress(jobs, description="rendering scenes", unit="scene", quiet=not progress):
+            folder = root / split / f"room_{split}_{number:03d}"
+            if not folder.exists():
+                rng = np.random.default_rng(list(hashlib.sha256(f"{seed}/{split}/{number}".encode()).digest()))
+                _write_whole_scene(folder, root / ".scene.part", rng, _scene(rng, views, size_wh, objects))
+        masks = [path for split in splits for path in (root / split).glob("*/uid_*/*_mask.png")]
+        empty = sum(Image.open(path).getbbox() is None for path in masks)
+    return SyntheticTree(root, len(jobs), len(jobs) * objects, len(masks), empty)
+
+
+def _write_whole_scene(
+    folder: Path, work: Path, rng: np.random.Generator, scene: tuple[Room, list[Camera], list[int]]
+) -> None:
+    """Write a scene into `work`, and move it to `folder` when it is whole."""
+    if work.exists():  # of a run that was killed
+        shutil.rmtree(work)
+    _write_scene(work, rng, *scene)
+    folder.parent.mkdir(exist_ok=True)
+    work.replace(folder)
 
 
 def _scene(
@@ -121,8 +136,8 @@ def _scene(
     raise ValueError(f"no room with {objects} objects for {views} views in {_ATTEMPTS} attempts: ask for fewer objects")
 
 
-def _write_scene(folder: Path, rng: np.random.Generator, room: Room, seats: list[Camera], chosen: list[int]) -> int:
-    """Render one scene and write its files; return how many masks are empty."""
+def _write_scene(folder: Path, rng: np.random.Generator, room: Room, seats: list[Camera], chosen: list[int]) -> None:
+    """Render one scene and write its files."""
     pictures = []
     for seat in seats:
         shot = shoot(room, seat)
@@ -130,7 +145,6 @@ def _write_scene(folder: Path, rng: np.random.Generator, room: Room, seats: list
         noise = rng.normal(0, _NOISE, (2, *rgb.shape)).astype(np.float32)
         pictures.append((shot, _to_bytes(rgb, noise[0]), shown, noise[1]))
     frames = np.cumsum(rng.integers(10, 400, len(seats)))
-    empty = 0
     for index in chosen:
         masks = [shown == index for _, _, shown, _ in pictures]
         # the best view comes first, as anchors are taken from view 01; the others keep the cameras' order
@@ -148,8 +162,6 @@ def _write_scene(folder: Path, rng: np.random.Generator, room: Room, seats: list
                 write_bytes(stem.with_name(f"{stem.name}_{kind}.png"), encode_png(image))
             for kind, flags in (("mask", mask), ("mask_dialated", dilated)):
                 write_bytes(stem.with_name(f"{stem.name}_{kind}.png"), _mask_png(flags))
-            empty += not mask.any()
-    return empty
 
 
 def _to_bytes(rgb: NDArray[np.float32], noise: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -26,7 +26,7 @@ def test_an_incomplete_checkpoint_is_named_with_what_to_do(tmp_path, make):
         latest_checkpoint(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"global_step": "x"}', "{}"])
+@pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000, '{"global_step": Infinity}', '{"global_step": "x"}', "{}"])
 def test_a_broken_state_is_named(tmp_path, text):
     (tmp_path / "trainer_state.json").write_text(text)
     with pytest.raises(ValueError, match="no trainer state of transformers"):

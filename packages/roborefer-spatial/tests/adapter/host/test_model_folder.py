@@ -21,16 +21,31 @@ def test_a_tokenizer_without_a_template_gets_the_hosts(tmp_path, make):
     assert flag_value(words, "--chat_template") == "qwen2"
 
 
+def test_a_tokenizer_config_that_is_none_is_named(tmp_path, make):
+    folder = make.model_folder(tmp_path / "m")
+    (folder / "llm/tokenizer_config.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"tokenizer_config.json: expected a JSON object, got list"):
+        open_model_folder(folder).arguments()
+
+
 def test_a_folder_with_model_in_it_means_that_one(tmp_path, make):
     make.model_folder(tmp_path / "run/model")
     assert open_model_folder(tmp_path / "run").path == tmp_path / "run/model"
 
 
 def test_what_is_no_checkpoint(tmp_path, make):
+    with pytest.raises(ValueError, match=r"gone: no such folder; a RoboRefer checkpoint folder is wanted"):
+        open_model_folder(tmp_path / "gone")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"file: is a file; a RoboRefer checkpoint folder is wanted"):
+        open_model_folder(tmp_path / "file")
     with pytest.raises(ValueError, match=r"no config.json; a RoboRefer checkpoint folder is wanted"):
         open_model_folder(tmp_path)
     with pytest.raises(ValueError, match=r"not a RoboRefer checkpoint \(no vision_tower in it\)"):
         open_model_folder(make.model_folder(tmp_path / "a", parts=("llm", "mm_projector")))
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"config.json: not valid JSON: nested too deeply"):
+        open_model_folder(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config.json: not valid JSON"):
         open_model_folder(tmp_path)
@@ -50,6 +65,7 @@ def test_what_is_no_checkpoint(tmp_path, make):
             {"image_encoder": {"_target_": "os.system"}},
             "image_encoder: must be a class of llava.model.encoders, got 'os.system'",
         ),
+        ({"depth_encoder": "{"}, "config.json, depth_encoder: not valid JSON"),
         (
             {"depth_encoder": '{"_target_": "subprocess.run"}'},
             "depth_encoder: must be a class of llava.model.encoders",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
+from roborefer_spatial.files import read_json_object
 from roborefer_spatial.host.api import import_host
 from roborefer_spatial.host.model_folder import ModelFolder
 
@@ -91,9 +91,7 @@ def image_settings(folder: ModelFolder | None, mode: str) -> dict[str, Any]:
 
 
 def _config(folder: ModelFolder, part: str) -> dict[str, Any]:
-    content = json.loads((folder.part(part) / "config.json").read_text(encoding="utf-8"))
-    assert isinstance(content, dict)
-    return content
+    return read_json_object(folder.part(part) / "config.json")
 
 
 def _shrink(projector: str) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from roborefer_spatial.files import decode_json
 
 Row = dict[str, Any]
 SENDERS = ("human", "gpt")
@@ -43,21 +44,16 @@ def read_rows(path: str | os.PathLike[str]) -> list[Row]:
 
 
 def _parsed(path: Path) -> Iterator[tuple[str, Any]]:
-    text = path.read_text(encoding="utf-8-sig")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a training file, it is not UTF-8 text ({error})") from error
     if text.lstrip()[:1] == "[":
-        try:
-            rows = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}: not valid JSON ({error})") from error
-        yield from ((f"row {index}", row) for index, row in enumerate(rows))
+        yield from ((f"row {index}", row) for index, row in enumerate(decode_json(text, path)))
         return
     for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: JSON strings may hold U+2028
-        if not line.strip():
-            continue
-        try:
-            yield f"line {number}", json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}: neither a JSON array nor JSONL ({error})") from error
+        if line.strip():
+            yield f"line {number}", decode_json(line, f"{path}, line {number}")
 
 
 def _checked(row: Any, where: str) -> Row:

@@ -35,6 +35,7 @@ def test_a_line_separator_inside_a_string_does_not_end_a_line(tmp_path):
         ("", "no rows"),
         ("[{]", "rows.json: not valid JSON"),
         ('{"a": 1}\n{', "line 1, conversations: must be a list of human/gpt turns"),
+        ("9" * 5000, r"line 1: not valid JSON"),
         ([1], "row 0: a row must be an object, got int"),
         ([{**GOOD, "conversations": GOOD["conversations"][:1]}], "row 0, conversations: must be a list"),
         (
@@ -53,6 +54,12 @@ def test_a_line_separator_inside_a_string_does_not_end_a_line(tmp_path):
 def test_bad_files_are_named_with_row_and_key(tmp_path, content, message):
     with pytest.raises(ValueError, match=message):
         read_rows(written(tmp_path, content))
+
+
+def test_bytes_that_are_no_text_are_named(tmp_path):
+    (tmp_path / "rows.json").write_bytes(b"[\xff]")
+    with pytest.raises(ValueError, match=r"rows.json: not a training file, it is not UTF-8 text"):
+        read_rows(tmp_path / "rows.json")
 
 
 def test_a_missing_file_is_named(tmp_path):
