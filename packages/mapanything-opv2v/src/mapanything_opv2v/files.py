@@ -1,19 +1,30 @@
-"""Files appear whole or not at all: write beside, fsync, rename."""
+"""Files appear whole or not at all (write beside, fsync, rename); and JSON is read with its place named."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows: what a killed process leaves there stays until somebody deletes it
+    fcntl = None  # type: ignore[assignment]
+
+_PART = re.compile(r"\..*\.[0-9a-f]{16}\.part")
+_swept: set[Path] = set()
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path`; it takes `path`'s place only if the block succeeds.
+
+    What killed processes left half written in the folder is removed.
 
     Parameters
     ----------
@@ -26,23 +37,49 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         The temporary file, open for writing bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # less the umask
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
+    if path.parent not in _swept:
+        _swept.add(path.parent)  # a process looks into each folder once
+        _remove_abandoned(path.parent)
+    temporary, descriptor = _new_part(path)
+    with os.fdopen(descriptor, "wb") as stream:
+        try:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _new_part(path: Path) -> tuple[Path, int]:
+    """Open a new file beside `path`, locked for as long as it is open."""
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # less the umask
+        if fcntl is not None:
+            with suppress(OSError):  # this file system knows no locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return temporary, descriptor
+        os.close(descriptor)  # another process removed it before it was locked
+
+
+def _remove_abandoned(folder: Path, pattern: str = "*") -> list[str]:
+    """Remove the temporary files that nobody holds a lock on: their writers were killed. Return their names."""
+    names = []
+    for path in sorted(folder.glob(f".{pattern}.part")):
+        if fcntl is None or not _PART.fullmatch(path.name):
+            continue
+        with suppress(OSError), path.open("r+b") as stream:  # it is locked, or gone, or there are no locks
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+            names.append(path.name)
+    return names
 
 
 def remove_leftovers(folder: Path, pattern: str) -> list[str]:
     """Remove the temporary files of writers that were killed, and return their names.
-
-    Call it only where nobody else writes such files.
 
     Parameters
     ----------
@@ -51,11 +88,7 @@ def remove_leftovers(folder: Path, pattern: str) -> list[str]:
     pattern : str
         Names of the files that were to be written, as in `Path.glob`.
     """
-    names = []
-    for path in sorted(folder.glob(f".{pattern}.{'[0-9a-f]' * 16}.part")):
-        path.unlink()
-        names.append(path.name)
-    return names
+    return _remove_abandoned(folder, f"{pattern}.{'[0-9a-f]' * 16}")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -67,3 +100,13 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented UTF-8 JSON, whole or not at all; NaN is refused."""
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON document; ValueError, naming the file, for anything that is none."""
+    try:
+        return json.loads(path.read_bytes())
+    except RecursionError as error:
+        raise ValueError(f"{path}: damaged JSON: nested too deeply") from error
+    except ValueError as error:  # also UnicodeDecodeError, and numbers of too many digits
+        raise ValueError(f"{path}: damaged JSON: {error}") from error
