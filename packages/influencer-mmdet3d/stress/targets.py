@@ -24,7 +24,7 @@ from kills import Job, apart
 from mmengine.logging import HistoryBuffer
 
 torch.set_num_threads(1)
-ROOM = ("--points", "400", "--objects", "2", "3", "--rooms", "1")
+ROOM = ("--points", "400", "--objects", "2", "3", "--rooms", "3", "--quiet")
 
 
 def jobs(scratch: Path) -> list[Job]:
@@ -44,7 +44,7 @@ def jobs(scratch: Path) -> list[Job]:
         ),
         Job(
             "check",
-            lambda to: cli.main(["check-data", str(data), "--format", "s3dis", "--json", str(to / "found.json")]) // 2,
+            lambda to: cli.main(["check", str(data), "--format", "s3dis", "--json", str(to / "found.json")]) // 2,
         ),
         Job(
             "fix-checkpoint", lambda to: cli.main(["fix-checkpoint", str(scratch / "permuted.pth"), str(to / "a.pth")])
@@ -57,11 +57,14 @@ def _save(folder: Path) -> int:
     """Write one checkpoint over the other, as training does."""
     for epoch in range(1, 9):
         checkpoint.save({"state_dict": {"a": torch.full((60_000,), float(epoch))}, "epoch": epoch}, folder / "last.pth")
+    (folder / "done").touch()
     return 0
 
 
 def _epoch(name: str, data: bytes) -> bytes:
     """Return "whole" for a whole checkpoint of any epoch."""
+    if name == "done":
+        return data
     found = torch.load(io.BytesIO(data), weights_only=True)
     return b"whole" if bool((found["state_dict"]["a"] == found["epoch"]).all()) else b"torn"
 

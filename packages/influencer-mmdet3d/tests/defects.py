@@ -152,6 +152,14 @@ S3DIS: dict[str, tuple[Callable[[Scene], None], str, str, str]] = {
         lambda scene: setattr(scene, "infos", {"data_list": scene.infos["data_list"]}["data_list"]), "infos-old",
         "is a list, the format of mmdet3d 0.x", STOPS,
     ),
+    "box size": (
+        _info(lambda info: info["instances"][0].update(bbox_3d=[10**400] * 6)), "box-shape",
+        r"instances\[0\].bbox_3d is not six finite numbers", STOPS,
+    ),
+    "too long a name": (
+        _info(lambda info: info["lidar_points"].update(lidar_path="x" * 5000)), "missing-file",
+        r"points/x* does not exist", STOPS,
+    ),
     "missing points": (
         _info(lambda info: info["lidar_points"].update(lidar_path="absent.bin")), "missing-file",
         "points/absent.bin does not exist", STOPS,

@@ -1,8 +1,12 @@
 """Files appear whole or not at all."""
 
+import signal
+import subprocess
+import sys
+
 import pytest
 from influencer_mmdet3d import files
-from influencer_mmdet3d.files import foreign_content, write_whole
+from influencer_mmdet3d.files import filling, foreign_content, write_whole
 
 
 def test_bytes_and_text_arrive_and_folders_are_made(tmp_path):
@@ -27,6 +31,34 @@ def test_a_failure_leaves_the_old_file(tmp_path, monkeypatch, step):
     monkeypatch.undo()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def killed(code, folder):
+    """Run code in a folder, in a process that is killed at the end of it."""
+    start = "import os, sys\nfrom pathlib import Path\nfrom influencer_mmdet3d.files import *\nos.chdir(sys.argv[1])\n"
+    job = subprocess.run([sys.executable, "-c", f"{start}{code}; os.kill(os.getpid(), 9)", str(folder)], check=False)
+    assert job.returncode == -signal.SIGKILL
+
+
+def test_what_a_killed_process_left_is_removed_and_what_is_being_written_is_not(tmp_path):
+    killed("os.fsync = lambda number: os.kill(os.getpid(), 9); write_whole(Path('a.bin'), b'half')", tmp_path)
+    (tmp_path / ".mine.part").write_bytes(b"not ours")
+    assert len(list(tmp_path.iterdir())) == 2
+    with files._open_part(tmp_path / "b.bin") as held:
+        files._swept.clear()  # as in another process
+        write_whole(tmp_path / "c.bin", b"whole")
+        assert {path.name for path in tmp_path.iterdir()} == {".mine.part", "c.bin", held.name.rpartition("/")[2]}
+
+
+def test_a_folder_that_is_being_filled(tmp_path):
+    folder = tmp_path / "set"
+    killed("block = filling(Path('set'), {'seed': 1}); block.__enter__()", tmp_path)
+    assert files.is_unfinished(folder)
+    with pytest.raises(ValueError, match=r"other arguments was ended before it was done: \{\"seed\": 1\}; now"):
+        filling(folder, {"seed": 2}).__enter__()
+    with filling(folder, {"seed": 1}), pytest.raises(ValueError, match="another process is filling this folder"):
+        filling(folder, {"seed": 1}).__enter__()
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 import logging
 import pickle
 import sys
+from importlib.metadata import version
 from types import SimpleNamespace
 
 import numpy as np
@@ -273,7 +274,7 @@ def test_provenance(host, only, state, tmp_path, monkeypatch):
     assert story["host"] == {"root": str(tmp_path / "host"), "commit": "abc"}
     assert story["deviations"]["in_force"] == ["run_record", "provenance"]
     assert "safe_loading" in story["deviations"]["left_out"]
-    assert story["environment"]["OPV2V_ROOT"] == "somewhere" and story["packages"]["torch"] == torch.__version__
+    assert story["environment"]["OPV2V_ROOT"] == "somewhere" and story["packages"]["torch"] == version("torch")
     assert (story["dataset_length"], story["steps_per_epoch"], story["world_size"]) == (10, 5, 1)
     assert story["config"]["model"]["ranges"] == [1.0, "inf"]
 

@@ -26,8 +26,8 @@ from typing import Any, NoReturn
 
 MEMORY = 1 << 30
 """Bytes of address space that a child may take beside what it was born with."""
-SECONDS, PATIENCE = 5.0, 15.0
-"""Limit of one input: where Python code runs, and where a library does not come back."""
+SECONDS, PATIENCE = 5.0, 90.0
+"""Limits of one input: processor time where Python code runs, and time where a library does not come back."""
 
 
 @dataclass(frozen=True)
@@ -131,9 +131,9 @@ def _child(reader: Reader, seed: int, stop: int, package: Path, folder: Path, sh
         number, results, errors, lost = struct.unpack("<4q", shared[:])
         while number < stop:
             path.write_bytes(content(reader, seed, number))
-            signal.setitimer(signal.ITIMER_REAL, SECONDS)
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
             how = outcome(reader, path, package)
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             if how not in ("result", "error"):
                 with (folder / "lost").open("a") as notes:
                     notes.write(f"{number}\t{' '.join(how.split())}\n")
@@ -169,7 +169,7 @@ def _limit() -> None:
     size = pages * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGALRM, _stop)
+    signal.signal(signal.SIGPROF, _stop)
     warnings.simplefilter("ignore")
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
@@ -177,4 +177,4 @@ def _limit() -> None:
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
-    raise Endless(f"more than {SECONDS:g} s")
+    raise Endless(f"more than {SECONDS:g} s of processor time")

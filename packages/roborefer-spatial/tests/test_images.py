@@ -205,3 +205,15 @@ def test_chunks_that_pillow_stumbles_over_are_named(kind, size, tmp_path):
     path.write_bytes(data[:33] + chunk + data[33:])
     with pytest.raises(ValueError, match=r"x\.png: not a readable image"):
         read_rgb(path)
+
+
+def test_an_image_that_would_take_all_memory_is_refused(tmp_path):
+    data = png(np.zeros((4, 4, 3), np.uint8))
+    header = b"IHDR" + struct.pack(">II", 48, 1_500_000) + data[24:29]
+    path = tmp_path / "x.png"
+    path.write_bytes(data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:])
+    for read in (read_rgb, lambda path: probe(path.read_bytes(), path)):
+        with pytest.raises(
+            ValueError, match=r"x\.png: not a readable image: 48x1500000 pixels, expected at most 67108864"
+        ):
+            read(path)

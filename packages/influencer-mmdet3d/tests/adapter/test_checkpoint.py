@@ -1,4 +1,6 @@
+import io
 import pickle
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
@@ -171,3 +173,30 @@ def test_old_pickle_format(tmp_path):
     (tmp_path / "plain.pkl").write_bytes(pickle.dumps({"a": 1}))
     with pytest.raises(ValueError, match=r"plain\.pkl"):
         read_checkpoint(tmp_path / "plain.pkl")
+
+
+def test_numpy_states_that_would_crash_are_refused(tmp_path):
+    """numpy reads the state of a dtype without looking at it: a damaged one ends the process."""
+    value = checkpoint()
+    value["scores"] = np.arange(3.0)
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    path = tmp_path / "a.pth"
+    with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            data = source.read(name)
+            if name.endswith("data.pkl"):
+                plain = data.index(b"NNNJ")  # subtype, names and fields of the first dtype
+                data = data[:plain] + data[plain + 1 :]  # one of them is lost
+            target.writestr(name, data)
+    with pytest.raises(ValueError, match=r"a\.pth cannot be read"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("broken", [3, {"a": 1}, None])
+def test_metadata_that_is_none_is_named(tmp_path, broken):
+    value = checkpoint()
+    value["state_dict"]._metadata = broken
+    torch.save(value, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=r"a\.pth: its state_dict is no dict of weights with torch's metadata"):
+        read_checkpoint(tmp_path / "a.pth")

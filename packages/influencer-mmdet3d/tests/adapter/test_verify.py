@@ -150,6 +150,11 @@ def test_config_unreadable(outcome, text):
     assert reason == "config-unreadable" and "my_config.py" in out
 
 
+def test_a_missing_colon_has_the_reason_of_the_troubleshooting_table(outcome):
+    reason, out = outcome(BASE.replace(":}}", "}}") + IMPORTS)
+    assert reason == "host-root" and "{{$ONEFORMER3D_ROOT}} lacks its colon: write {{$ONEFORMER3D_ROOT:}}" in out
+
+
 @pytest.mark.parametrize(
     "imports, missing",
     [

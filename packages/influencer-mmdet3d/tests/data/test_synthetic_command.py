@@ -1,6 +1,7 @@
 import pytest
 from influencer_mmdet3d import cli
 from influencer_mmdet3d.data.synthetic import write_s3dis, write_scannet
+from influencer_mmdet3d.files import filling
 
 SMALL = ("--rooms", "1", "--points", "600", "--objects", "2", "4")
 
@@ -31,6 +32,18 @@ def test_scannet_is_what_the_module_writes(tmp_path):
         tmp_path / "b", scenes={"train": 1, "val": 1}, seed=0, points_per_scene=600, objects=(2, 4), layout="crowded"
     )
     assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
+def test_a_killed_run_goes_on(tmp_path):
+    words = ["synthetic", str(tmp_path / "a"), *SMALL, "--seed", "3"]
+    assert cli.main(words) == 0
+    whole = files(tmp_path / "a")
+    (tmp_path / "a" / "s3dis_infos_Area_2.pkl").unlink()
+    chosen = {"format": "s3dis", "rooms": 1, "points": 600, "objects": [2, 4], "layout": "spread", "seed": 3}
+    filling(tmp_path / "a", chosen).__enter__()  # ended without its end: a kill leaves the mark
+    assert cli.main([*words[:-1], "4"]) == 2
+    assert cli.main(words) == 0
+    assert files(tmp_path / "a") == whole
 
 
 def test_never_among_other_data(tmp_path, capsys):

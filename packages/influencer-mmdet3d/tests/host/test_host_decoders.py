@@ -130,9 +130,7 @@ def test_the_first_of_superpoint_sets_is_the_hosts(x):
     ours.eval()
     assert [len(starts) for starts in out["starts"]] == [40, 40]
     for features, starts, masks in zip(x, out["starts"], out["masks"]):
-        alone = copy.deepcopy(theirs)(
-            [features], [features[starts[20:]]]
-        )  # the third set, by the host alone
+        alone = copy.deepcopy(theirs)([features], [features[starts[20:]]])  # the third set, by the host alone
         torch.testing.assert_close(alone["masks"][0], masks[40:])
 
 

@@ -62,13 +62,13 @@ def scalars(work_dir):
         yield [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def validated(work_dir):
+def scores_of_validation(work_dir):
     """Return the scores of the last validation."""
     (*_, last) = scalars(work_dir)
     return [line for line in last if "miou" in line][-1]
 
 
-def tested(work_dir):
+def scores_of_test(work_dir):
     """Return the scores of the last test, which mmengine writes beside the log."""
     return json.loads(max(work_dir.glob("*/*.json"), key=lambda path: path.stat().st_mtime).read_text())
 
@@ -91,7 +91,9 @@ def test_guide_trains_resumes_and_evaluates(project):
     checkpoint = work_dir / "epoch_4.pth"
     code, output = launch(project, "evaluate", "s3dis", "my_config.py", str(checkpoint), "--cfg-options", *SMALL)
     assert code == 0, output[-3000:]
-    assert same(tested(work_dir), validated(work_dir)), "a checkpoint must score what its model scored"
+    assert same(scores_of_test(work_dir), scores_of_validation(work_dir)), (
+        "a checkpoint must score what its model scored"
+    )
     assert len(list(work_dir.glob("train_*.log"))) == 2 and len(list(work_dir.glob("test_*.log"))) == 1
 
 
@@ -105,11 +107,13 @@ def test_hosts_fix_breaks_a_checkpoint_and_ours_repairs_it(project):
     code, output = run(project, tool, "--in-path", str(checkpoint), "--out-path", str(fixed))
     assert code == 0, output
     code, output = run(project, str(root / "tools" / "test.py"), *config)
-    assert code == 0 and not same(tested(work_dir), validated(work_dir)), "the host goes on with a random backbone"
+    assert code == 0 and not same(scores_of_test(work_dir), scores_of_validation(work_dir)), (
+        "the host goes on with a random backbone"
+    )
     code, output = launch(project, "evaluate", "s3dis", *config)
     assert code == 2 and "silently stay random" in output
     code, output = launch(project, "fix-checkpoint", str(fixed), str(repaired))
     assert code == 0, output
     words = ("evaluate", "s3dis", "my_config.py", str(repaired), "--cfg-options", *SMALL)
     code, output = launch(project, *words)
-    assert code == 0 and same(tested(work_dir), validated(work_dir)), output[-3000:]
+    assert code == 0 and same(scores_of_test(work_dir), scores_of_validation(work_dir)), output[-3000:]

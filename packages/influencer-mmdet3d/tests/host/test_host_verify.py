@@ -11,6 +11,7 @@ from influencer_mmdet3d.host.verify import check_criterion
 from launcher import SMALL, launch
 from mmdet3d.registry import MODELS
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from tiny import CONFIGS
 
 FOUR = {
@@ -104,6 +105,7 @@ def test_a_checkpoint_of_other_classes_is_refused(all_areas, tmp_path):
     cfg = Config.fromfile(CONFIGS / "s3dis_area5_influencer.py")
     cfg.merge_from_dict(parse_options(SMALL["s3dis"]))
     cfg.merge_from_dict(FOUR)
+    init_default_scope("mmdet3d")
     torch.save({"state_dict": MODELS.build(cfg.model).state_dict(), "meta": {}}, tmp_path / "four.pth")
     words = ("--data-root", str(all_areas), "--cfg-options", *SMALL["s3dis"])
     code, output = launch(tmp_path, "eval", "s3dis", "influencer", "four.pth", *words)

@@ -145,7 +145,9 @@ def test_the_pin_names_what_the_host_imports(host_root):
     """Of the modules that registering our names brings in: those that the host's own files and uniception import."""
     code = (
         "import ast, json, sys\n"
+        "from mapanything_opv2v.host import torchvision_ops\n"
         "from mapanything_opv2v.host.register import register\n"
+        "torchvision_ops.define_missing()\n"
         "register()\n"
         "loaded, wanted = {name.split('.')[0] for name in sys.modules}, set()\n"
         "for module in list(sys.modules.values()):\n"

@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 MARK_RGB = (255, 0, 0)
+MAX_PIXELS = 1 << 26
+"""Larger images (8192x8192) are refused before memory is taken."""
 
 # Modes whose conversion to 8-bit RGB keeps what a person sees. 16-bit and float images would be clipped.
 # Pillow's tolerance is one flag for the whole process.
@@ -149,10 +151,16 @@ def _strict(name: str | Path) -> Iterator[None]:
             ImageFile.LOAD_TRUNCATED_IMAGES = tolerant
 
 
+def _check_pixels(image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"{image.width}x{image.height} pixels, expected at most {MAX_PIXELS}")
+
+
 def decode(data: bytes, name: str | Path) -> Image.Image:
     """Decode an image file's bytes completely; ValueError, naming the file, when that is not possible."""
     with _strict(name):
         image = Image.open(io.BytesIO(data))
+        _check_pixels(image)
         image.load()
     return image
 
@@ -169,6 +177,7 @@ def probe(data: bytes, name: str | Path) -> tuple[int, int]:
         Not a whole image file, or not an 8-bit one.
     """
     with _strict(name), Image.open(io.BytesIO(data)) as image:
+        _check_pixels(image)
         size_wh, mode = image.size, image.mode
         if image.format == "PNG":
             image.verify()

@@ -81,6 +81,17 @@ def test_two_processes_train_as_one_with_twice_the_batch(host_root, train, data,
     assert two == pytest.approx(one, rel=1e-3)
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_vision_tower_trains_although_its_last_layers_take_no_part(
+    published, checkpoint, train, tmp_path, processes
+):
+    printed = train(published, tmp_path / "out", "--max_steps", 3, "--no-freeze_vision", batch=1, processes=processes)
+    assert len(losses(printed)) == 3 and "vision tower True" in printed
+    before, after = weights(checkpoint), weights(tmp_path / "out")
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any(name.startswith("vision_tower") for name in moved)
+
+
 def test_an_interrupted_curriculum_goes_on_where_it_was(published, train, data, tmp_path):
     path = tmp_path / "c.yaml"
     stages = [
@@ -98,17 +109,17 @@ def test_an_interrupted_curriculum_goes_on_where_it_was(published, train, data, 
 
 
 @pytest.mark.parametrize(
-    ("without", "error"),
+    ("without", "message"),
     [
-        ("trainer-log", "TypeError: LLaVATrainer.log"),
-        ("mixture-syntax", "datasets_mixture.py"),
-        ("data-path", "ValueError"),
+        ("trainer-log", "TypeError: LLaVATrainer.log() takes 2 positional arguments but 3 were given"),
+        ("mixture-syntax", "datasets_mixture.py, line"),
+        ("data-path", "Dataset '' is not found in the registries"),
         ("model-dtype", "RuntimeError"),
     ],
 )
-def test_without_a_repair_the_published_host_fails_and_so_does_the_status(published, train, tmp_path, without, error):
+def test_without_a_repair_the_published_host_fails_and_so_does_the_status(published, train, tmp_path, without, message):
     printed = train(published, tmp_path / "out", "--max_steps", 2, "--without", without, status=1)
-    assert error in printed
+    assert message in printed
     assert "training failed with exit status 1" in printed
 
 
@@ -117,7 +128,7 @@ def test_without_the_resume_repair_a_resumed_run_fails(published, train, tmp_pat
     train(published, tmp_path / "whole", *words)
     interrupted_at(tmp_path / "whole", 2, tmp_path / "again")
     printed = train(published, tmp_path / "again", *words, "--without", "resume", status=1)
-    assert "_load_from_checkpoint" in printed
+    assert "Can't find a valid checkpoint" in printed
 
 
 def test_a_set_can_be_named_in_vila_datasets(published, command, train, data, tmp_path, monkeypatch):
@@ -125,7 +136,7 @@ def test_a_set_can_be_named_in_vila_datasets(published, command, train, data, tm
     command(published, "register", "--out", out, f"x3_t1={data.jsonl}")
     monkeypatch.setenv("VILA_DATASETS", f"default,{out}")
     printed = train(published, tmp_path / "out", "--max_steps", 2, source=("--data_mixture", "x3_t1"))
-    assert len(losses(printed)) == 2
+    assert "Using mixture 'x3_t1'" in printed and len(losses(printed)) == 2
 
 
 def test_a_set_smaller_than_a_global_batch_is_refused_before_the_start(published, train, tmp_path):
@@ -144,8 +155,9 @@ def test_the_shell_script_trains_with_the_notes_names(published, checkpoint, dat
     variables = {
         **os.environ, "PYTHON": sys.executable, "MODEL_PATH": str(checkpoint), "DATA_PATH": str(data.json),
         "OUTPUT_DIR": str(tmp_path / "out"), "FREEZE_VISION": "0", "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, [f"{HERE}/cpu_site", os.environ.get("PYTHONPATH")])),
     }  # fmt: skip
-    words = "--cpu --dtype fp32 --max_steps 1 --gradient_accumulation_steps 2 --gradient_checkpointing False"
+    words = "--cpu --dtype fp32 --max_steps 3 --gradient_accumulation_steps 2"
     done = subprocess.run(["bash", str(script), *words.split()], env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "vision tower True" in (tmp_path / "out/train.log").read_text()

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from influencer_mmdet3d.data.rooms import CLASSES, Room, make_room
-from influencer_mmdet3d.files import write_whole
+from influencer_mmdet3d.files import filling, is_unfinished, write_whole
 from influencer_mmdet3d.terminal import DONE, progress
 
 __all__ = ["CLASSES", "SCANNET_IDS", "Room", "make_room", "write_s3dis", "write_scannet"]
@@ -237,11 +237,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the rooms and print the infos files."""
-    if args.root.exists() and (not args.root.is_dir() or any(args.root.iterdir())):
-        raise ValueError(f"{args.root} exists and is not an empty folder: synthetic rooms never mix with other data")
+    root = args.root
+    taken = root.exists() and (not root.is_dir() or any(root.iterdir()))
+    if taken and not is_unfinished(root):
+        raise ValueError(f"{root} exists and is not an empty folder: synthetic rooms never mix with other data")
+    chosen = {name: getattr(args, name) for name in ("format", "rooms", "points", "objects", "layout", "seed")}
+    with filling(root, chosen):  # a run that was killed goes on: every room is written again, as it was
+        written = _write(args)
+    if not args.quiet:
+        print(*written, sep="\n")
+    return DONE
+
+
+def _write(args: argparse.Namespace) -> list[Path]:
     objects = (args.objects[0], args.objects[1])
     if args.format == "s3dis":
-        written = write_s3dis(
+        return write_s3dis(
             args.root,
             areas=range(1, 7),
             rooms_per_area=args.rooms,
@@ -251,16 +262,12 @@ def run(args: argparse.Namespace) -> int:
             layout=args.layout,
             quiet=args.quiet,
         )
-    else:
-        written = write_scannet(
-            args.root,
-            scenes={"train": args.rooms, "val": args.rooms},
-            seed=args.seed,
-            points_per_scene=args.points,
-            objects=objects,
-            layout=args.layout,
-            quiet=args.quiet,
-        )
-    if not args.quiet:
-        print(*written, sep="\n")
-    return DONE
+    return write_scannet(
+        args.root,
+        scenes={"train": args.rooms, "val": args.rooms},
+        seed=args.seed,
+        points_per_scene=args.points,
+        objects=objects,
+        layout=args.layout,
+        quiet=args.quiet,
+    )

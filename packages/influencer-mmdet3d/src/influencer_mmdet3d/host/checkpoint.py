@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 
@@ -55,7 +56,29 @@ def _statistic(holder: Any, name: Any) -> Any:
     return getattr(HistoryBuffer, name)
 
 
-class _Unpickler(pickle.Unpickler):
+def _is_plain_state(dtype: np.dtype[Any], state: Any) -> bool:
+    """Tell whether a state is that of a number's type, apart from the order of its bytes."""
+    usual = (3, "<", None, None, None, -1, -1, 0)
+    plain = isinstance(state, tuple) and len(state) == len(usual) and dtype.kind in "biufc"
+    return plain and state[1] in ("<", ">", "|", "=") and (state[0], *state[2:]) == (usual[0], *usual[2:])
+
+
+_InPython: Any = pickle._Unpickler
+"""The unpickler that is written in Python, which can be told what not to build."""
+
+
+class _Unpickler(_InPython):
+    dispatch = dict(_InPython.dispatch)
+
+    def load_build(self) -> None:
+        """Give an object its state, but numpy's types only a plain one: numpy crashes on others."""
+        state, made = self.stack[-1], self.stack[-2]
+        if isinstance(made, np.dtype) and not _is_plain_state(made, state):
+            raise pickle.UnpicklingError(f"{made!r} with the state {state!r}")
+        super().load_build()
+
+    dispatch[pickle.BUILD[0]] = load_build
+
     def find_class(self, module: str, name: str) -> Any:
         module = "builtins" if module == "__builtin__" else module  # protocol 2 writes Python 2's name
         if (module, name) == ("builtins", "getattr"):
@@ -103,6 +126,13 @@ def read_checkpoint(path: Path, *, trust: bool = False) -> dict[str, Any]:
         raise ValueError(f"checkpoint {path} {_why_unreadable(path)} ({type(error).__name__}: {error})") from error
     if not isinstance(checkpoint, dict):
         raise ValueError(f"checkpoint {path} holds a {type(checkpoint).__name__}, expected a dict")
+    state = checkpoint.get("state_dict", checkpoint)
+    metadata = getattr(state, "_metadata", {})
+    whole = isinstance(state, Mapping) and isinstance(metadata, Mapping)
+    if not whole or not all(isinstance(value, Mapping) for value in metadata.values()):
+        raise ValueError(
+            f"checkpoint {path}: its state_dict is no dict of weights with torch's metadata; it is damaged"
+        )
     return checkpoint
 
 
@@ -212,6 +242,7 @@ def _kernels(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         key: value
         for key, value in state.items()
         if isinstance(value, torch.Tensor)
+        and isinstance(key, str)
         and value.ndim == 5
         and key.removeprefix("module.").startswith(BACKBONE)
         and key.endswith(".weight")

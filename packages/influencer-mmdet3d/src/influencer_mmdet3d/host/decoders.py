@@ -21,7 +21,7 @@ from influencer_mmdet3d.host.starts import far_apart, noisy_instances, random_of
 STARTS = ("learned", "voxels")
 
 
-class InfluencerQueryDecoder(SetsDecoder, QueryDecoder):  # type: ignore[misc]
+class InfluencerQueryDecoder(SetsDecoder, QueryDecoder):
     """The host's `QueryDecoder` (S3DIS) with groups, starts and pilots.
 
     Parameters
@@ -43,6 +43,9 @@ class InfluencerQueryDecoder(SetsDecoder, QueryDecoder):  # type: ignore[misc]
     **kwargs
         Of the host's decoder.
     """
+
+    query: nn.Embedding
+    query_proj: nn.Module
 
     def __init__(
         self,
@@ -80,7 +83,7 @@ class InfluencerQueryDecoder(SetsDecoder, QueryDecoder):  # type: ignore[misc]
         """Return the host's output, with what `influencer_mmdet3d.host.groups` describes."""
         scene, groups = self.take_scene(), self.groups if self.training else 1
         if self.start == "learned" and groups == 1:
-            return super().forward(x, queries)  # type: ignore[no-any-return]
+            return super().forward(x, queries)
         starts = self._starts(scene, groups) if self.start == "voxels" else None
         pilots = [noisy_instances(masks, self.pilot_noise) for masks in self._instances(scene)]
         begin, rows = [], []
@@ -137,7 +140,7 @@ class InfluencerQueryDecoder(SetsDecoder, QueryDecoder):  # type: ignore[misc]
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-class InfluencerScanNetQueryDecoder(SetsDecoder, ScanNetQueryDecoder):  # type: ignore[misc]
+class InfluencerScanNetQueryDecoder(SetsDecoder, ScanNetQueryDecoder):
     """The host's `ScanNetQueryDecoder` with groups and pilots.
 
     Parameters
@@ -167,7 +170,7 @@ class InfluencerScanNetQueryDecoder(SetsDecoder, ScanNetQueryDecoder):  # type: 
         scene, groups = self.take_scene(), self.groups if self.training else 1
         piloted = self.training and self.pilots
         if groups == 1 and not piloted:
-            return super().forward(x, queries)  # type: ignore[no-any-return]
+            return super().forward(x, queries)
         instances = self.draw_pilots(scene.instances, "InfluencerScanNetOneFormer3D") if piloted else []
         begin, rows, starts = [], [], []
         for index, (features, first) in enumerate(zip(x, queries)):

@@ -30,10 +30,23 @@ from influencer_mmdet3d.terminal import DONE
 
 CONFIGS = {"s3dis": "s3dis_area5_{}.py", "scannet": "scannet_{}.py"}
 VARIANTS = ("baseline", "influencer")
+NAMES = {
+    "influencerformer": "influencer",
+    "influencerformer_1xb4_s3dis-area-5": "influencer",
+    "influencerformer_1xb4_scannet": "influencer",
+    "oneformer3d": "baseline",
+    "oneformer3d_1xb2_s3dis-area-5": "baseline",
+    "oneformer3d_1xb4_scannet": "baseline",
+}
+"""What the research notes and the host call the two variants."""
 HOW_TO_PREPARE = {
     "s3dis": "mmdet3d's own `tools/create_data.py s3dis`",
     "scannet": "the host's data/scannet/README.md",
 }
+TIES = (
+    "the host's SparseMatcher matches no query to an instance whose two cheapest queries tie (equal queries, or fp16), "
+    "and the host's loss is NaN if that leaves a scene without a match. A NaN loss of this baseline is not yours"
+)
 WEIGHTS_ONLY = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
@@ -125,6 +138,9 @@ def plan_train(args: argparse.Namespace, environ: Mapping[str, str]) -> Job:
         loaded = _initial_weights(setup)
         if loaded is not None:
             options.append(f"load_from={_plain(loaded)}")
+    criterion = (setup.cfg.model.get("criterion") or {}).get("inst_criterion") or {}
+    if (criterion.get("matcher") or {}).get("type") == "SparseMatcher":
+        notes.append(TIES)
     processes = plan_processes(environ)
     if processes.count > 1:
         notes.append(_batch_note(setup.cfg, processes.count))
@@ -158,8 +174,9 @@ def _common(parser: argparse.ArgumentParser) -> None:
 
 def _open(args: argparse.Namespace, environ: Mapping[str, str]) -> Setup:
     root = host_root(environ)
-    if args.name in VARIANTS:
-        config = Path(str(files("influencer_mmdet3d") / "configs" / CONFIGS[args.dataset].format(args.name)))
+    name = NAMES.get(args.name.removesuffix(".py"), args.name) if not Path(args.name).is_file() else args.name
+    if name in VARIANTS:
+        config = Path(str(files("influencer_mmdet3d") / "configs" / CONFIGS[args.dataset].format(name)))
     else:
         config = Path(args.name).expanduser().resolve()
         if config.suffix != ".py" or not config.is_file():
@@ -231,11 +248,13 @@ def _resume_from(work_dir: Path, resume: str | None) -> Path | None:
         return None
     if resume is None:
         raise ValueError(f"{work_dir} holds an earlier run: add --resume to go on, or take another --work-dir")
-    named = Path(pointer.read_text(encoding="utf-8").strip())
+    named = Path(os.fsdecode(pointer.read_bytes()).strip())
     path = work_dir / named.name  # the folder may have been moved, and mmengine writes what path it was given
-    if not path.is_file():
+    if "\0" in named.name or not os.path.isfile(path):  # noqa: PTH113  (Path.is_file raises for a very long name)
         others = ", ".join(sorted(str(found) for found in work_dir.glob("*.pth"))) or "none"
-        raise ValueError(f"{pointer} names {named}, which is gone. Choose with --resume CHECKPOINT; there: {others}")
+        raise ValueError(
+            f"{pointer} names {str(named)!r}, which is gone. Choose with --resume CHECKPOINT; there: {others}"
+        )
     return path
 
 

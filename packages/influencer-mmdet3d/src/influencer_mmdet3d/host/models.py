@@ -14,7 +14,7 @@ from torch import Tensor
 from influencer_mmdet3d.host.sets import Scene
 
 
-class InfluencerS3DISOneFormer3D(S3DISOneFormer3D):  # type: ignore[misc]
+class InfluencerS3DISOneFormer3D(S3DISOneFormer3D):
     """`S3DISOneFormer3D` for `InfluencerQueryDecoder` with start='voxels'."""
 
     _samples: Any = None
@@ -55,7 +55,7 @@ class InfluencerS3DISOneFormer3D(S3DISOneFormer3D):  # type: ignore[misc]
         return masks
 
 
-class InfluencerScanNetOneFormer3D(ScanNetOneFormer3D):  # type: ignore[misc]
+class InfluencerScanNetOneFormer3D(ScanNetOneFormer3D):
     """`ScanNetOneFormer3D` for `InfluencerScanNetQueryDecoder` with pilots."""
 
     def _select_queries(self, x: Any, gt_instances: Any) -> Any:

@@ -157,6 +157,4 @@ class SetsDecoder(nn.Module):
 
 def _cut(layer: Mapping[str, Any], rows: Sequence[slice]) -> dict[str, list[Any]]:
     """Return some rows of the heads of a layer, a slice for each sample."""
-    return {
-        key: [None if value is None else value[part] for value, part in zip(layer[key], rows)] for key in _HEADS
-    }
+    return {key: [None if value is None else value[part] for value, part in zip(layer[key], rows)] for key in _HEADS}

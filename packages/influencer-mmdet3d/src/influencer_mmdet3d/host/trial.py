@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import mmengine.runner  # noqa: F401  registers mmengine's own datasets, hooks and loops
 import numpy as np
 import torch
 from mmengine.config import Config, DictAction
@@ -96,7 +97,8 @@ def _bind(registry: Any, options: Mapping[str, Any], **others: Any) -> None:
     if "type" not in options:
         raise TrialError(f"no type in {options}, so that nothing can be built from it")
     kind = options.pop("type")
-    found = registry.get(kind) if isinstance(kind, str) else kind
+    with registry.switch_scope_and_registry(None) as there:
+        found = there.get(kind) if isinstance(kind, str) else kind
     if found is None:
         raise TrialError(f"{kind} is not registered; is the module that has it in custom_imports?")
     inspect.signature(found).bind(**others, **options)

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import json
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -97,6 +98,9 @@ def load_config(path: Path) -> Any:
         with _no_info_lines():
             cfg = Config.fromfile(path, import_custom_modules=False)
     except (OSError, KeyError, SyntaxError, ValueError, TypeError, ImportError) as error:
+        colon = _missing_colon(path)
+        if colon:
+            raise VerifyError("host-root", f"{path}: {colon}") from error
         raise VerifyError("config-unreadable", f"{path}: {type(error).__name__}: {error}") from error
     names = (cfg.get("custom_imports") or {}).get("imports") or []
     names = [names] if isinstance(names, str) else list(names)
@@ -108,6 +112,13 @@ def load_config(path: Path) -> Any:
             "write custom_imports = dict(imports=['oneformer3d', 'influencer_mmdet3d'], allow_failed_imports=False)",
         )
     return cfg
+
+
+def _missing_colon(path: Path) -> str | None:
+    """Say it if a config asks for an environment variable without mmengine's colon, which makes it another syntax."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    found = re.search(r"\{\{\s*\$(\w+)\s*\}\}", text)
+    return None if found is None else f"{found[0]} lacks its colon: write {{{{${found[1]}:}}}}"
 
 
 def check_imports(cfg: Any) -> None:

@@ -179,7 +179,7 @@ def _load_png(path: Path, png_units_per_m: float | None) -> npt.NDArray[np.float
     _check_png(data, path)
     units = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if units is not None and units.dtype == np.uint8:
-        return _decode_8_bits(units)
+        return _decode_8_bits(units.astype(np.uint8, copy=False))
     if units is None or units.dtype != np.uint16 or units.ndim != 2:
         got = "no image" if units is None else f"{units.dtype} {units.shape}"
         raise ValueError(f"{path}: expected a 16-bit single-channel PNG, or one of 8 bits, got {got}")
