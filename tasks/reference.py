@@ -20,7 +20,7 @@ PACKAGES = [path.parent.name for path in sorted(ROOT.glob("packages/*/pyproject.
 
 def on_files(files: Files, config: Any) -> Files:
     """Add each package's pages of commands and of Python names."""
-    os.environ["COLUMNS"] = "100"  # of help texts
+    os.environ["COLUMNS"] = "80"  # of help texts
     for name in PACKAGES:
         module = name.replace("-", "_")
         parser = importlib.import_module(f"{module}.cli").build_parser()

@@ -4,4 +4,4 @@ import sys
 
 from mapanything_opv2v.cli import main
 
-sys.exit(main(["check", "--max_scenes", "1", "--need_depth", *sys.argv[1:]]))
+sys.exit(main(["check", "--max-scenes", "1", "--need-depth", *sys.argv[1:]]))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Build the x3 spatial task sets: `roborefer-spatial build` under the notes' name, with the same options."""
+"""Build the x3 spatial task sets: `roborefer-spatial build` under the research script's name, with the same options."""
 
 import sys
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Check one batch of an x3 training file: `roborefer-spatial check` under the notes' name."""
+"""Check one batch of an x3 training file: `roborefer-spatial check` under the research script's name."""
 
 import sys
 

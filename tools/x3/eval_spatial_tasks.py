@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Answer and score x3 spatial tasks under the notes' name; `--help` lists the flags."""
+"""Answer and score x3 spatial tasks under the research script's name; `--help` lists the flags."""
 
 import sys
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Minimal SFT on Task 1: `python -m roborefer_spatial.train` with the notes' defaults and names.
+# Minimal SFT on Task 1: `python -m roborefer_spatial.train` with the research script's defaults and names.
 set -euo pipefail
 
 usage() {

@@ -80,4 +80,8 @@ def moved(batch, device):
         }
 
     there = {**heads(pred), "aux_outputs": [heads(layer) for layer in pred["aux_outputs"]]}
+    if "groups" in pred:
+        there["groups"] = pred["groups"]
+    if "starts" in pred:
+        there["starts"] = [x.to(device) for x in pred["starts"]]
     return there, [SimpleNamespace(**{key: x.to(device) for key, x in vars(inst).items()}) for inst in insts]

@@ -74,7 +74,7 @@ def test_from_a_copy_elsewhere_with_the_hosts_exit_code(host, tmp_path):
     record = tmp_path / "record.json"
     done = run(
         script,
-        *("influencer", "--work-dir", "run", "--cfg-options", "a=[1,2]"),
+        *("influencer", "--work-dir", "run", "--cfg-options", "custom_hooks=[]"),
         cwd=tmp_path,
         ONEFORMER3D_ROOT=str(host),
         FAKE_RECORD=str(record),
@@ -82,7 +82,7 @@ def test_from_a_copy_elsewhere_with_the_hosts_exit_code(host, tmp_path):
     )
     assert done.returncode == 3, done.stderr
     call = called(record)
-    assert "a=[1,2]" in call["argv"] and str(tmp_path / "run") in call["argv"]
+    assert "custom_hooks=[]" in call["argv"] and str(tmp_path / "run") in call["argv"]
     assert "the host speaks" in done.stdout
     (log,) = (tmp_path / "run").glob("train_*.log")
     assert "the host speaks" in log.read_text() and "and complains" in log.read_text()

@@ -182,7 +182,7 @@ def test_swapped_cameras_are_found_by_their_overlaps(tmp_path):
     (problem,) = [p for p in report.problems if p.key == "cameras"]
     assert "show different things where they overlap" in problem.message and "in 4 views" in problem.message
     assert str(problem).startswith(f"train/{problem.sequence}/all cameras:")
-    relaxed = checks.CheckOptions(min_agreement=-1)
+    relaxed = checks.CheckOptions(min_agreement=-1, min_agreement_untold=-1)
     assert "cameras" not in {p.key for p in checks.check_tree(index, relaxed, progress=False).problems}
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -44,13 +45,13 @@ def checkout(tmp_path):
     return tmp_path / "host", head.stdout.strip()
 
 
-def run(env, *, commit=None):
+def run(env, *words, commit=None):
     """Run the doctor in a process of its own, as if the pin were `commit`."""
     code = (
         "import sys\nfrom mapanything_opv2v import cli\nfrom mapanything_opv2v.commands import doctor\n"
         f"commit = {commit!r}\npin = doctor.pin()\n"
         "doctor.pin = lambda: {**pin, 'commit': commit or pin['commit']}\n"
-        "sys.exit(cli.main(['doctor']))"
+        f"sys.exit(cli.main(['doctor', *{words!r}]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
     return done.returncode, done.stdout + done.stderr
@@ -71,11 +72,47 @@ def test_all_is_well(checkout, tmp_path):
     assert "6 names in mapanything.train.training: OPV2VNonAmbiguousMaskLoss, " in text
     assert "1 names in mapanything.models.MODEL_CONFIGS: opv2v_mapanything" in text
     assert "appends pkg://mapanything_opv2v.configs" in text
-    assert "no deviation: names and configs are added" in text
-    for deviation in DEVIATIONS:
-        assert f"{deviation.name} ({deviation.where}). Host: {deviation.host}. Here: {deviation.ours}" in text
+    assert "host's imports     ok       all 20 packages that MapAnything needs are there" in text
+    assert text.count("launcher deviates") == 1 and "10 ways, each switchable (--verbose explains): slurm_ranks" in text
+    assert text.endswith("\nready: a training can start\n")
     assert f"OPV2V_ROOT         ok       {tmp_path}" in text
     assert "OPV2V_DEPTH_ROOT            not set" in text
+
+
+def test_verbose_explains_every_deviation(checkout):
+    root, head = checkout
+    env = {"MAPANYTHING_ROOT": str(root), "PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"}
+    status, text = run(env, "--verbose", commit=head)
+    assert status == 0 and "no deviation: names and configs are added" in text
+    for deviation in DEVIATIONS:
+        assert f"{deviation.name} ({deviation.where}). Host: {deviation.host}. Here: {deviation.ours}" in text
+    assert text.endswith("\nready: a training can start\n")
+
+
+def test_missing_imports_are_named_at_once(checkout, monkeypatch, capsys):
+    root, head = checkout
+    monkeypatch.setenv("MAPANYTHING_ROOT", str(root))
+    host = {**doctor.pin(), "commit": head, "imports": {"numpy": "numpy", "no_one": "no-one", "nor_two": "nor-two"}}
+    monkeypatch.setattr(doctor, "pin", lambda: host)
+    assert cli.main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert "host's imports     PROBLEM  missing: no_one, nor_two; pip install no-one nor-two\n" in out
+    assert out.splitlines()[-1].startswith("not ready: ")
+
+
+def test_json_holds_the_findings(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("MAPANYTHING_ROOT", str(tmp_path / "no"))
+    assert cli.main(["doctor", "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    problems = [finding for finding in report["findings"] if finding["ok"] is False]
+    assert report["problems"] == len(problems) > 0 and report["ready"] is False
+    assert problems[0]["text"] == f"MAPANYTHING_ROOT={tmp_path / 'no'} is not a folder"
+    assert set(problems[0]) == {"topic", "text", "ok"}
+
+
+def test_verdict():
+    assert doctor.verdict(0) == "ready: a training can start"
+    assert doctor.verdict(1) == "not ready: 1 problem" and doctor.verdict(2) == "not ready: 2 problems"
 
 
 def test_another_commit_is_said_with_both_hashes(checkout):
@@ -107,7 +144,8 @@ def test_a_host_that_cannot_be_imported_is_a_problem(checkout):
     (root / "mapanything/datasets/__init__.py").write_text("import a_module_that_is_not_there\n")
     env = {"MAPANYTHING_ROOT": str(root), "PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"}
     status, text = run(env)
-    assert status == 1 and "No module named 'a_module_that_is_not_there'" in text
+    assert status == 1 and "registration       PROBLEM  ImportError: cannot import mapanything.datasets: " in text
+    assert "a_module_that_is_not_there" in text
 
 
 def test_nothing_there(tmp_path):

@@ -56,7 +56,7 @@ def test_a_trained_model_is_shown(quick, tmp_path, monkeypatch):
     summary = {"frames": 6, "figures": summarise({"a": evaluate_frame(frame)})["figures"]}
     summary["figures"]["scale_ratio"] = {"frames": 0}
     trained = tiny_model.Trained((14.0, 9.25), summary, path)
-    monkeypatch.setattr(tiny_model, "train_and_evaluate", lambda out, seed: trained)
+    monkeypatch.setattr(tiny_model, "train_and_evaluate", lambda out, seed, quiet: trained)
     assert make.make_demo(tmp_path / "out", 1, None) == 0
     figures = dict(json.loads((tmp_path / "out" / "result.json").read_text())["figures"])
     assert figures["Model: training loss by epoch"] == "14.0, 9.2"
@@ -85,6 +85,6 @@ def test_a_real_frame_is_shown_if_named(quick, tmp_path, small_town):
 
 
 def test_text_is_escaped():
-    story = page.Story([("<b>", "&")], [("<script>", "<i>", None)])
+    story = page.Story(True, [("<b>", "&")], [("<script>", "<i>", None)])
     text = page.page_html(story, 1.0)
     assert "<script>" not in text and "<i>" not in text and "&lt;b&gt;" in text and "&amp;" in text

@@ -142,3 +142,15 @@ def test_poses_between_vehicles_ignore_the_world_and_agree_with_scipy():
         away.append(np.linalg.norm(between[0][1] - between[1][1]))
     assert found["vehicle_rotation_deg"] == pytest.approx(np.mean(angles))
     assert found["vehicle_translation_m"] == pytest.approx(np.mean(away))
+
+
+def test_mask_figures_count_known_pixels_only():
+    mask = np.array([True, True, False, True])
+    true = np.array([True, True, True, False])
+    ranges = np.array([5.0, 0.0, 0.0, 0.0])  # the second and third may be sky or surface
+    figures = metrics.mask_figures(mask, true, ranges)
+    assert figures["mask_known_share"] == 0.5 and figures["mask_true_share"] == 0.5
+    assert figures["mask_accuracy"] == 0.5 and figures["mask_iou"] == 0.5 and figures["mask_recall"] == 1
+    assert metrics.mask_figures(mask, true)["mask_accuracy"] == 0.5
+    nothing = metrics.mask_figures(mask, np.ones(4, bool), np.zeros(4))
+    assert nothing["mask_known_share"] == 0 and nothing["mask_iou"] is None and nothing["mask_pred_share"] is None

@@ -149,29 +149,37 @@ def test_a_slurm_job_has_a_task_for_each_gpu_and_one_folder(composed, name):
     assert composed(name, "+cluster=opv2v_local").hydra.launcher._target_.endswith("LocalLauncher")
 
 
-def launches():
-    """Words after `-m mapanything_opv2v.train` of every command in the READMEs."""
-    for readme in sorted(Path(__file__).parents[1].glob("README*.md")):
-        for block in re.findall(r"^```bash\n(.*?)^```", readme.read_text(), re.M | re.S):
+ROOT = Path(__file__).parents[3]
+PAGES = (ROOT / "docs/mapanything-opv2v/training.md", ROOT / "docs/mapanything-opv2v/guide.zh-CN.md")
+
+
+def launches(pages):
+    """Words after `-m mapanything_opv2v.train` or `mapanything-opv2v train` of every command in pages."""
+    for page in pages:
+        for block in re.findall(r"^```bash\n(.*?)^```", page.read_text(), re.M | re.S):
             for line in block.replace("\\\n", " ").splitlines():
-                _, found, words = line.partition("-m mapanything_opv2v.train ")
+                found = re.search(r"(?:-m mapanything_opv2v\.train|mapanything-opv2v train) (.*)", line)
                 if found:
-                    yield pytest.param(shlex.split(words), id=f"{readme.name} {words[:60]}")
+                    yield pytest.param(shlex.split(found[1], comments=True), id=f"{page.name} {found[1][:60]}")
 
 
-@pytest.mark.parametrize("words", list(launches()))
-def test_commands_of_the_readmes_compose(composed, words):
+READMES = sorted(Path(__file__).parents[1].glob("README*.md"))
+
+
+@pytest.mark.parametrize("words", list(launches([*READMES, *PAGES])))
+def test_commands_of_the_pages_compose(composed, words):
     _, overrides = build_parser().parse_known_args(words)
     (name,) = [word.partition("=")[2] for word in overrides if word.startswith("+experiment=")]
     config = composed(name, *(word for word in overrides if not word.startswith("+experiment=")))
     assert config.experiment_name == name.removeprefix("opv2v_")
 
 
-def test_both_readmes_show_every_experiment():
-    shown = [param.values[0] for param in launches()]
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_both_languages_show_every_experiment(page):
+    shown = [param.values[0] for param in launches([page])]
     for name in EXPERIMENTS:
-        assert sum(f"+experiment={name}" in words for words in shown) >= 2
-    assert sum("+cluster=opv2v_slurm" in words for words in shown) == 2
+        assert any(f"+experiment={name}" in words for words in shown), name
+    assert any("+cluster=opv2v_slurm" in words for words in shown)
 
 
 def test_the_output_is_the_folder_of_the_job(composed):

@@ -30,7 +30,7 @@ def test_folders_are_made_and_others_may_read(tmp_path):
 
 
 def test_json_refuses_nan(tmp_path):
-    with pytest.raises(ValueError, match="Out of range"):
+    with pytest.raises(ValueError):
         write_json(tmp_path / "a.json", {"a": float("nan")})
     assert not (tmp_path / "a.json").exists()
 

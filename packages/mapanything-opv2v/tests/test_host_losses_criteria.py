@@ -78,7 +78,7 @@ class TestMask:
         logits, mask = rng.normal(size=(1, 4, 8)), rng.random((1, 4, 8)) < 0.3
         p = 1 / (1 + np.exp(-logits))
         expected = -(2.5 * mask * np.log(p) + ~mask * np.log(1 - p)).mean()
-        batch = [view(non_ambiguous_mask=torch.from_numpy(mask))]
+        batch = [view(non_ambiguous_mask=torch.from_numpy(mask), valid_mask=torch.from_numpy(mask))]
         preds = [pred(non_ambiguous_mask_logits=torch.from_numpy(logits))]
         assert np.isclose(make("OPV2VNonAmbiguousMaskLoss(2.5)")(batch, preds)[0], expected)
 
@@ -103,6 +103,29 @@ class TestMask:
         make("OPV2VNonAmbiguousMaskLoss('balanced')")([empty], [pred()])
         (record,) = caplog.records
         assert "gt_mask_mean=0.0000" in record.getMessage() and "depth_root" in record.getMessage()
+
+    def test_depth_from_lidar_teaches_no_sky_and_says_so(self, make, caplog):
+        """One pixel in four has a depth, none is known to be sky: the other three do not count."""
+        valid = torch.zeros(1, 4, 8, dtype=torch.bool)
+        valid[:, ::2, ::2] = True
+        sparse = view(valid_mask=valid, non_ambiguous_mask=torch.ones(1, 4, 8, dtype=torch.bool))
+        made = pred()
+        with caplog.at_level(logging.WARNING):
+            loss, details = make("OPV2VNonAmbiguousMaskLoss(pos_weight=3)")([sparse], [made])
+        loss.backward()
+        assert math.isclose(loss.item(), 3 * math.log(2), rel_tol=1e-6)
+        assert (made["non_ambiguous_mask_logits"].grad != 0).equal(valid)
+        assert (details["valid_mask_ratio"], details["mask_known_ratio"], details["gt_mask_mean"]) == (0.25, 0.25, 1.0)
+        (record,) = caplog.records
+        said = record.getMessage()
+        assert "a positive share is above 0.95: gt_mask_mean=1.0000" in said and "mask_known_ratio=0.2500" in said
+        assert "LiDAR depth has no sky: use dense depth, or switch this loss off (loss.opv2v.mask_weight=0)" in said
+
+    def test_a_prediction_of_surface_everywhere_rings_too(self, make, caplog):
+        make("OPV2VNonAmbiguousMaskLoss()")([view()], [pred(logit=6.0)])
+        (record,) = caplog.records
+        assert "above 0.95: gt_mask_mean=0.8750, pred_mask_mean=0.9975" in record.getMessage()
+        assert "lower pos_weight (now 1.0)" in record.getMessage()
 
     def test_only_the_first_process_warns(self, make, caplog, monkeypatch):
         monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)

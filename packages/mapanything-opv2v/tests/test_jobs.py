@@ -63,7 +63,7 @@ def test_bad_worker_count():
 
 def test_the_bar_counts_items(capsys):
     list(jobs.run(halve, [2, 4, 5], description="halving"))
-    assert "halving: 100%" in capsys.readouterr().err
+    assert "halving: 3 of 3 items, " in capsys.readouterr().err
 
 
 def test_workers_end_when_their_job_is_killed(tmp_path):

@@ -10,8 +10,7 @@ from mapanything_opv2v import panorama, rawdata
 from mapanything_opv2v.geometry import Cylinder
 from mapanything_opv2v.synthetic import write_town
 
-# the real frame lies beside the repository, if at all
-REAL = Path(os.environ.get("OPV2V_FRAME", Path(__file__).parents[4] / "shared/data/opv2v_frame/000759.yaml"))
+REAL = Path(os.environ.get("OPV2V_FRAME", "nowhere"))
 THRESHOLD = 0.75
 
 
@@ -27,7 +26,7 @@ def agreements(yaml_path):
     }
 
 
-@pytest.mark.skipif(not REAL.is_file(), reason=f"no real frame at {REAL.name}: set OPV2V_FRAME to its YAML")
+@pytest.mark.skipif(not REAL.is_file(), reason="set OPV2V_FRAME to the YAML of a real frame")
 def test_a_real_frame_fits_together_and_no_other_order_does():
     found = agreements(REAL)
     right = found.pop((0, 1, 2, 3))
@@ -35,7 +34,7 @@ def test_a_real_frame_fits_together_and_no_other_order_does():
     assert max(found.values()) < THRESHOLD
 
 
-@pytest.mark.skipif(not REAL.is_file(), reason=f"no real frame at {REAL.name}: set OPV2V_FRAME to its YAML")
+@pytest.mark.skipif(not REAL.is_file(), reason="set OPV2V_FRAME to the YAML of a real frame")
 def test_the_seams_of_the_real_frame_do_not_show():
     """Blending lowers the step of brightness that a hard cut leaves between two cameras."""
     agent = rawdata.agent_beside(REAL)

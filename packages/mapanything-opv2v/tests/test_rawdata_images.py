@@ -135,12 +135,6 @@ def test_an_image_too_large_is_refused_before_it_is_decoded(tmp_path, monkeypatc
         rawdata.load_image(tmp_path / "a.png")
 
 
-def test_eight_bit_pngs_are_no_depth(tmp_path):
-    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match="16-bit single-channel PNG, got uint8"):
-        rawdata.load_depth(tmp_path / "a.png")
-
-
 @pytest.mark.parametrize("text", ["fine", "-3", "0", "nan"])
 def test_a_scale_that_is_no_positive_number(tmp_path, text):
     from PIL import PngImagePlugin

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 import training_double
-from mapanything_opv2v import train
+from mapanything_opv2v import cli, train
 
 
 @pytest.fixture
@@ -78,6 +78,17 @@ def test_options_reach_the_task_and_the_rest_reaches_hydra(host_train, monkeypat
     assert train.main(words) == 0
     assert given["argv"] == ["train", "a=1", "-m", "+b=2", "--cfg", "job"]
     assert given["task"].options == host_train.LaunchOptions(frozenset({"lr_log", "provenance"}), True)
+
+
+def test_the_verb_does_the_same(host_train, monkeypatch):
+    given = {}
+    monkeypatch.setattr(host_train, "find_host", lambda: None)
+    monkeypatch.setattr(host_train.HostTraining, "_prepare", lambda self: None)
+    monkeypatch.setattr(host_train, "run", lambda task: given.update(task=task, argv=sys.argv))
+    monkeypatch.setattr(sys, "argv", ["mapanything-opv2v"])
+    assert cli.main(["train", "--without", "lr_log", "+experiment=opv2v_stage1", "a=1", "--", "--cfg", "job"]) == 0
+    assert given["argv"] == ["mapanything-opv2v", "+experiment=opv2v_stage1", "a=1", "--cfg", "job"]
+    assert given["task"].options == host_train.LaunchOptions(frozenset({"lr_log"}), False)
 
 
 def test_a_job_that_unpickles_the_task_finds_the_host_itself(host_train, monkeypatch):

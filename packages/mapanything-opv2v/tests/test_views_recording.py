@@ -9,13 +9,20 @@ from mapanything_opv2v.views.sources import RawOptions, load_predicted_frame, lo
 
 
 def columns(path):
+    """Application and recording id, entity paths, and the static columns; by what the installed rerun reads with."""
     import rerun
 
-    recording = rerun.dataframe.load_recording(str(path))
-    schema = recording.schema().component_columns()
-    view = recording.view(index="log_tick", contents="/**", include_tombstone_columns=False)
-    table = view.select_static().read_all().to_pydict()
-    return recording, {column.entity_path for column in schema}, table
+    if hasattr(rerun, "dataframe"):  # gone in newer versions
+        recording = rerun.dataframe.load_recording(str(path))
+        view = recording.view(index="log_tick", contents="/**", include_tombstone_columns=False)
+        entities = {column.entity_path for column in recording.schema().component_columns()}
+        names = recording.application_id(), recording.recording_id()
+        return names, entities, view.select_static().read_all().to_pydict()
+    reader = rerun.chunk.RrdReader(str(path))
+    (entry,) = reader.recordings()
+    chunks = [(chunk.entity_path, chunk.to_record_batch().to_pydict()) for chunk in reader.stream().to_chunks()]
+    table = {f"{path}:{name}": values for path, batch in chunks for name, values in batch.items()}
+    return (entry.application_id, entry.recording_id), {path for path, _ in chunks}, table
 
 
 def test_a_prediction_is_read_back(town_predictions, tmp_path):
@@ -23,8 +30,8 @@ def test_a_prediction_is_read_back(town_predictions, tmp_path):
     path = tmp_path / "deep" / "frame.rrd"
     write_recording(path, frame)
     assert [p.name for p in path.parent.iterdir()] == ["frame.rrd"]
-    recording, entities, table = columns(path)
-    assert recording.application_id() == "mapanything-opv2v" and recording.recording_id() == frame.name
+    names, entities, table = columns(path)
+    assert names == ("mapanything-opv2v", frame.name)
     for view in frame.views:
         entity = f"/world/agent_{view.agent_id}/{view.name}"
         assert {entity, f"{entity}_true", f"{entity}/image", f"{entity}/range"} <= entities

@@ -1,6 +1,6 @@
 """How fast the task sets are built: against a literal implementation of the earlier way, and over processes.
 
-The peer does what the notes' builder did, step by step: it globs every file of every view, marks every view
+The peer does what the research builder did, step by step: it globs every file of every view, marks every view
 with floating-point blending, writes PNGs as Pillow does by default, decodes both pictures again for every
 side-by-side image, and saves that as a JPEG of quality 75. Ours marks what is used, decodes once, writes
 lossless PNGs for both kinds, hashes its inputs, checks sizes and both masks, syncs every file to disk.
@@ -39,7 +39,7 @@ from roborefer_spatial.tasks.object_samples import Options
 from roborefer_spatial.tasks.png import encode_png
 
 cv2.setNumThreads(1)
-PROMPT = "You are given images. " * 30  # about as long as the notes' prompts
+PROMPT = "You are given images. " * 30  # about as long as that builder's prompts
 
 
 # --- the earlier way ---
@@ -117,7 +117,7 @@ def earlier_build(root: Path, out: Path) -> int:
 
 
 def earlier_row(image: list[str] | str, point: tuple[float, float] | None) -> dict:
-    """Return a sample as the notes have it."""
+    """Return a sample as that builder wrote it."""
     answer = "NOT_VISIBLE" if point is None else f"[({point[0]:.3f}, {point[1]:.3f})]"
     turns = [{"from": "human", "value": PROMPT}, {"from": "gpt", "value": answer}]
     return {"id": "x", "task": "t", "image": image, "query_original": str(image[-1]), "conversations": turns}

@@ -47,7 +47,7 @@ def test_long_names_fit(tmp_path):
 
 
 def test_nan_is_not_json(tmp_path):
-    with pytest.raises(ValueError, match="not JSON compliant"):
+    with pytest.raises(ValueError):
         write_json(tmp_path / "x.json", float("nan"))
     assert names(tmp_path) == []
 

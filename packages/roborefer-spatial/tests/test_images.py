@@ -192,7 +192,7 @@ def test_rubbish_is_named(data, tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"gone\.png: cannot be read: No such file"):
+    with pytest.raises(ValueError, match=r"gone\.png: cannot be read: "):
         read_rgb(tmp_path / "gone.png")
 
 

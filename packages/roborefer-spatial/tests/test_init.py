@@ -16,7 +16,7 @@ def test_all_lists_every_public_name():
 
 
 def test_another_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="module 'roborefer_spatial' has no attribute 'guess'"):
+    with pytest.raises(AttributeError, match="'roborefer_spatial' has no attribute 'guess'"):
         _ = roborefer_spatial.guess
 
 

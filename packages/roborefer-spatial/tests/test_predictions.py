@@ -59,3 +59,25 @@ def test_errors(tmp_path, name, content, message):
 def test_no_file(tmp_path):
     with pytest.raises(ValueError, match=r"answers\.jsonl: no such file; make it with `roborefer-spatial predict`"):
         read(tmp_path / "answers.jsonl")
+
+
+def test_what_is_known_of_an_answer_comes_back(tmp_path):
+    rows = [Prediction("a", "x", None, "length", ((64, 48), (28, 28))), Prediction("b", "y", seen=((1, 1),))]
+    path = tmp_path / "answers.jsonl"
+    path.write_text("".join(row.to_json() + "\n" for row in rows))
+    assert read(path) == rows
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ({"seen": [[0, 1]]}, "'seen' is a list of [width, height] in pixels, got [[0, 1]]"),
+        ({"seen": 3}, "'seen' is a list of [width, height] in pixels, got 3"),
+        ({"finish": 3}, "'finish' is text or missing, got 3"),
+    ],
+)
+def test_bad_optional_fields(tmp_path, field, message):
+    path = tmp_path / "answers.jsonl"
+    path.write_text(json.dumps({"id": "a", "text": "x"} | field))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read(path)

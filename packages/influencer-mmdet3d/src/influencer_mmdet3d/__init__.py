@@ -20,6 +20,7 @@ from influencer_mmdet3d.register import register
 if TYPE_CHECKING:
     from influencer_mmdet3d.data.check import check_dataset
     from influencer_mmdet3d.data.formats import FORMATS
+    from influencer_mmdet3d.data.rooms import make_room
     from influencer_mmdet3d.data.synthetic import write_s3dis, write_scannet
     from influencer_mmdet3d.host.verify import verify
     from influencer_mmdet3d.loss.embedding import EmbeddingInfluencerLoss, embedding_influencer_terms
@@ -34,6 +35,7 @@ __all__ = [
     "MaskInfluencerLoss",
     "check_dataset",
     "embedding_influencer_terms",
+    "make_room",
     "mask_influencer_loss",
     "register",
     "verify",
@@ -45,6 +47,7 @@ _LATER = {
     "embedding_influencer_terms": "loss.embedding",
     "FORMATS": "data.formats",
     "check_dataset": "data.check",
+    "make_room": "data.rooms",
     "write_s3dis": "data.synthetic",
     "write_scannet": "data.synthetic",
     "verify": "host.verify",

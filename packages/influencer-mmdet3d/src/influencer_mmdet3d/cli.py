@@ -30,7 +30,7 @@ COMMANDS = {
         "data.synthetic", "write synthetic rooms in the host's format", "synthetic data/s3dis --format s3dis --rooms 2"
     ),
     "check": Command(
-        "data.check",
+        "host.check",
         "read every scene of a prepared dataset before training",
         "check data/s3dis --format s3dis",
         ("check-data",),

@@ -102,3 +102,35 @@ def test_values():
     insts[1].labels_3d[2] = 13
     with pytest.raises(ValueError, match=r"insts\[1\].labels_3d: instance 2 has label 13, expected 0..12"):
         check_values(collect(pred, insts, 13), fine, 13)
+
+
+def test_scores_of_one_sample_only():
+    pred, insts = make_batch()
+    for layer in (pred, *pred["aux_outputs"]):
+        layer["scores"][1] = None
+    with pytest.raises(ValueError, match=r"scores are None for samples \[1\] of 2 only; give them for all or for none"):
+        collect(pred, insts, 13)
+
+
+def test_no_query():
+    pred, insts = make_batch(queries=(12, 0))
+    with pytest.raises(ValueError, match="sample 1: the decoder gave no query"):
+        collect(pred, insts, 13)
+
+
+@pytest.mark.parametrize("key", ["labels_3d", "sp_masks", "query_masks"])
+def test_numpy_targets(key):
+    pred, insts = make_batch(query_masks=True)
+    setattr(insts[1], key, getattr(insts[1], key).numpy())
+    with pytest.raises(
+        ValueError, match=rf"insts\[1\]\.{key} must be a torch tensor, got numpy\.ndarray; convert with"
+    ):
+        collect(pred, insts, 13)
+
+
+def test_overlapping_rows():
+    pred, insts = make_batch()
+    insts[0].sp_masks[:, 7] = False
+    insts[0].sp_masks[[1, 3], 7] = True
+    with pytest.raises(ValueError, match=r"insts\[0\]\.sp_masks: point 7 is in the instances \[1, 3\]; a point may"):
+        collect(pred, insts, 13)

@@ -238,3 +238,21 @@ def test_large_scene_in_half_precision():
     loss = InfluencerCriterion(num_classes=13)(pred, insts)["inst_loss"]
     loss.backward()
     assert loss.isfinite() and pred["masks"][0].grad.isfinite().all()
+
+
+def test_mask_terms_are_means_over_samples_with_a_query_inside_an_instance():
+    """A sample none of whose queries lies in an instance has nothing to attract, and must not halve the others."""
+    pred, insts = make_batch(3, layers=1, query_masks=True)
+    insts[0].query_masks[:, 0] = False
+    insts[0].query_masks[0, 0] = True
+    insts[1].query_masks[:] = False
+    alone = {key: pred[key][:1] for key in ("cls_preds", "masks", "scores")}
+
+    def attraction(pred, insts):
+        with_, without = (
+            InfluencerCriterion(num_classes=13, impl="plain", attr_weight=weight)(pred, insts)["inst_loss"].item()
+            for weight in (1.0, 0.0)
+        )
+        return with_ - without
+
+    assert attraction(pred, insts) == pytest.approx(attraction(alone, insts[:1]), rel=1e-4)

@@ -40,7 +40,9 @@ def after(job: launch.Job, word: str) -> str:
 
 
 def test_train_runs_the_hosts_tool(host, tmp_path):
-    assert cli.main(["train", "s3dis", "influencer", "--amp", "--cfg-options", "a.b=1", "c=2"]) == 0
+    assert (
+        cli.main(["train", "s3dis", "influencer", "--amp", "--cfg-options", "randomness.seed=1", "resume=False"]) == 0
+    )
     call = called(tmp_path / "record.json")
     assert call["argv"][0] == str(host / "tools" / "train.py")
     assert Path(call["argv"][1]).name == "s3dis_area5_influencer.py" and Path(call["argv"][1]).is_file()
@@ -49,7 +51,7 @@ def test_train_runs_the_hosts_tool(host, tmp_path):
     assert call["PYTHONPATH"].split(os.pathsep)[0] == call["ONEFORMER3D_ROOT"] == str(host)
     assert call["cwd"] == str(tmp_path / "here"), "relative paths of the user stay what they are"
     words = call["argv"][call["argv"].index("--cfg-options") + 1 :]
-    assert words[:2] == ["a.b=1", "c=2"]
+    assert words[:2] == ["randomness.seed=1", "resume=False"]
     assert f"load_from={host}/work_dirs/tmp/start.pth" in words
     for key in ("train_dataloader.dataset.datasets.0", "train_dataloader.dataset.datasets.1", "val_dataloader.dataset"):
         assert f"{key}.data_root={host}/data/s3dis/" in words
@@ -230,3 +232,39 @@ def test_no_host(host, monkeypatch, capsys):
     assert cli.main(["train", "s3dis", "influencer"]) == 2
     assert "ONEFORMER3D_ROOT is not set" in capsys.readouterr().err
     assert "ONEFORMER3D_ROOT" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("influencerformer", "s3dis_area5_influencer.py"),
+        ("influencerformer_1xb4_s3dis-area-5", "s3dis_area5_influencer.py"),
+        ("influencerformer_1xb4_s3dis-area-5.py", "s3dis_area5_influencer.py"),
+        ("oneformer3d_1xb2_s3dis-area-5.py", "s3dis_area5_baseline.py"),
+    ],
+)
+def test_names_of_the_research_notes_and_of_the_host(host, name, config):
+    job = plan("train", "s3dis", name)
+    assert any(word.endswith(f"/{config}") for word in job.command)
+
+
+def test_ties_of_the_sparse_matcher_are_said_to_baseline_users(host):
+    path = host / "configs" / "oneformer3d_1xb2_s3dis-area-5.py"
+    path.write_text(path.read_text().replace("HungarianMatcher", "SparseMatcher"))
+    assert any("two cheapest queries tie" in note for note in plan("train", "s3dis", "baseline").notes)
+    assert not any("tie" in note for note in plan("train", "s3dis", "influencer").notes)
+
+
+def test_a_checkpoint_that_does_not_fit(host, tmp_path, capsys):
+    other = checkpoint()
+    other["state_dict"]["decoder.weight"] = torch.zeros(5, 4)
+    save(other, tmp_path / "a.pth")
+    assert cli.main(["evaluate", "s3dis", "baseline", str(tmp_path / "a.pth")]) == 2
+    error = capsys.readouterr().err
+    assert "1 of another shape: decoder.weight is (5, 4), the config's model has (4, 4)" in error
+    save(other, host / "work_dirs" / "tmp" / "start.pth")
+    assert cli.main(["train", "s3dis", "baseline", "--dry-run"]) == 0
+    assert "the weights to start from fit in part" in capsys.readouterr().out
+    assert cli.main(["train", "s3dis", "influencer", "--dry-run", "--cfg-options",
+                     "model.criterion.inst_criterion.bg_weigth=0.3"]) == 2  # fmt: skip
+    assert "model of the config does not build" in (error := capsys.readouterr().err) and "'bg_weight'" in error

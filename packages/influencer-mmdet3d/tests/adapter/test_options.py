@@ -17,14 +17,19 @@ def test_defaults_and_conversion():
         ({"num_classes": 13.0}, "num_classes must be a positive integer, got 13.0"),
         ({"num_classes": 13, "matcher": {}}, r"unknown option 'matcher'.*_delete_=True"),
         ({"num_classes": 13, "temprature": 1.0}, "unknown option 'temprature'. Did you mean 'temperature'"),
-        ({"num_classes": 13, "loss_weight": [1, 2]}, r"loss_weight must hold 4 numbers.*got \[1, 2\]"),
+        ({"num_classes": 13, "loss_weight": [1, 2, 3]}, r"loss_weight must hold 4 numbers.*got \[1, 2, 3\]"),
+        ({"num_classes": 13, "loss_weight": [1, -2]}, "loss_weight must be a finite number >= 0, got -2"),
+        ({"num_classes": 13, "nonfinite": "ignore"}, r"nonfinite must be one of \('raise', 'skip'\), got 'ignore'"),
         ({"num_classes": 13, "loss_weight": "1234"}, "loss_weight must hold 4 numbers"),
         ({"num_classes": 13, "loss_weight": [1, 2, 3, -1]}, "loss_weight must be a finite number >= 0, got -1"),
         ({"num_classes": 13, "temperature": 0}, "temperature must be > 0, got 0"),
         ({"num_classes": 13, "temperature": float("nan")}, "temperature must be a finite number >= 0, got nan"),
         ({"num_classes": 13, "bg_weight": "0.1"}, "bg_weight must be a finite number >= 0, got '0.1'"),
         ({"num_classes": 13, "soft_share": 1.5}, r"soft_share must be in \[0, 1\], got 1.5"),
-        ({"num_classes": 13, "rep_margin": 2.0}, r"rep_margin must be in \[0, 1\], got 2.0"),
+        (
+            {"num_classes": 13, "rep_margin": 2.0},
+            r"rep_margin must be in \[0, 1\], got 2.0; .*rep_margin=1.0, the default",
+        ),
         ({"num_classes": 13, "class_cost_weight": -1}, "class_cost_weight must be a finite number >= 0, got -1"),
         ({"num_classes": 13, "score_others": True}, "score_others must be a finite number >= 0, got True"),
         ({"num_classes": 13, "form": "geomean"}, "leave `form` out. For comparisons it is benchmarks/geomean.py"),
@@ -35,3 +40,11 @@ def test_defaults_and_conversion():
 def test_wrong_options_say_what_and_why(kwargs, message):
     with pytest.raises(ValueError, match=message):
         CriterionOptions.from_kwargs(**kwargs)
+
+
+def test_two_weights_of_the_research_notes():
+    """[class, scale]: three times the influencer loss, its three terms alike."""
+    options = CriterionOptions.from_kwargs(num_classes=13, loss_weight=[0.7, 3.0], bg_weight=0.2)
+    assert options.loss_weight == (0.7, 1.0, 1.0, 0.5)
+    assert (options.attr_weight, options.rep_weight) == (3.0, pytest.approx(0.3))
+    assert options.bg_weight == pytest.approx(0.6)

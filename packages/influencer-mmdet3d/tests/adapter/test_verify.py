@@ -9,6 +9,7 @@ from fake_host import write_host
 from influencer_mmdet3d import cli
 from influencer_mmdet3d.host import verify
 from influencer_mmdet3d.host.criterion import InfluencerCriterion
+from influencer_mmdet3d.host.trial import TrialError
 from influencer_mmdet3d.host.verify import REASONS
 from mmengine.registry import MODELS
 
@@ -35,6 +36,7 @@ def world(tmp_path, monkeypatch):
     ours = ("mmdet3d", "oneformer3d", "rival")
     for name in [name for name in sys.modules if name.split(".")[0] in ours]:
         monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(verify, "try_scene", lambda cfg: ["a scene went through"])  # needs the real host
     monkeypatch.setattr(MODELS, "_children", {})
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.syspath_prepend(str(host))
@@ -63,7 +65,16 @@ def outcome(world, capsys):
 
 def test_pass(outcome):
     reason, out = outcome(BASE + IMPORTS + CRITERION.format(FULL))
-    assert reason == "PASS" and "num_classes=13" in out and "note" not in out
+    assert reason == "PASS" and "num_classes=13" in out and "note" not in out and "a scene went through" in out
+
+
+def test_what_does_not_run(outcome, monkeypatch):
+    def fail(cfg):
+        raise TrialError("the evaluator fails")
+
+    monkeypatch.setattr(verify, "try_scene", fail)
+    reason, out = outcome(BASE + IMPORTS + CRITERION.format(FULL))
+    assert reason == "does-not-run" and "my_config.py: the evaluator fails" in out
 
 
 def test_shipped_config_is_the_default(world, capsys):
@@ -137,6 +148,11 @@ def test_another_host_on_path(outcome, world, monkeypatch):
 def test_config_unreadable(outcome, text):
     reason, out = outcome(text)
     assert reason == "config-unreadable" and "my_config.py" in out
+
+
+def test_a_missing_colon_has_the_reason_of_the_troubleshooting_table(outcome):
+    reason, out = outcome(BASE.replace(":}}", "}}") + IMPORTS)
+    assert reason == "host-root" and "{{$ONEFORMER3D_ROOT}} lacks its colon: write {{$ONEFORMER3D_ROOT:}}" in out
 
 
 @pytest.mark.parametrize(

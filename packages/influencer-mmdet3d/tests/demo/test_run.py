@@ -4,11 +4,13 @@ import argparse
 import base64
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from influencer_mmdet3d import cli
 from influencer_mmdet3d.data.synthetic import write_s3dis
 from influencer_mmdet3d.demo import run as demo
 from influencer_mmdet3d.demo.train import CRITERIA, demo_config, train
@@ -22,7 +24,9 @@ def finished(tmp_path_factory):
             patch.setattr(demo, name, value)
         parser = argparse.ArgumentParser()
         demo.add_arguments(parser)
-        args = parser.parse_args(["--out", str(out), "--steps", "6", "--objects", "5", "8", "--seed", "3"])
+        args = parser.parse_args(
+            ["--out", str(out), "--steps", "6", "--objects", "5", "8", "--seed", "3", "--seeds", "2"]
+        )
         assert demo.run(args) == 0
     return out
 
@@ -32,7 +36,10 @@ def test_result_follows_the_repositorys_contract(finished):
     assert result.keys() == {"package", "title", "page", "picture", "figures", "synthetic", "seconds"}
     assert result["package"] == "influencer-mmdet3d"
     assert all(isinstance(label, str) and isinstance(value, str) for label, value in result["figures"])
-    assert len(result["figures"]) == 6
+    assert len(result["figures"]) == 8
+    assert [label for label, _ in result["figures"][:2]] == [f"instances found, {name}" for name in CRITERIA.values()]
+    assert all(re.fullmatch(r"\d+ of \d+", value) for _, value in result["figures"][:2])
+    assert all(re.fullmatch(r"0\.\d{3} \(0\.\d{3} to 0\.\d{3}\)", value) for _, value in result["figures"][2:])
     assert "synthetic" in result["synthetic"] and result["seconds"] > 0
     assert (finished / result["picture"]).read_bytes().startswith(b"\x89PNG")
     assert not list(finished.glob(".*.part"))
@@ -103,14 +110,15 @@ def test_the_same_seed_gives_the_same_training(tmp_path):
 
 def test_missing_packages_are_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demo.importlib.util, "find_spec", lambda name: None)
-    assert demo.run(argparse.Namespace(out=tmp_path)) == 2
-    assert "matplotlib and mmdet3d not installed. Install them with: pip install" in capsys.readouterr().err
+    assert cli.main(["demo", "--out", str(tmp_path)]) == 2
+    assert "the demo needs matplotlib and mmdet3d. Install with: pip install" in capsys.readouterr().err
 
 
 def test_wrong_arguments_are_explained(tmp_path, capsys):
-    args = argparse.Namespace(out=tmp_path / "out", steps=10, seed=0, objects=[9, 4], layout="spread")
-    assert demo.run(args) == 2
+    assert cli.main(["demo", "--out", str(tmp_path / "out"), "--objects", "9", "4", "--quiet"]) == 2
     assert "objects must be (low, high)" in capsys.readouterr().err
+    assert cli.main(["demo", "--out", str(tmp_path / "out"), "--seeds", "0"]) == 2
+    assert "--seeds must be at least 1, got 0" in capsys.readouterr().err
 
 
 def browser_path():
@@ -213,6 +221,26 @@ def test_controls_act(page):
     page.click("#reset")
     settle(page)
     assert pixels(page, "left") == start
+
+
+def test_a_phone_needs_no_sideways_scrolling(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    settle(page)
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+    first, second = (page.locator(f"#{name}").bounding_box() for name in ("left", "right"))
+    assert first["width"] > 340 and second["y"] > first["y"] + first["height"], "one view below the other"
+
+
+def test_wrong_masks_have_a_colour_of_their_own(page):
+    """Red hues are for wrong masks alone: at least 40 degrees away from every instance."""
+    hues = page.evaluate(
+        """() => [...Array(60).keys(), data.wrong, data.wrong + 1, data.wrong + 2].map(number => {
+          const [r, g, b] = instanceColour(number), top = Math.max(r, g, b), span = top - Math.min(r, g, b);
+          const h = top === r ? (g - b) / span : top === g ? 2 + (b - r) / span : 4 + (r - g) / span;
+          return (60 * h + 360) % 360;
+        })"""
+    )
+    assert all(40 <= hue <= 300 for hue in hues[:60]) and all(hue < 15 or hue > 345 for hue in hues[60:])
 
 
 def test_pointing_names_what_is_there(page):

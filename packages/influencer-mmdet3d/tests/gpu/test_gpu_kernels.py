@@ -6,7 +6,7 @@ T=packages/influencer-mmdet3d/tests; pytest -o pythonpath=$T $T/gpu $T/loss/test
 import pytest
 import torch
 from influencer_mmdet3d import InfluencerCriterion
-from influencer_mmdet3d.loss.kernels import choose
+from influencer_mmdet3d.loss.kernels import choose, trial
 from kernel_checks import DTYPES, check_step, check_sums
 from scenes import leaves, make_batch, make_masks, moved
 
@@ -48,6 +48,32 @@ def test_step_matches_the_plain_path_at_full_size(shape, dtype):
 @pytest.mark.parametrize("options", [{"iter_matcher": False}, {"temperature": 0.5, "rep_weight": 5.0}], ids=str)
 def test_options_at_full_size(options):
     check_step(make_batch(query_masks=True, **SCANNET), options, GPU)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "shape", [dict(S3DIS, queries=(1200, 1200)), dict(SCANNET, queries=(2400,) * 4)], ids=["3", "6"]
+)
+def test_groups_in_one_launch_match_the_plain_path(shape, dtype):
+    """Three groups of 400 queries, and six."""
+    pred, insts = make_batch(dtype=dtype, **shape)
+    pred["groups"] = shape["queries"][0] // 400
+    pred["starts"] = [torch.arange(shape["queries"][0]) % n for n in shape["points"]]
+    check_step((pred, insts), {"recipe": "nms_free"}, GPU)
+
+
+def test_groups_need_no_memory_of_their_own():
+    """Beside logits and gradients, as without groups: nothing of their size is copied."""
+    pred, insts = moved(make_batch(dtype=torch.float16, **dict(S3DIS, queries=(1200, 1200))), GPU)
+    pred["groups"] = 3
+    loss, tensors = criterion(), list(leaves(pred).values())
+    gradients(pred, insts, loss)
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    gradients(pred, insts, loss)
+    extra = torch.cuda.max_memory_allocated() - before - sum(x.nbytes for x in tensors)
+    assert extra <= 0.05 * sum(x.nbytes for name, x in leaves(pred).items() if ".masks." in name)
 
 
 def test_results_repeat_bit_by_bit_at_full_size():
@@ -140,11 +166,15 @@ def test_an_error_comes_with_a_later_step():
         loss(pred, insts)
 
 
-def test_auto_takes_the_kernels(monkeypatch):
-    monkeypatch.setattr(choose, "VERIFIED", (torch.cuda.get_device_capability(GPU),))
+def test_auto_tries_the_kernels_and_takes_them(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(choose, "_trusted", {})
     pred, insts = moved(make_batch(), GPU)
     auto, fused = InfluencerCriterion(num_classes=13), criterion()
     assert torch.equal(auto(pred, insts)["inst_loss"], fused(pred, insts)["inst_loss"])
+    assert choose._trusted == {GPU: None} or choose._trusted == {torch.device("cuda", 0): None}
+    found = trial.recall(torch.device("cuda", 0))
+    assert found.passed and found.reason == "agree with plain torch in 9 cases"
 
 
 def test_steps_in_flight_do_not_disturb_each_other():

@@ -75,3 +75,12 @@ def test_more_instances_than_queries():
 def test_equal_costs_still_give_each_instance_a_query():
     own = own_queries(torch.zeros(1, 5, 4), torch.ones(1, 5, 4, dtype=torch.bool))[0].tolist()
     assert sorted(own) == [0, 1, 2, 3]
+
+
+def test_one_point_by_hand():
+    """One point in one instance: BCE = log(1 + exp(-x)), Dice = 1 - (2p + 1) / (p + 2), IoU = p."""
+    logits, p = torch.tensor([[2.0]]), torch.tensor(2.0).sigmoid().item()
+    costs = mask_costs(mask_statistics([logits], torch.zeros(1, dtype=torch.long), 1), 1)
+    assert costs.bce.item() == pytest.approx(F.softplus(torch.tensor(-2.0)).item(), rel=1e-5)
+    assert costs.dice.item() == pytest.approx(1 - (2 * p + 1) / (p + 2), rel=1e-5)
+    assert costs.iou.item() == pytest.approx(p, rel=1e-5)

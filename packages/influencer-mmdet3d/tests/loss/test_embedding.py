@@ -45,3 +45,15 @@ def test_errors():
         embedding_influencer_terms(torch.zeros(3, 2), torch.zeros(4), torch.zeros(3).long())
     with pytest.raises(ValueError, match="integer ids, got torch.float32"):
         embedding_influencer_terms(torch.zeros(3, 2), torch.zeros(3), torch.zeros(3))
+
+
+def test_coinciding_embeddings_part():
+    embedding = torch.zeros(6, 3, requires_grad=True)
+    instance = torch.tensor([0, 0, 1, 1, 2, 2])
+    loss = EmbeddingInfluencerLoss(beta_weight=0)
+    before = loss(embedding, torch.zeros(6), instance)
+    before.backward()
+    assert before.item() == pytest.approx(1.0, abs=1e-3)
+    assert bool(embedding.grad.isfinite().all()) and embedding.grad.norm() > 0.1
+    after = loss(embedding.detach() - 0.1 * embedding.grad, torch.zeros(6), instance)
+    assert after < before

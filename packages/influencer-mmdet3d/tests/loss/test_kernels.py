@@ -11,7 +11,7 @@ from influencer_mmdet3d import InfluencerCriterion, MaskInfluencerLoss, mask_inf
 from scenes import leaves, make_batch, make_masks, moved
 
 pytest.importorskip("triton")
-from influencer_mmdet3d.loss.kernels import choose, layout, slopes, sums, words
+from influencer_mmdet3d.loss.kernels import choose, layout, slopes, sums, trial, words
 from influencer_mmdet3d.loss.kernels.statistics import fused_statistics
 from influencer_mmdet3d.loss.kernels.upload import upload
 from influencer_mmdet3d.loss.sample import Sample
@@ -50,6 +50,8 @@ OPTIONS = [
     {"loss_weight": [0.3, 2.0, 0.7, 1.5], "attr_weight": 2.0, "rep_weight": 3.0, "bg_weight": 5.0},
     {"temperature": 0.5, "soft_share": 0.9, "rep_margin": 0.95, "non_object_weight": 1.0},
     {"class_cost_weight": 2.0, "score_others": 3.0},
+    {"recipe": "nms_free"},
+    {"class_cost": "log_odds", "iter_matcher": False, "temperature": 1.0},
 ]
 
 
@@ -74,6 +76,15 @@ def test_step_matches_the_plain_path(device, options, instances):
 )
 def test_step_matches_at_every_shape(device, shape):
     check_step(make_batch(**shape), {"temperature": 0.2}, device)
+
+
+@pytest.mark.parametrize("options", [{}, {"recipe": "nms_free"}, {"iter_matcher": False}], ids=str)
+@pytest.mark.parametrize("instances", [(4, 3), (5, 0)])
+def test_groups_in_one_launch_match(device, generator, options, instances):
+    pred, insts = make_batch(queries=(12, 16), instances=instances, layers=2, query_masks=False)
+    pred["groups"] = 4
+    pred["starts"] = [torch.randint(0, n, (q,), generator=generator) for n, q in zip((60, 45), (12, 16))]
+    check_step((pred, insts), {"temperature": 0.2, **options}, device)
 
 
 def test_equal_costs_give_the_first_queries(device):
@@ -234,16 +245,33 @@ def test_auto_on_the_cpu_is_plain_and_says_so(caplog):
     assert record.message == "impl='auto' takes 'plain': the tensors are on cpu, the kernels need an NVIDIA GPU"
 
 
-def test_auto_takes_kernels_only_where_they_are_verified(monkeypatch, caplog):
+@pytest.mark.parametrize("passed", [True, False])
+@pytest.mark.parametrize("kept", [True, False])
+def test_auto_takes_kernels_only_where_they_agree(monkeypatch, passed, kept):
+    said, verdict = [], trial.Verdict(passed, "differ from plain torch in the case 'x': y")
     choose._say_once.cache_clear()
+    monkeypatch.setattr(choose, "_trusted", {})
     monkeypatch.setattr(choose, "_machine_obstacle", lambda device, interpreter: None)
-    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (9, 9))
-    with caplog.at_level("INFO"):
-        assert not choose.use_triton("auto", [[torch.zeros(1)]], 1)
-    assert "takes 'plain': the kernels have not been verified on compute capability 9.9; impl='triton'" in caplog.text
+    monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: False)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "a GPU")
+    monkeypatch.setattr(trial, "recall", lambda device: verdict if kept else None)
+    monkeypatch.setattr(trial, "verdict", lambda device: verdict)
+    for _ in range(2):
+        assert choose.use_triton("auto", [[torch.zeros(1)]], 1, said.append) == passed
+    if not kept:
+        assert said.pop(0) == "impl='auto' tries the kernels against plain torch on a GPU, once: about a minute"
+    (line,) = said
+    wrong = "'plain': on this GPU the kernels differ from plain torch in the case 'x': y; `influencer-mmdet3d doctor`"
+    assert line.startswith(f"impl='auto' takes {chr(39) + 'triton' + chr(39) if passed else wrong}")
     assert choose.use_triton("triton", [[torch.zeros(1)]], 1)
-    monkeypatch.setattr(choose, "VERIFIED", ((9, 9),))
-    assert choose.use_triton("auto", [[torch.zeros(1)]], 1)
+
+
+def test_a_capture_makes_no_trial(monkeypatch):
+    monkeypatch.setattr(choose, "_trusted", {})
+    monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: True)
+    monkeypatch.setattr(trial, "recall", lambda device: None)
+    assert "take a step before" in choose._doubt(torch.device("cuda", 0), print)
+    assert not choose._trusted
 
 
 @pytest.mark.parametrize(

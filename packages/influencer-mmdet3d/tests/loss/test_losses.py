@@ -115,3 +115,19 @@ def test_wrong_options():
         MaskInfluencerLoss(soft_share=2)
     with pytest.raises(ValueError, match="floating point, got torch.int64"):
         MaskInfluencerLoss()(torch.zeros(2, 4, dtype=torch.long), torch.ones(1, 4, dtype=torch.bool))
+
+
+def test_default_weights_are_those_of_the_docs(generator):
+    masks, logits = make_masks(generator, 5, 90), torch.randn(12, 90, generator=generator)
+    terms, _ = mask_influencer_loss(logits, masks)
+    assert min(terms) > 0
+    expected = terms.attraction + 0.1 * terms.repulsion + 0.1 * terms.background
+    assert MaskInfluencerLoss()(logits, masks).item() == pytest.approx(expected.item())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_said(generator, value):
+    masks, logits = make_masks(generator, 2, 30), torch.zeros(3, 30)
+    logits[1, 2] = value
+    with pytest.raises(FloatingPointError, match="logits hold values that are not finite"):
+        MaskInfluencerLoss()(logits, masks)

@@ -72,3 +72,9 @@ def test_input_is_not_changed(generator):
     sums = mask_statistics([logits], segments_from_masks(make_masks(generator, 3, 30)), 3)
     (sums.prob.sum() + sums.softplus.sum() + sums.logit.sum()).backward()
     assert torch.equal(logits, before)
+
+
+def test_logits_near_zero_do_not_underflow():
+    """A logarithm serves 16 factors of at least 0.5: with 256 the product were zero in float32."""
+    sums = mask_statistics([torch.zeros(1, 4096)], torch.zeros(4096, dtype=torch.long), 1)
+    assert sums.softplus.item() == pytest.approx(4096 * 0.6931472)

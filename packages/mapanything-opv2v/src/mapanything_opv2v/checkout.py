@@ -1,11 +1,39 @@
-"""Which commit a folder of source code is at."""
+"""What runs here: the commit of a folder of source code, the versions of packages."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 UNKNOWN = "unknown (not a git checkout)"
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "uniception",
+    "hydra-core",
+    "omegaconf",
+    "numpy",
+    "numba",
+    "opencv-python-headless",
+    "opencv-python",
+    "Pillow",
+    "PyYAML",
+)
+"""Packages whose versions may change a result: `doctor` prints them, a run's provenance keeps them."""
+
+
+def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Return the versions of those packages that are installed."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def commit_of(folder: Path) -> str:

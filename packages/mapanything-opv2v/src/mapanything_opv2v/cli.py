@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 
 from mapanything_opv2v import __version__
-from mapanything_opv2v.commands import data, demo, doctor, evaluate, panoramas, predict, views
+from mapanything_opv2v.commands import data, demo, doctor, evaluate, panoramas, predict, train, views
 from mapanything_opv2v.terminal import REFUSED, Parser
 
-GROUPS = (doctor, demo, data, panoramas, predict, evaluate, views)
+GROUPS = (doctor, demo, data, panoramas, train, predict, evaluate, views)
 """Modules of commands, in the order in which help lists them."""
 
 
@@ -32,7 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status: done, problems found or failed, refused (see `terminal`)."""
     args = build_parser().parse_args(argv)
     try:
+        if getattr(args, "png_units_per_m", None) is not None:
+            from mapanything_opv2v.rawdata import assume_png_units
+
+            assume_png_units(args.png_units_per_m)
         return args.run(args)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"mapanything-opv2v {args.command}: {error}", file=sys.stderr)
         return REFUSED

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mapanything_opv2v import geometry, jobs, rawdata
-from mapanything_opv2v.files import read_json, write_json
+from mapanything_opv2v.files import read_json, remove_stale, write_json
 from mapanything_opv2v.geometry import FloatArray
+from mapanything_opv2v.rawdata.calibration import fitted_intrinsic
 
 PARAMETERS_FILE = "depth_parameters.json"
 HIDDEN_MARGIN = 0.1
@@ -97,6 +98,7 @@ def agent_depths(
     sweeps: Sequence[tuple[npt.NDArray[np.float32], npt.ArrayLike]],
     sizes_wh: dict[int, tuple[int, int]],
     hide_px: int = 0,
+    files: Mapping[int, Path] | None = None,
 ) -> dict[int, npt.NDArray[np.float32]]:
     """Project LiDAR sweeps into an agent's cameras.
 
@@ -110,6 +112,8 @@ def agent_depths(
         Camera index to image size; these cameras are made.
     hide_px : int
         See `DepthOptions`.
+    files : mapping of int to Path, optional
+        The images, for messages.
 
     Returns
     -------
@@ -126,7 +130,8 @@ def agent_depths(
             )
             for xyz, pose in sweeps
         ]
-        depth = project_points(np.concatenate(points), camera.intrinsic, size)
+        where = f"camera{number}" if files is None else files[number]
+        depth = project_points(np.concatenate(points), fitted_intrinsic(camera, size, where), size)
         depths[number] = drop_hidden(depth, hide_px) if hide_px else depth
     return depths
 
@@ -179,6 +184,7 @@ def write_depths(
     """
     options, depth_root = options or DepthOptions(), Path(depth_root)
     _claim(depth_root, options, overwrite)
+    remove_stale(depth_root)
     tasks = (
         _Task(frame, agent.agent_id, depth_root, options, overwrite)
         for frames in index.splits.values()
@@ -195,6 +201,7 @@ def write_depths(
         total=total,
         workers=workers,
         description="depth",
+        unit="agent",
         executor=executor,
         progress=progress,
     )
@@ -240,7 +247,7 @@ def _write_agent(task: _Task) -> _Written:
     if unknown:
         raise ValueError(f"{agent.yaml_path}: images of cameras {unknown} but no entries for them")
     sizes = {number: rawdata.image_size(agent.camera_paths[number]) for number in missing}
-    depths = agent_depths(meta, _sweeps(frame, agent, options), sizes, options.hide_px)
+    depths = agent_depths(meta, _sweeps(frame, agent, options), sizes, options.hide_px, agent.camera_paths)
     for number, depth in depths.items():
         rawdata.save_depth(paths[number], depth)
     return _Written([float((depth > 0).mean()) for depth in depths.values()], len(paths) - len(missing))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import secrets
+import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +21,10 @@ except ImportError:  # Windows: what a killed process leaves there stays until s
 
 _PART = re.compile(r"\..*\.[0-9a-f]{16}\.part")
 _swept: set[Path] = set()
+STALE_S = 60.0
+"""Age from which on a temporary file belongs to a writer that was killed: no file here takes so long to write."""
+
+_NEARLY_FULL_BYTES = 1 << 20
 
 
 @contextmanager
@@ -41,15 +48,19 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         _swept.add(path.parent)  # a process looks into each folder once
         _remove_abandoned(path.parent)
     temporary, descriptor = _new_part(path)
-    with os.fdopen(descriptor, "wb") as stream:
-        try:
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
             temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and _is_full(error, path.parent):
+            raise OSError(
+                errno.ENOSPC, f"no space left on the disk of {path.parent}; {path.name} was not written, make room"
+            ) from error
+        raise
 
 
 def _new_part(path: Path) -> tuple[Path, int]:
@@ -75,6 +86,28 @@ def _remove_abandoned(folder: Path, pattern: str = "*") -> list[str]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
             names.append(path.name)
+    return names
+
+
+def _is_full(error: OSError, folder: Path) -> bool:
+    """Say whether a disk was full; numpy says only that fewer bytes were written."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or (error.errno is None and shutil.disk_usage(folder).free < _NEARLY_FULL_BYTES)
+
+
+def remove_stale(folder: Path, older_than_s: float = STALE_S) -> list[str]:
+    """Remove temporary files of killed writers anywhere below a folder, and return their names.
+
+    Those younger than `older_than_s` may belong to a writer that is at work.
+    """
+    names = []
+    for path in sorted(folder.rglob(f".*.{'[0-9a-f]' * 16}.part")) if folder.is_dir() else ():
+        try:
+            if time.time() - path.stat().st_mtime > older_than_s:
+                path.unlink()
+                names.append(path.name)
+        except FileNotFoundError:
+            continue  # its writer has finished meanwhile
     return names
 
 

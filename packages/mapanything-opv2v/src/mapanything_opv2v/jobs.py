@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import threading
@@ -11,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from tqdm import tqdm
+from mapanything_opv2v.terminal import progress as progress_bar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -39,6 +40,7 @@ def run(
     total: int | None = None,
     workers: int = 1,
     description: str = "",
+    unit: str = "item",
     executor: Executor | None = None,
     progress: bool = True,
 ) -> Iterator[Done[Item, Result]]:
@@ -54,13 +56,13 @@ def run(
         How many there are, for the bar; needed where `items` has no length.
     workers : int
         Processes; 1 works in this one.
-    description : str
-        Of the progress bar.
+    description, unit : str
+        Of the work and of one item, for the progress bar.
     executor : Executor, optional
         Run there instead (any `concurrent.futures.Executor`); `workers` then only says how many items to hand
         out.
     progress : bool
-        Show the bar, on standard error.
+        Show the bar, on standard error; where that is no terminal, a line for each tenth.
 
     Yields
     ------
@@ -72,13 +74,15 @@ def run(
         raise ValueError(f"workers={workers}, expected at least 1")
     if total is None and isinstance(items, Sized):
         total = len(items)
-    bar = tqdm(total=total, desc=description, disable=not progress, dynamic_ncols=True)
+    bar = progress_bar(description=description, unit=unit, total=total, quiet=not progress)
     with bar:
         if workers == 1 and executor is None:
             outcomes: Iterator[Done[Item, Result]] = (Done(item, *_attempt(function, item)) for item in items)
         else:
             outcomes = _spread(function, items, workers, executor)
         for done in outcomes:
+            if isinstance(done.error, OSError) and done.error.errno == errno.ENOSPC:
+                raise done.error  # every further item would fail the same way
             bar.update()
             yield done
 

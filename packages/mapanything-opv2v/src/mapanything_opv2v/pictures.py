@@ -17,6 +17,9 @@ Picture = npt.NDArray[np.uint8]
 NEAR_M, FAR_M = 2.0, 100.0
 """Ends of the colour scale of ranges (logarithmic)."""
 
+LOW_M, HIGH_M = -2.5, 5.5
+"""Ends of the colour scale of heights over the LiDAR, which OPV2V has 1.9 m above the road."""
+
 NOTHING_RGB, SKY_RGB, RANGE_RGB, COLOR_ONLY_RGB, FILLED_RGB = (
     (24, 24, 28),
     (135, 180, 225),
@@ -35,6 +38,13 @@ def color_ranges(range_m: npt.NDArray[np.floating], nothing: tuple[int, int, int
     picture[range_m == 0] = nothing
     picture[range_m == SKY] = SKY_RGB
     return picture
+
+
+def color_heights(height_m: npt.NDArray[np.floating]) -> Picture:
+    """Return heights (N,) relative to a vehicle's LiDAR as (N, 3) RGB: blue at the road, red from `HIGH_M` on."""
+    share = np.clip((height_m - LOW_M) / (HIGH_M - LOW_M), 0, 1)
+    value = np.rint(255 * share).astype(np.uint8)[:, None]
+    return cv2.cvtColor(cv2.applyColorMap(value, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)[:, 0]
 
 
 def color_errors(error_m: npt.NDArray[np.floating], known: npt.NDArray[np.bool_], worst_m: float = 1.0) -> Picture:
@@ -61,10 +71,24 @@ def sheet(rows: Sequence[tuple[str, Picture]]) -> Picture:
     font = ImageFont.load_default(15)
     parts = []
     for label, picture in rows:
-        band = Image.new("RGB", (picture.shape[1], 24), (250, 250, 250))
-        ImageDraw.Draw(band).text((6, 3), label, fill=(20, 20, 20), font=font)
+        lines = _wrapped(label, picture.shape[1] - 12, font)
+        band = Image.new("RGB", (picture.shape[1], 6 + 18 * len(lines)), (250, 250, 250))
+        for number, line in enumerate(lines):
+            ImageDraw.Draw(band).text((6, 3 + 18 * number), line, fill=(20, 20, 20), font=font)
         parts += [np.asarray(band), picture]
     return np.vstack(parts)
+
+
+def _wrapped(label: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
+    """Return a label as lines of at most so many pixels; a longer word stands alone."""
+    lines = [""]
+    for word in label.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 def encode_png(picture: Picture) -> bytes:

@@ -11,6 +11,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from mapanything_opv2v.terminal import DONE, REFUSED, Parser
+
 _EPILOG = """\
 examples:
   python -m mapanything_opv2v.train +experiment=opv2v_stage1 hydra.run.dir=runs/stage1
@@ -18,20 +20,12 @@ examples:
   python -m mapanything_opv2v.train --without lr_log,provenance +experiment=opv2v_stage1
   python -m mapanything_opv2v.train --hydra-help
 
-`mapanything-opv2v doctor` lists the deviations from MapAnything's own training by name.
+`mapanything-opv2v doctor --verbose` explains the deviations from MapAnything's own training.
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the launcher's own options."""
-    parser = argparse.ArgumentParser(
-        prog="python -m mapanything_opv2v.train",
-        usage="%(prog)s [--print-lr] [--without NAME[,NAME]] [--accept-changes] [Hydra options and overrides]",
-        description=__doc__,
-        epilog=_EPILOG,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the launcher's own options."""
     parser.add_argument("--print-lr", action="store_true", help="print the learning rate of every half epoch and stop")
     parser.add_argument(
         "--without", default="", metavar="NAME[,NAME]", help="deviations from MapAnything's own training to leave out"
@@ -41,12 +35,30 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="go on from a checkpoint although the training set or the steps of an epoch are others",
     )
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the launcher's own options."""
+    parser = Parser(
+        prog="python -m mapanything_opv2v.train",
+        usage="%(prog)s [--print-lr] [--without NAME[,NAME]] [--accept-changes] [Hydra options and overrides]",
+        description=__doc__,
+        epilog=_EPILOG,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_options(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the launcher; return its exit status (2: it could not start)."""
+    """Run the launcher; return its exit status."""
     args, overrides = build_parser().parse_known_args(argv)
+    return launch(args, overrides)
+
+
+def launch(args: argparse.Namespace, overrides: Sequence[str]) -> int:
+    """Train, or print the learning rates, with the launcher's options; return the exit status."""
     from mapanything_opv2v.host.training import deviations, launcher
     from mapanything_opv2v.host.training.processes import timeout_from_environment
 
@@ -55,14 +67,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         timeout_from_environment()
         if args.print_lr:
             launcher.print_schedule(overrides)
-            return 0
+            return DONE
         task = launcher.HostTraining(launcher.LaunchOptions(without, args.accept_changes))
     except (ImportError, ValueError) as error:
         print(f"mapanything_opv2v.train: {error}", file=sys.stderr)
-        return 2
+        return REFUSED
     sys.argv = [sys.argv[0], *overrides]
     launcher.run(task)
-    return 0
+    return DONE
 
 
 if __name__ == "__main__":

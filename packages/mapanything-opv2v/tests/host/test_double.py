@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mapanything_opv2v.commands import doctor
 
 CASES = {
     "pinhole": ("OPV2VDataset", {"resolution": (56, 42), "num_views": 3}),
@@ -136,3 +139,25 @@ def test_same_losses_and_model():
         ]
         assert first[0] == first[1]
     assert host_models.MODEL_CONFIGS["mapanything"] == {"class": host_models.MapAnything}
+
+
+def test_the_pin_names_what_the_host_imports(host_root):
+    """Of the modules that registering our names brings in: those that the host's own files and uniception import."""
+    code = (
+        "import ast, json, sys\n"
+        "from mapanything_opv2v.host import torchvision_ops\n"
+        "from mapanything_opv2v.host.register import register\n"
+        "torchvision_ops.define_missing()\n"
+        "register()\n"
+        "loaded, wanted = {name.split('.')[0] for name in sys.modules}, set()\n"
+        "for module in list(sys.modules.values()):\n"
+        "    path = getattr(module, '__file__', None) or ''\n"
+        "    if path.startswith(sys.argv[1]) or '/uniception/' in path:\n"
+        "        for node in ast.walk(ast.parse(open(path).read())):\n"
+        "            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []\n"
+        "            names += [node.module] if isinstance(node, ast.ImportFrom) and node.level == 0 else []\n"
+        "            wanted |= {name.split('.')[0] for name in names}\n"
+        "print(json.dumps(sorted(wanted & loaded - set(sys.stdlib_module_names) - {'mapanything'})))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(host_root)], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == sorted(doctor.pin()["imports"])

@@ -45,8 +45,8 @@ def summary(out):
 def test_evaluates_images_only_and_writes_everything(arguments, tmp_path, capsys, dataset):
     out = tmp_path / "eval"
     assert cli.main(arguments("evaluate", out, "--keep-predictions", dataset=dataset)) == 0
-    text = capsys.readouterr().out
-    assert "mapanything on 4 frames of test; the model sees: images\n" in text and "depth_rmse_m" in text
+    text = capsys.readouterr()
+    assert "mapanything on 4 frames of test; the model sees: images\n" in text.err and "depth_rmse_m" in text.out
     found, table = summary(out), rows(out)
     assert found["frames"] == len(table) == 4 and not found["failed"]
     assert found["provenance"]["inputs"] == [] and found["provenance"]["checkpoint"] == "tiny/checkpoint-best.pth"
@@ -101,7 +101,7 @@ def test_chosen_inputs_are_recorded_and_change_the_result(arguments, tmp_path, c
     given = ("--inputs", "depth", "pose", "calibration")
     assert cli.main(arguments("evaluate", tmp_path / "images")) == 0
     assert cli.main(arguments("evaluate", tmp_path / "given", *given)) == 0
-    assert "the model sees: images, calibration, pose, depth\n" in capsys.readouterr().out
+    assert "the model sees: images, calibration, pose, depth\n" in capsys.readouterr().err
     found = summary(tmp_path / "given")
     assert found["provenance"]["inputs"] == ["calibration", "pose", "depth"]
     assert found["figures"]["depth_mae_m"] != summary(tmp_path / "images")["figures"]["depth_mae_m"]

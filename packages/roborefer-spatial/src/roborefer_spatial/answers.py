@@ -11,17 +11,23 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
+
+from roborefer_spatial import answer_forms, answer_phrases
+from roborefer_spatial.answer_forms import Pair
 
 NOT_VISIBLE: str = "NOT_VISIBLE"
 """The answer when the object cannot be seen in the query image."""
 
 Units = Literal["normalized", "percent", "thousand", "pixel", "roborefer"]
 PointOrder = Literal["xy", "yx"]
+Boxes = Literal["refuse", "center"]
 Point = tuple[float, float]
 _UNITS, _POINT_ORDERS = get_args(Units), get_args(PointOrder)
+NEEDS_SIZE: frozenset[str] = frozenset({"pixel", "roborefer"})
+"""Units that mean nothing without the image's size."""
 
 POINTS, REFUSAL, EMPTY = "points", "refusal", "empty"
 FAILURES: dict[str, str] = {
@@ -30,7 +36,9 @@ FAILURES: dict[str, str] = {
     "conflict": "a point and a statement that the object is not visible",
     "box": "a box (four numbers) where a point was asked for",
     "wrong_arity": "a bracket of one, three or more than four numbers",
-    "mixed_units": "one coordinate in percent, the other not",
+    "mixed_units": "one coordinate in percent or pixels, the other not",
+    "unclear_units": "says pixels, or a number above 100 in Molmo's percent tag: pixels or thousandths?",
+    "wrong_image": "every point is said to be in another image than the one asked about",
     "not_finite": "a number too large for a float",
     "truncated": "ends inside a coordinate or inside its reasoning",
     "too_long": "longer than any answer (MAX_CHARS)",
@@ -55,8 +63,8 @@ class Parsed:
     reason
         "points", "not_visible", or a key of `FAILURES`.
     form
-        How the coordinates were written ("list", "tuple", "bracket", "json", "key_value", "xml", "point_tag",
-        "loc", "bare"), "" without coordinates.
+        How the coordinates were written: a name in `answer_forms.TAGGED` or `WRITTEN`, or "box"; "" without
+        coordinates.
     """
 
     points: tuple[Point, ...]
@@ -114,8 +122,13 @@ def parse(
     units: Units = "normalized",
     size_wh: tuple[int, int] | None = None,
     point_order: PointOrder = "xy",
+    boxes: Boxes = "refuse",
+    images: int = 1,
 ) -> Parsed:
     """Read an answer. Never raises for any text.
+
+    Where an answer names several images, the points of the last one (the query) count; where it says which
+    is its final answer, only what follows does.
 
     Parameters
     ----------
@@ -124,12 +137,16 @@ def parse(
     units
         What plain numbers mean: "normalized" 0..1, "percent" 0..100, "thousand" 0..1000 (Qwen-VL, Gemini),
         "pixel" (an integer is a pixel's index), "roborefer" (the host's rule: pixels unless one number of the
-        pair has a decimal point). A % sign, Molmo's XML (percent) and PaliGemma's <loc> (1/1024, y first) say
-        their own units.
+        pair has a decimal point). A % sign, px, Molmo's XML (percent), Molmo2's (thousandths) and PaliGemma's
+        <loc> (1/1024, y first) say their own units.
     size_wh
         Size in pixels of the image that the answer is about; required for "pixel" and "roborefer".
     point_order
         Order of the two numbers of a JSON "point" list: "yx" for Gemini. Everything else is x first.
+    boxes
+        A box where a point was asked for: "refuse", or its "center".
+    images
+        How many images the question had: Molmo2 numbers them, and the last one is asked about.
 
     Raises
     ------
@@ -137,9 +154,13 @@ def parse(
         An unknown option, or `size_wh` missing where the units need it.
     """
     _check_options(units, size_wh, point_order)
+    if boxes not in get_args(Boxes):
+        raise ValueError(f"unknown boxes {boxes!r}; known: {', '.join(get_args(Boxes))}")
     quick = _CANONICAL.fullmatch(text)
     if quick is not None and units == "normalized":
         return Parsed(((float(quick[1]), float(quick[2])),), False, POINTS, "list")
+    if text == NOT_VISIBLE:
+        return Parsed((), True, "not_visible")
     if len(text) > MAX_CHARS:
         return _failure("too_long")
     text = _normalise(text)
@@ -148,14 +169,7 @@ def parse(
     final = _final_answer(text)
     if final is None:
         return _failure("truncated")
-    invisible = bool(_NOT_VISIBLE.search(final))
-    for form, find in _FORMS:
-        pairs = find(final, point_order)
-        if pairs:
-            return _failure("conflict", form) if invisible else _to_points(pairs, form, units, size_wh)
-    if invisible:
-        return Parsed((), True, "not_visible")
-    return _failure(_why_no_point(final))
+    return _read(final, units, size_wh, point_order, boxes, images)
 
 
 def _check_options(units: str, size_wh: tuple[int, int] | None, point_order: str) -> None:
@@ -163,7 +177,7 @@ def _check_options(units: str, size_wh: tuple[int, int] | None, point_order: str
         raise ValueError(f"unknown units {units!r}; known: {', '.join(_UNITS)}")
     if point_order not in _POINT_ORDERS:
         raise ValueError(f"unknown point_order {point_order!r}; known: xy, yx")
-    if units in ("pixel", "roborefer") and size_wh is None:
+    if units in NEEDS_SIZE and size_wh is None:
         raise ValueError(f"units={units!r} needs size_wh, the (width, height) in pixels of the image answered about")
 
 
@@ -172,47 +186,18 @@ def _failure(reason: str, form: str = "") -> Parsed:
     return Parsed((), False, reason, form)
 
 
-# Patterns. Each starts at a literal bracket, key or tag and repeats no group that can match in two ways, so
-# that the time stays near linear for any text up to MAX_CHARS.
-_N = r"([-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?\s?%?)"
-_SEP = r"\s*[,;]\s*"
-_Q = r"[\"']?"
+_LAST_FINALS = 4  # a text that says "answer:" more often is not read for longer
 _CANONICAL = re.compile(r"\[\((\d\.\d{1,17}), (\d\.\d{1,17})\)\]")
-_TUPLE = re.compile(rf"\(\s*{_N}{_SEP}{_N}\s*,?\s*\)")
-_BRACKET = re.compile(rf"\[\s*{_N}{_SEP}{_N}\s*,?\s*\]")
-_JSON = re.compile(rf"{_Q}(point_2d|point|points|coordinates?|coords?)[\"']\s*:\s*(\[[\[\]\s,;()\d.eE+\-%]*\])")
-_PAIR_IN_JSON = re.compile(rf"[\[(]\s*{_N}{_SEP}{_N}\s*,?\s*[\])]")
-_KEY_VALUE = re.compile(rf"(?<![A-Za-z]){_Q}x{_Q}\s?[:=]\s*{_N}\s*[,;]?\s*(?:and\s)?{_Q}y{_Q}\s?[:=]\s*{_N}", re.I)
-_XML = re.compile(r"<points?\s([^<>]*)>", re.I)
-_XML_ATTRIBUTE = re.compile(r"\b([xy])(\d*)\s*=\s*[\"']\s*([-+]?(?:\d+(?:\.\d*)?|\.\d+))\s*%?\s*[\"']")
-_POINT_TAG = re.compile(rf"<point>\s*[(\[]?\s*{_N}(?:{_SEP}|\s+){_N}\s*[)\]]?\s*</point>", re.I)
-_LOC = re.compile(r"((?:<loc\d{4}>)+)")
-_BARE = re.compile(rf"{_N}(?:{_SEP}|\s+){_N}\.?")
-_GROUP = re.compile(rf"[(\[]\s*{_N}((?:{_SEP}[-+]?\.?\d[\d.eE+\-]*\s?%?){{0,64}})\s*[)\]]")
 _OPEN_END = re.compile(r"[(\[{]\s*(?:[\"'\w]*\s*:)?\s*[-+\d.,;%\s\[(]*$")
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.I | re.S)
-_THINK = re.compile(r"<(/?)think>", re.I)
-_NOT_VISIBLE = re.compile(
-    r"\bnot[\s_\-]*(?:(?:clearly|currently|directly|be|at all)\s)?visible|(?<!not )\binvisible\b"
-    r"|\bno longer visible\b|n['’]t (?:be )?visible\b"
-    r"|\b(?:can ?not|can['’]?t|could not|couldn['’]t) be seen\b"
-    r"|\bout of (?:view|sight|frame)\b|\bnot (?:in|within) (?:view|sight|the frame)\b"
-    r"|不可见|看不到|看不见|不在视野",
-    re.I,
-)
-_REFUSAL = re.compile(
-    r"\b(?:i['’]?m sorry|i am sorry|sorry,|i apologi[sz]e|as an ai|unable to|not possible to"
-    r"|i (?:can ?not|can['’]t|am unable|am not able|don['’]t|won['’]t)|i['’]m (?:unable|not able|not sure)"
-    r"|cannot (?:determine|identify|locate|find|assist|help|provide))\b|抱歉|无法",
-    re.I,
-)
+_THINK = re.compile(r"<(/?)think(?:ing)?>", re.I)
 
 
 def _normalise(text: str) -> str:
-    """Fold full-width brackets, digits and commas, the minus sign and LaTeX's \\left( to plain ones."""
+    """Fold full-width brackets, digits and commas, the minus sign, LaTeX's \\left( and Markdown's \\_."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text).replace("\u2212", "-")
-    return text.replace("\\left", "").replace("\\right", "").strip()
+    return text.replace("\\left", "").replace("\\right", "").replace("\\_", "_").strip()
 
 
 def _final_answer(text: str) -> str | None:
@@ -229,90 +214,163 @@ def _final_answer(text: str) -> str | None:
     return (before + " " + text[tags[-1].end() :]).strip()
 
 
-def _plain(pattern: re.Pattern[str]) -> Callable[[str, str], list[tuple[str, str]]]:
-    def find(text: str, _: str) -> list[tuple[str, str]]:
-        return pattern.findall(text)
-
-    return find
-
-
-def _find_json(text: str, point_order: str) -> list[tuple[str, str]]:
-    pairs: list[tuple[str, str]] = []
-    for key, value in _JSON.findall(text):
-        found = _PAIR_IN_JSON.findall(value)
-        pairs += [(b, a) for a, b in found] if key == "point" and point_order == "yx" else found
-    return pairs
-
-
-def _find_xml(text: str, _: str) -> list[tuple[str, str]]:
-    """Molmo: <point x="45.1" y="30.2"> and <points x1= y1= x2= y2= ...>, percent by definition."""
-    pairs: list[tuple[str, str]] = []
-    for attributes in _XML.findall(text):
-        found: dict[str, dict[str, str]] = {"x": {}, "y": {}}
-        for axis, index, number in _XML_ATTRIBUTE.findall(attributes):
-            found[axis][index] = number + "%"
-        pairs += [(x, found["y"][index]) for index, x in found["x"].items() if index in found["y"]]
-    return pairs
+def _read(
+    text: str, units: Units, size_wh: tuple[int, int] | None, point_order: PointOrder, boxes: Boxes, images: int
+) -> Parsed:
+    lower = answer_phrases.without("echo", answer_phrases.folded(text))
+    text = "".join(" " if blank == " " else kept for blank, kept in zip(lower, text))
+    text, lower = _after_final(text, lower)
+    form, pairs = _pairs(text, lower, point_order, boxes, images)
+    said = _said_invisible(lower, text)
+    if pairs is None and said != "firm":
+        return _failure("wrong_image", form)
+    if said == "firm" and pairs and len(pairs) == 1 and _of_the_query(pairs, lower, alone=True) is None:
+        pairs = []  # "at ... in the first image; in the second it is not visible"
+    if pairs:
+        return _failure("conflict", form) if said == "firm" else _to_points(pairs, form, units, size_wh)
+    if form == "box":
+        return _failure("box")
+    if said:
+        return Parsed((), True, "not_visible")
+    return _failure(_why_no_point(text, lower))
 
 
-def _find_loc(text: str, _: str) -> list[tuple[str, str]]:
-    """PaliGemma: <locYYYY><locXXXX>, 1024 bins; the bin's centre, as percent."""
-    pairs: list[tuple[str, str]] = []
-    for run in _LOC.findall(text):
-        bins = [f"{(int(number) + 0.5) / 10.24!r}%" for number in re.findall(r"\d{4}", run)]
-        if len(bins) == 2:
-            pairs.append((bins[1], bins[0]))
-    return pairs
+def _after_final(text: str, lower: str) -> tuple[str, str]:
+    """Return what follows the last words such as "final answer:", if an answer follows them."""
+    for _, end in reversed(answer_phrases.places("final", lower)[-_LAST_FINALS:]):
+        rest, rest_lower = text[end:].strip(" :*=\n{}"), lower[end:].strip(" :*=\n{}")
+        if any(find(rest, "xy") for _, find in (*answer_forms.TAGGED, *answer_forms.WRITTEN)):
+            return rest, rest_lower
+        if _said_invisible(rest_lower, rest) == "firm":
+            return rest, rest_lower
+    return text, lower
 
 
-def _find_list(text: str, _: str) -> list[tuple[str, str]]:
-    return _TUPLE.findall(text) if text.startswith("[") else []
+def _pairs(text: str, lower: str, point_order: PointOrder, boxes: Boxes, images: int) -> tuple[str, list[Pair] | None]:
+    """Return the form and the pairs that count; None for pairs of another image only."""
+    for form, find in answer_forms.TAGGED:
+        pairs = find(text, point_order)
+        if pairs and form == "coords":
+            mine = [pair for pair in pairs if pair.image == images]
+            return form, mine or None
+        if pairs:
+            return form, _of_the_query(pairs, lower)
+    if boxes == "center":
+        centres = list(answer_forms.find_boxes(text, point_order))
+        if centres:
+            return "box", _of_the_query(centres, lower)
+    elif answer_forms.tagged_box(text):
+        return "box", []
+    found = {form: find(text, point_order) for form, find in answer_forms.WRITTEN}
+    first = next((form for form, pairs in found.items() if pairs), "")
+    if not first:
+        return "", []
+    together = {pair.at: pair for form, pairs in found.items() if form != "list" for pair in pairs}
+    several = sorted(together.values(), key=lambda pair: pair.at)
+    chosen = _of_the_query(several, lower)
+    if chosen is None or len(chosen) < len(several):
+        return first, chosen
+    return first, found[first]
 
 
-def _find_bare(text: str, _: str) -> list[tuple[str, str]]:
-    match = _BARE.fullmatch(text.strip("`*' \""))
-    return [(match[1], match[2])] if match else []
+def _of_the_query(pairs: list[Pair], lower: str, *, alone: bool = False) -> list[Pair] | None:
+    """Return the pairs that are said to be in the query image; all where the text does not tell them apart.
+
+    A single pair is not doubted, unless `alone`.
+    """
+    marks = sorted(
+        [(start, "reference") for start, _ in answer_phrases.places("reference", lower)]
+        + [(start, "query") for start, _ in answer_phrases.places("query", lower)]
+    )
+    if {kind for _, kind in marks} != {"reference", "query"} or len(pairs) < 2 - alone:
+        return pairs
+    before = marks[0][0] < pairs[0].at  # "in the first image at ..." rather than "... in the first image"
+    kinds = []
+    for pair in pairs:
+        near = (
+            [kind for at, kind in marks if at < pair.at][-1:] if before else [k for at, k in marks if at > pair.at][:1]
+        )
+        kinds.append(near[0] if near else "query")
+    if set(kinds) == {"query"}:
+        return pairs
+    return [pair for pair, kind in zip(pairs, kinds) if kind == "query"] or None
 
 
-_FORMS: tuple[tuple[str, Callable[[str, str], list[tuple[str, str]]]], ...] = (
-    ("json", _find_json),
-    ("xml", _find_xml),
-    ("point_tag", _plain(_POINT_TAG)),
-    ("loc", _find_loc),
-    ("list", _find_list),
-    ("tuple", _plain(_TUPLE)),
-    ("key_value", _plain(_KEY_VALUE)),
-    ("bracket", _plain(_BRACKET)),
-    ("bare", _find_bare),
-)
+def _said_invisible(lower: str, text: str) -> str:
+    """Return "firm", "soft" or "": what the text says of whether the query image shows the object."""
+    clean = answer_phrases.without("condition", lower)
+    firm, hedged, hidden = answer_phrases.visibility(clean)
+    marks = sorted(
+        [(start, "reference") for start, _ in answer_phrases.places("reference", clean)]
+        + [(start, "query") for start, _ in answer_phrases.places("query", clean)]
+    )
+    if {kind for _, kind in marks} == {"reference", "query"}:
+        firm = [at for at in firm if _nearest(at, marks, clean) == "query"]
+    if firm:
+        return "firm"
+    return "soft" if hedged or hidden else ""
 
 
-def _why_no_point(text: str) -> str:
-    locs = [run.count("<") for run in _LOC.findall(text)]
-    counts = [1 + len(re.findall(r"[,;]", rest)) for _, rest in _GROUP.findall(text)] + locs
+def _nearest(at: int, marks: list[tuple[int, str]], text: str) -> str:
+    """Return the image that a statement is about: named in its clause, or else before it."""
+    starts = [match.end() for match in re.finditer(r"[.!?;,\n]|\b(?:and|but|while|whereas)\b", text[:at])]
+    start = starts[-1] if starts else 0
+    ends = re.search(r"[.!?;,\n]|\b(?:and|but|while|whereas)\b", text[at:])
+    end = at + ends.start() if ends else len(text)
+    inside = [kind for place, kind in marks if start <= place < end]
+    before = [kind for place, kind in marks if place < at]
+    return inside[0] if inside else before[-1] if before else "query"
+
+
+def _why_no_point(text: str, lower: str) -> str:
+    counts = answer_forms.bracket_lengths(text)
     if 4 in counts or re.search(r"bbox(?:_2d)?[\"']?\s*:", text):
         return "box"
     if counts:
         return "wrong_arity"
     if _OPEN_END.search(text[-200:]) and re.search(r"\d", text[-200:]):
         return "truncated"
-    return REFUSAL if _REFUSAL.search(text) else "no_point"
+    return REFUSAL if answer_phrases.places("refusal", lower) else "no_point"
 
 
-def _to_points(pairs: list[tuple[str, str]], form: str, units: str, size_wh: tuple[int, int] | None) -> Parsed:
+def _to_points(pairs: list[Pair], form: str, units: str, size_wh: tuple[int, int] | None) -> Parsed:
     points: list[Point] = []
-    for first, second in pairs:
-        if first.endswith("%") != second.endswith("%"):
+    for pair in pairs:
+        kinds = {_own_unit(number) for number in (pair.x, pair.y)}
+        if len(kinds) > 1:
             return _failure("mixed_units", form)
-        unit = "percent" if first.endswith("%") else units
-        if unit == "roborefer":
-            unit = "normalized" if "." in first + second else "pixel"
-        size = size_wh if unit == "pixel" and size_wh is not None else (1, 1)
-        x, y = (_fraction(number.rstrip("% "), unit, side) for number, side in zip((first, second), size))
+        unit = _unit_of(pair, kinds.pop(), units)
+        size = size_wh if unit == "pixel" else (1, 1)
+        if unit == "unclear" or size is None:
+            return _failure("unclear_units", form)
+        x, y = (_fraction(_bare_number(number), unit, side) for number, side in zip((pair.x, pair.y), size))
         if not (math.isfinite(x) and math.isfinite(y)):
             return _failure("not_finite", form)
         points.append((x, y))
     return Parsed(tuple(points), False, POINTS, form)
+
+
+def _own_unit(number: str) -> str:
+    return "percent" if number.endswith("%") else "pixel" if number.endswith(("px", "pixel", "pixels")) else ""
+
+
+def _bare_number(number: str) -> str:
+    return number.rstrip("%pixels ")
+
+
+def _unit_of(pair: Pair, own: str, units: str) -> str:
+    """Return the unit of a pair: the one it says itself, that of its tag, or the declared one."""
+    if own:
+        return own
+    if pair.unit.startswith("xml"):  # Molmo writes percent, with a decimal; Qwen pixels, whole numbers
+        if pair.unit == "xml_above_100":
+            return units if units in ("pixel", "thousand") else "unclear"
+        return "pixel" if pair.unit == "xml_whole" and units == "pixel" else "percent"
+    if pair.unit:
+        return pair.unit
+    if units == "roborefer":
+        return "normalized" if "." in pair.x + pair.y else "pixel"
+    return units
 
 
 _DIVISOR = {"normalized": 1.0, "percent": 100.0, "thousand": 1000.0}

@@ -29,6 +29,7 @@ COMMANDS = (
     Command("build", ".tasks.build", "build the task sets of an x3 tree"),
     Command("predict", ".predicting.predict", "answer samples with a model"),
     Command("evaluate", ".scoring.evaluate", "score answers", ("score",)),
+    Command("compare", ".scoring.compare", "compare two models on the same samples"),
     Command("report", ".look.report", "write an offline page of scored answers to look at"),
     Command("export", ".export.formats", "write samples in the formats of other evaluation tools"),
     Command("demo", ".demo.run", "run everything on synthetic rooms, on a CPU"),

@@ -1,4 +1,8 @@
-"""Files of answers: a row per sample, `{"id": .., "text": ..}` or `{"id": .., "text": null, "error": ..}`."""
+"""Files of answers: a row per sample, `{"id": .., "text": ..}` or `{"id": .., "text": null, "error": ..}`.
+
+A row may also say `"finish": "length"` (the text was cut off at the token limit) and `"seen": [[w, h], ..]`
+(the size in pixels at which the model was given each image).
+"""
 
 from __future__ import annotations
 
@@ -8,20 +12,42 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+Sizes = tuple[tuple[int, int], ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One answer: its text, or why there is none."""
+    """One answer.
+
+    Attributes
+    ----------
+    id
+        The sample's.
+    text
+        What the model said, or None.
+    error
+        Why there is no text.
+    finish
+        "length" where the text was cut off at the token limit, otherwise None.
+    seen
+        (width, height) in pixels at which the model was given each image, where that is known.
+    """
 
     id: str
     text: str | None
     error: str | None = None
+    finish: str | None = None
+    seen: Sizes | None = None
 
     def to_json(self) -> str:
         """Return the row as one line of JSON."""
         row: dict[str, Any] = {"id": self.id, "text": self.text}
         if self.error is not None:
             row["error"] = self.error
+        if self.finish is not None:
+            row["finish"] = self.finish
+        if self.seen is not None:
+            row["seen"] = [list(size) for size in self.seen]
         return json.dumps(row, ensure_ascii=False)
 
 
@@ -31,8 +57,8 @@ def read(path: Path, *, id_key: str = "id", text_key: str = "text", unfinished: 
     Parameters
     ----------
     path
-        JSON (suffix .json): a list of rows, or an object with such a list under "results", as the notes'
-        evaluator wrote it. Any other suffix: JSONL, one row a line.
+        JSON (suffix .json): a list of rows, or an object with such a list under "results", as the
+        research evaluator wrote it. Any other suffix: JSONL, one row a line.
     id_key, text_key
         Fields with the sample's id (text or integer) and the answer.
     unfinished
@@ -85,16 +111,19 @@ def _where(path: Path, place: int) -> str:
     return f"{path.name}, {'row' if path.suffix == '.json' else 'line'} {place}"
 
 
+_RARE = frozenset({"error", "finish", "seen"})
+
+
 def _prediction(row: Any, place: int, path: Path, id_key: str, text_key: str) -> Prediction:
     if isinstance(row, dict):
         identity, text = row.get(id_key), row.get(text_key)
-        if type(identity) is str and type(text) is str and "error" not in row:
+        if type(identity) is str and type(text) is str and not row.keys() & _RARE:
             return Prediction(identity, text)
     return _unusual_prediction(row, _where(path, place), id_key, text_key)
 
 
 def _unusual_prediction(row: Any, where: str, id_key: str, text_key: str) -> Prediction:
-    """Read a row with an integer id or an error, or say what is wrong with it."""
+    """Read a row with an integer id or an optional field, or say what is wrong with it."""
     if not isinstance(row, dict) or id_key not in row or text_key not in row:
         have = sorted(row) if isinstance(row, dict) else type(row).__name__
         raise ValueError(
@@ -108,4 +137,20 @@ def _unusual_prediction(row: Any, where: str, id_key: str, text_key: str) -> Pre
         raise ValueError(f"{where}: {text_key!r} is null and there is no 'error' that says why")
     if not isinstance(text, str | None) or not isinstance(error, str | None):
         raise ValueError(f"{where}: {text_key!r} and 'error' are text, got {text!r} and {error!r}")
-    return Prediction(str(identity), text, error)
+    finish = row.get("finish")
+    if not isinstance(finish, str | None):
+        raise ValueError(f"{where}: 'finish' is text or missing, got {finish!r}")
+    return Prediction(str(identity), text, error, finish, _sizes(row.get("seen"), where))
+
+
+def _sizes(value: Any, where: str) -> Sizes | None:
+    """Read `seen`; ValueError unless it is a list of [width, height]."""
+    if value is None:
+        return None
+    good = isinstance(value, list) and all(
+        isinstance(size, list) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
+        for size in value
+    )
+    if not good:
+        raise ValueError(f"{where}: 'seen' is a list of [width, height] in pixels, got {value!r}")
+    return tuple((width, height) for width, height in value)

@@ -110,7 +110,7 @@ class Sample:
         return self.concat.size_wh if self.concat else self.query_size
 
     def to_row(self, *, image_as_list: bool = True) -> dict[str, Any]:
-        """Return the JSON row. Without `image_as_list` a single image is a string, as in the notes."""
+        """Return the JSON row. Without `image_as_list` a single image is a string."""
         row: dict[str, Any] = {
             "id": self.id,
             "task": self.task,

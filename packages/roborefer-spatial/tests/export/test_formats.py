@@ -192,5 +192,5 @@ def test_the_command(multi, make_sample, tmp_path, capsys):
 def test_missing_images_are_named(make_sample, tmp_path):
     sample = make_sample((1, 1), task="t1_concat")
     for format_name in ("refspatial", "hf"):
-        with pytest.raises(ValueError, match=r"_whole\.png: cannot be (read|copied): No such file"):
+        with pytest.raises(ValueError, match=r"_whole\.png: cannot be (read|copied): "):
             export(format_name, {"x": [sample]}, tmp_path / "out")

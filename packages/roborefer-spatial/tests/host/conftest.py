@@ -110,7 +110,7 @@ def train(checkpoint, data):
             root, "-m", "roborefer_spatial.train", "--model_name_or_path", checkpoint,
             *(source or ("--data", data.jsonl)), "--output_dir", output_dir, "--cpu", "--dtype", "fp32",
             "--gpus", processes, "--per_device_train_batch_size", batch, "--gradient_accumulation_steps", 1,
-            "--learning_rate", "3e-3", "--gradient_checkpointing", "False", "--lr_scheduler_type", "linear",
+            "--learning_rate", "3e-3", "--lr_scheduler_type", "linear",
             "--warmup_ratio", 0, "--dataloader_num_workers", 0, *words, status=status,
         )  # fmt: skip
 

@@ -131,7 +131,7 @@ def test_the_hosts_class_refuses_resize_and_ours_takes_its_place(setup, data, ho
         return cls(str(data.json), str(data.folder), tokenizer, arguments, None)
 
     monkeypatch.setattr(host_module, "LazySupervisedSpatialDataset", host_module.LazySupervisedSpatialDataset)
-    with pytest.raises(AssertionError, match="do not need to resize"):
+    with pytest.raises(AssertionError):
         make()[0]
     repair_spatial_dataset(host, LaunchOptions())
     taken = make()

@@ -1,5 +1,7 @@
 """The real model: loading, packing, `generate_content`, batches, and what doctor says of the host."""
 
+import pickle
+
 import pytest
 import torch
 from roborefer_spatial import doctor
@@ -82,7 +84,7 @@ def test_generate_content_works_in_resize_mode(model, data, monkeypatch):
     monkeypatch.setattr(torch.Tensor, "cuda", lambda self: self)
     monkeypatch.setattr(torch.Tensor, "half", lambda self: self)
     prompt = [Image(str(data.folder / "0_a.png")), "Where is it?"]
-    with pytest.raises(AttributeError, match="image_processor"):
+    with pytest.raises(AttributeError):
         type(model).generate_content.__wrapped__(model, list(prompt))
     short = model.default_generation_config
     short.max_new_tokens, short.max_length = 5, None
@@ -117,5 +119,5 @@ def test_deepspeeds_own_classes_can_be_loaded_and_no_others(host, tmp_path):
     loaded = torch.load(tmp_path / "optimizer.pt")
     assert loaded["zero_stage"] is ZeroStageEnum.gradients and loaded["mappings"][0]["w"].numel == 3
     torch.save({"other": doctor.examine}, tmp_path / "other.pt")
-    with pytest.raises(Exception, match="Weights only load failed"):
+    with pytest.raises(pickle.UnpicklingError):
         torch.load(tmp_path / "other.pt")

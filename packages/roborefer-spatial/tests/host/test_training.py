@@ -81,6 +81,17 @@ def test_two_processes_train_as_one_with_twice_the_batch(host_root, train, data,
     assert two == pytest.approx(one, rel=1e-3)
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_vision_tower_trains_although_its_last_layers_take_no_part(
+    published, checkpoint, train, tmp_path, processes
+):
+    printed = train(published, tmp_path / "out", "--max_steps", 3, "--no-freeze_vision", batch=1, processes=processes)
+    assert len(losses(printed)) == 3 and "vision tower True" in printed
+    before, after = weights(checkpoint), weights(tmp_path / "out")
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any(name.startswith("vision_tower") for name in moved)
+
+
 def test_an_interrupted_curriculum_goes_on_where_it_was(published, train, data, tmp_path):
     path = tmp_path / "c.yaml"
     stages = [
@@ -144,8 +155,9 @@ def test_the_shell_script_trains_with_the_notes_names(published, checkpoint, dat
     variables = {
         **os.environ, "PYTHON": sys.executable, "MODEL_PATH": str(checkpoint), "DATA_PATH": str(data.json),
         "OUTPUT_DIR": str(tmp_path / "out"), "FREEZE_VISION": "0", "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, [f"{HERE}/cpu_site", os.environ.get("PYTHONPATH")])),
     }  # fmt: skip
-    words = "--cpu --dtype fp32 --max_steps 1 --gradient_accumulation_steps 2 --gradient_checkpointing False"
+    words = "--cpu --dtype fp32 --max_steps 3 --gradient_accumulation_steps 2"
     done = subprocess.run(["bash", str(script), *words.split()], env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "vision tower True" in (tmp_path / "out/train.log").read_text()

@@ -5,9 +5,9 @@ import threading
 
 import pytest
 from roborefer_spatial.predicting import predict as module
-from roborefer_spatial.predicting.backends import Unavailable
+from roborefer_spatial.predicting.backends import Answer, Unavailable
 from roborefer_spatial.predicting.predict import Process, predict
-from roborefer_spatial.predictions import read
+from roborefer_spatial.predictions import Prediction, read
 
 IDENTITY = {"backend": "double"}
 
@@ -115,6 +115,78 @@ def test_another_identity_is_refused(samples, out):
         predict(samples, Double, out, identity={"backend": "other"})
 
 
+def test_a_failed_start_leaves_nothing_and_another_backend_may_follow(samples, out):
+    def broken():
+        raise Unavailable("no GPU")
+
+    with pytest.raises(Unavailable, match="no GPU"):
+        predict(samples, broken, out, identity=IDENTITY)
+    assert not out.parent.exists() or list(out.parent.iterdir()) == []
+    assert predict(samples, Double, out, identity={"backend": "other"}).answered == 7
+
+
+def test_answers_beside_one_that_stops_the_run_are_kept(samples, out):
+    class Mixed(Double):
+        def answer(self, requests):
+            return [Unavailable("quota") if r.id == samples[1].id else r.id for r in requests]
+
+    with pytest.raises(Unavailable, match="quota"):
+        go(samples, Mixed(), out)
+    assert go(samples, Double(), out).kept == 2
+
+
+def test_rows_reach_the_disk_batch_by_batch(samples, out, monkeypatch):
+    synced = []
+    real = module.os.fsync
+    monkeypatch.setattr(module.os, "fsync", lambda number: (synced.append(number), real(number))[1])
+    with pytest.raises(Unavailable):
+        go(samples, Double(gone_after=2), out)
+    assert len(synced) >= 2  # two batches; the record beside them is written by `files`
+
+
+def test_what_is_known_of_an_answer_is_kept_and_cut_ones_are_counted(samples, out, capsys):
+    class Cut(Double):
+        def answer(self, requests):
+            return [Answer(r.id, "length", ((64, 48), (28, 28))) for r in requests]
+
+    outcome = go(samples, Cut(), out)
+    assert outcome.cut == 7
+    assert read(out)[0] == Prediction(samples[0].id, samples[0].id, None, "length", ((64, 48), (28, 28)))
+    assert module.report(outcome, out) == 0
+    assert "warning: 7 answer(s) were cut by max_tokens" in capsys.readouterr().err
+
+
+def test_depth_maps_are_used_or_refused(make_sample):
+    import dataclasses
+
+    from roborefer_spatial.predicting import backends
+
+    plain = make_sample((1, 1))
+    deep = dataclasses.replace(plain, id="deep", depth=["a_depth.png", "b_depth.png"])
+    model = backends.options("transformers", {"model": "m"})
+    with pytest.raises(ValueError, match="sample deep brings depth images, and backend transformers as chosen cannot"):
+        module.asked([plain, deep], "transformers", model, "use")
+    assert [s.depth for s in module.asked([plain, deep], "transformers", model, "ignore")] == [None, None]
+    openai = backends.options("http", {"url": "http://h", "api": "openai", "model": "m"})
+    with pytest.raises(ValueError, match="--depth ignore asks with the images alone"):
+        module.asked([deep], "http", openai, "use")
+    assert module.asked([deep], "http", backends.options("http", {"url": "http://h"}), "use") == [deep]
+    assert [str(path) for path in module._request(deep, 0, module.profiles.load("as-built")).depth] == deep.depth
+
+
+def test_a_package_that_a_backend_lacks_is_named(monkeypatch):
+    from roborefer_spatial.predicting import backends
+    from roborefer_spatial.predicting.backends import transformers as theirs
+
+    def lacks(options):
+        raise ModuleNotFoundError("No module named 'accelerate'", name="accelerate")
+
+    monkeypatch.setattr(theirs, "create", lacks)
+    message = r"--backend transformers cannot import accelerate .*: pip install 'roborefer-spatial\[predict\]'"
+    with pytest.raises(Unavailable, match=message):
+        backends.create("transformers", backends.options("transformers", {"model": "m"}))
+
+
 def test_two_processes_share_the_samples(samples, out):
     barrier, backends, outcomes = threading.Barrier(2), [Double(), Double()], {}
 
@@ -166,7 +238,7 @@ def test_the_command_with_answers_from_a_file(samples, make_sample, out, capsys)
 
 def test_options_of_another_backend_are_refused(samples, make_sample, out):
     arguments = ["--samples", make_sample.write(samples), "--out", out, "--backend", "file"]
-    message = "backend file does not take --model; it takes --answers, --id-key, --text-key"
+    message = "backend file does not take --model; it takes --answers, --id-key, --text-key, --by"
     with pytest.raises(ValueError, match=re.escape(message)):
         module.run(parse(*arguments, "--answers", out, "--model", "x"))
     with pytest.raises(ValueError, match="backend file needs --answers"):

@@ -105,3 +105,13 @@ def test_errors_name_both_files(files, make_sample):
     answers = make_sample.answers({"other": "x"}, "other.jsonl")
     with pytest.raises(ValueError, match=r"other\.jsonl against .*samples\.json: 1 of 1 answers belong to no sample"):
         run("--samples", files[0], "--predictions", answers)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.jsonl", ""), ("a.jsonl", "\n\n"), ("a.json", "[]"), ("a.json", '{"results": []}')]
+)
+def test_a_file_without_answers_is_no_score_of_zero(make_sample, tmp_path, name, text, capsys):
+    samples = make_sample.write([make_sample((1, 1))])
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=rf"{name}: holds no answers, so there is nothing to score"):
+        evaluate.load_scores(samples, tmp_path / name, evaluate.ScoreOptions())

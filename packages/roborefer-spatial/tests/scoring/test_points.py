@@ -76,7 +76,7 @@ def test_mask_of_another_size(make_sample):
 
 
 def test_missing_and_broken_masks(tmp_path):
-    with pytest.raises(ValueError, match=r"gone\.png: mask cannot be read: No such file"):
+    with pytest.raises(ValueError, match=r"gone\.png: mask cannot be read: "):
         read_mask(tmp_path / "gone.png")
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(ValueError, match=r"text\.png: not a readable image"):

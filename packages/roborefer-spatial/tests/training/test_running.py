@@ -1,9 +1,12 @@
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
+import pytest
 from roborefer_spatial.training.running import run_logged
 
 
@@ -40,3 +43,23 @@ def test_an_interrupt_reaches_the_program(tmp_path):
 
     threading.Thread(target=interrupt).start()
     assert run_logged(python("\n".join(lines)), tmp_path / "log") == 5
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux ends a child with its parent, others do not")
+def test_the_command_ends_when_this_process_is_killed(tmp_path):
+    child = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    code = "import sys; from pathlib import Path; from roborefer_spatial.training.running import run_logged; "
+    code += f"run_logged([sys.executable, '-c', {child!r}], Path({str(tmp_path / 'log')!r}))"
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    pid = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    assert gone(pid)
+
+
+def gone(pid):
+    for _ in range(100):
+        if not Path(f"/proc/{pid}").exists() or Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":
+            return True
+        time.sleep(0.1)
+    return False

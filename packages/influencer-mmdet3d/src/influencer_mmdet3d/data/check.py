@@ -10,7 +10,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from influencer_mmdet3d.data.formats import FORMATS, Finding, Format, SceneReport
+from influencer_mmdet3d.data.formats import (
+    CLASS_FILE,
+    FORMATS,
+    SEVERITIES,
+    Finding,
+    Format,
+    SceneReport,
+    read_classes,
+)
 from influencer_mmdet3d.data.plain_pickle import load_plain
 from influencer_mmdet3d.data.scenes import check_scene
 from influencer_mmdet3d.files import write_whole
@@ -22,7 +30,8 @@ SHOWN = 10
 DESCRIPTION = """Read every scene of a dataset that was prepared for OneFormer3D and list, in one go, what the
 host would stop at, drop silently or learn wrongly: missing or short files, wrong types, labels out of
 range, empty scenes, instances of several classes, superpoints that do not match, broken infos. Nothing
-in the files is executed. Exit status: 0 nothing found, 1 something found, 2 wrong use."""
+in the files is executed. Exit status: 0 nothing found or notes only, 1 errors or warnings,
+2 wrong use. Own class names: a file classes.txt in ROOT, one name a line, or --config."""
 
 EXAMPLE = "example: influencer-mmdet3d check data/s3dis --format s3dis"
 
@@ -40,7 +49,7 @@ class DatasetReport:
     def all_findings(self) -> list[Finding]:
         """Return all findings, errors first."""
         found = [*self.findings, *(finding for scene in self.scenes for finding in scene.findings)]
-        return sorted(found, key=lambda finding: finding.severity)
+        return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 
     def class_table(self) -> dict[str, dict[str, int]]:
         """Return points, instances and scenes of each class, in the order of the labels."""
@@ -95,7 +104,48 @@ def check_dataset(
         for scene in pool.map(lambda item: check_scene(root, kind, item[1], item[0]), entries):
             report.scenes.append(scene)
             bar.update()
+    _check_listing(report, entries)
+    _check_labels_of_all(report)
     return report
+
+
+def format_of(root: Path, name: str) -> Format:
+    """Return a format, with the classes that the data folder's own class file names, if there is one."""
+    kind = FORMATS[name]
+    path = root / CLASS_FILE
+    return kind.with_classes(read_classes(path)) if name == "s3dis" and path.is_file() else kind
+
+
+def _check_listing(report: DatasetReport, entries: list[tuple[str, Any]]) -> None:
+    """Find scenes that stand in the infos files more than once."""
+    places: dict[str, list[str]] = {}
+    for where, entry in entries:
+        lidar = entry.get("lidar_points") if isinstance(entry, dict) else None
+        path = lidar.get("lidar_path") if isinstance(lidar, dict) else None
+        if isinstance(path, str):
+            places.setdefault(path, []).append(where)
+    for path, listed in places.items():
+        files = dict.fromkeys(place.split("[")[0] for place in listed)
+        if len(files) > 1:
+            message = f"stands in {' and '.join(files)}: what is evaluated must not be trained on"
+            report.findings.append(Finding("warning", "in-two-infos", path, message))
+        if len(listed) > len(files):
+            message = f"is listed {len(listed)} times ({', '.join(listed)}): it counts that often"
+            report.findings.append(Finding("warning", "listed-twice", path, message))
+
+
+def _check_labels_of_all(report: DatasetReport) -> None:
+    """Find labels that are counted from 1, which single scenes cannot tell."""
+    kind = report.kind
+    seen = set().union(*(scene.labels for scene in report.scenes)) if report.scenes else set()
+    if kind.labels[0] != 0 or not seen or 0 in seen or min(seen) < 0:
+        return
+    count = len(kind.classes)
+    message = f"no point of any scene has label 0, {kind.classes[0]!r}: are labels counted from 1? They begin at 0"
+    certain = max(seen) == count
+    finding = Finding("error" if certain else "warning", "labels-from-1", str(report.root), message)
+    if certain or (kind.own and len(seen) == count - 1):
+        report.findings.append(finding)
 
 
 def _entries(report: DatasetReport, patterns: list[str]) -> Iterator[tuple[str, Any]]:
@@ -150,8 +200,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run ``check``; return its exit status."""
+    return check_and_print(args, format_of(args.root, args.format))
+
+
+def check_and_print(args: argparse.Namespace, kind: Format) -> int:
+    """Check the data of the command line as `kind`; return the exit status."""
     report = check_dataset(
-        args.root, FORMATS[args.format], infos=args.infos, workers=args.workers, quiet=args.quiet or args.json == "-"
+        args.root, kind, infos=args.infos, workers=args.workers, quiet=args.quiet or args.json == "-"
     )
     if args.json == "-":
         print(as_json(report))
@@ -159,8 +214,8 @@ def run(args: argparse.Namespace) -> int:
         write_whole(Path(args.json), as_json(report))
     if not args.quiet and args.json != "-":
         print(summary(report))
-    errors = [finding for finding in report.all_findings() if finding.severity == "error"]
-    return FAILED if errors or (report.all_findings() and not args.allow_warnings) else DONE
+    found = {finding.severity for finding in report.all_findings()}
+    return FAILED if "error" in found or ("warning" in found and not args.allow_warnings) else DONE
 
 
 def summary(report: DatasetReport) -> str:
@@ -180,6 +235,7 @@ def summary(report: DatasetReport) -> str:
             lines.append(f"  and {len(found) - SHOWN} more; --json lists all")
     severities = [finding.severity for finding in report.all_findings()]
     totals = f"{severities.count('error')} errors, {severities.count('warning')} warnings"
+    totals += f", {severities.count('note')} notes" if "note" in severities else ""
     lines += ["", totals if severities else "nothing found"]
     return "\n".join(lines)
 

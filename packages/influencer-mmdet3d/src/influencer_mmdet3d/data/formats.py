@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from influencer_mmdet3d.data.rooms import CLASSES
 
@@ -31,6 +32,16 @@ class Format:
     """Label to class name."""
     labels: range
     """Labels that the host accepts; those without a class count as unlabelled."""
+    voxel: float
+    """Side of the model's voxels in metres: what lies in one cannot be told apart."""
+    own: bool = False
+    """Whether the classes are the user's own."""
+
+    def with_classes(self, names: Sequence[str]) -> Format:
+        """Return the format with own classes, numbered from 0."""
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"class names must be given and differ from each other, got {list(names)}")
+        return replace(self, classes=dict(enumerate(names)), labels=range(len(names)), own=True)
 
 
 _FOLDERS = {
@@ -40,15 +51,39 @@ _FOLDERS = {
 }
 
 FORMATS = {
-    "s3dis": Format("s3dis", ("s3dis_infos_Area_*.pkl",), _FOLDERS, dict(enumerate(CLASSES)), range(13)),
+    "s3dis": Format("s3dis", ("s3dis_infos_Area_*.pkl",), _FOLDERS, dict(enumerate(CLASSES)), range(13), 0.05),
     "scannet": Format(
         "scannet",
         ("scannet_oneformer3d_infos_train.pkl", "scannet_oneformer3d_infos_val.pkl"),
         {**_FOLDERS, "super_pts_path": "super_points"},
         SCANNET_CLASSES,
         range(-1, 41),
+        0.02,
     ),
 }
+
+
+CLASS_FILE = "classes.txt"
+"""File in a data folder with the names of its classes, one a line in the order of the labels."""
+
+
+def read_classes(path: Path) -> list[str]:
+    """Return the names in a class file; blank lines and lines that begin with # do not count.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or one stands there twice.
+    """
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    names = [line for line in lines if line and not line.startswith("#")]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if not names or twice:
+        raise ValueError(f"{path}: " + (f"{twice[0]!r} stands there twice" if twice else "names no class"))
+    return names
+
+
+SEVERITIES = ("error", "warning", "note")
 
 
 @dataclass(frozen=True)
@@ -57,8 +92,9 @@ class Finding:
 
     Attributes
     ----------
-    severity : {'error', 'warning'}
-        An error stops the host, drops the scene or changes labels silently; a warning costs accuracy or memory.
+    severity : {'error', 'warning', 'note'}
+        An error stops the host, drops the scene or changes labels silently; a warning costs accuracy or memory; a note
+        is common in good data and worth a look.
     code : str
         Stable name of the rule.
     where : str
@@ -82,6 +118,8 @@ class SceneReport:
     class_points: dict[str, int] = field(default_factory=dict)
     class_instances: dict[str, int] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    labels: set[int] = field(default_factory=set)
+    """Labels that occur."""
 
     def error(self, code: str, where: str, message: str) -> None:
         """Note a defect that stops the host, drops the scene or changes labels."""
@@ -90,3 +128,7 @@ class SceneReport:
     def warning(self, code: str, where: str, message: str) -> None:
         """Note a defect that costs accuracy or memory."""
         self.findings.append(Finding("warning", code, where, message))
+
+    def note(self, code: str, where: str, message: str) -> None:
+        """Note what is common in good data and worth a look."""
+        self.findings.append(Finding("note", code, where, message))

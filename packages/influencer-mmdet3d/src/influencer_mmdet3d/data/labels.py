@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from influencer_mmdet3d.data.formats import SCANNET_STUFF, Format, SceneReport
+from influencer_mmdet3d.data.formats import CLASS_FILE, SCANNET_STUFF, Format, SceneReport
 
 Labels = npt.NDArray[np.int64]
 
@@ -55,6 +55,56 @@ def check_points(points: npt.NDArray[np.float32], report: SceneReport) -> None:
         report.error("colour-range", where, message)
 
 
+def check_resolution(kind: Format, points: npt.NDArray[np.float32], instance: Labels, report: SceneReport) -> None:
+    """Find what float32 or the voxels merge.
+
+    Parameters
+    ----------
+    kind : Format
+        Its voxel size counts.
+    points : ndarray of float32, shape (N, 6)
+        x, y, z in metres first.
+    instance : ndarray of int64, shape (N,)
+        As in the file.
+    report : SceneReport
+        Receives the findings.
+    """
+    where, xyz = f"points/{report.name}", points[:, :3]
+    if not np.isfinite(xyz).all():
+        return
+    far = float(np.abs(xyz).max())
+    step = float(np.spacing(np.float32(far)))
+    if step > kind.voxel / 20:
+        distinct = [len(np.unique(xyz[:, axis])) for axis in range(3)]
+        message = (
+            f"coordinates reach {far:,.0f}, where float32 counts in steps of {step:g} m: {len(xyz)} points have "
+            f"{distinct[0]}, {distinct[1]} and {distinct[2]} distinct x, y and z left. Subtract an offset in float64 "
+            f"before writing float32"
+        )
+        report.error("rounded-coordinates", where, message)
+        return
+    cells = np.floor((xyz.astype(np.float64) - xyz.min(0)) / kind.voxel).astype(np.int64)
+    cells = np.ravel_multi_index(cells.T, cells.max(0) + 1) if cells.max() < 2**20 else np.arange(len(cells))
+    voxels, of_point = np.unique(cells, return_inverse=True)
+    ids, number = np.unique(instance, return_inverse=True)
+    first, last = np.full(len(voxels), len(ids)), np.full(len(voxels), -1)
+    np.minimum.at(first, of_point, number)
+    np.maximum.at(last, of_point, number)
+    kept = np.zeros(len(ids), dtype=bool)
+    kept[first[first == last]] = True
+    lost = ids[~kept & (ids >= 0)]
+    if not len(lost):
+        return
+    message = (
+        f"{len(lost)} of {int((ids >= 0).sum())} instances (ids {_listed(lost)}) have no voxel of {kind.voxel:g} m to "
+        f"themselves in {len(voxels)} voxels: their mask is empty"
+    )
+    if 2 * len(lost) >= (ids >= 0).sum():
+        report.error("merged-by-voxels", where, message + ". Are the coordinates in metres? Else set model.voxel_size")
+    elif kind.name == "s3dis":
+        report.note("merged-by-voxels", where, message)
+
+
 def check_labels(kind: Format, semantic: Labels, instance: Labels, report: SceneReport) -> None:
     """Check the labels of one scene and count points and instances of each class.
 
@@ -71,6 +121,7 @@ def check_labels(kind: Format, semantic: Labels, instance: Labels, report: Scene
     ids, of_instance = np.unique(instance, return_inverse=True)
     table = np.bincount(of_instance * len(labels) + of_label, minlength=len(ids) * len(labels))
     counts = table.reshape(len(ids), len(labels))
+    report.labels.update(labels.tolist())
     names = [kind.classes.get(int(label), "unlabelled") for label in labels]
     for name, points in zip(names, counts.sum(0), strict=True):
         report.class_points[name] = report.class_points.get(name, 0) + int(points)
@@ -99,9 +150,12 @@ def _check_label_range(kind: Format, labels: Labels, points: Labels, report: Sce
     shown = ", ".join(f"{label} ({count} points)" for label, count in zip(labels[bad][:5], points[bad][:5]))
     message = f"labels outside {kind.labels[0]} to {kind.labels[-1]}: {shown}; "
     if kind.name == "s3dis":
+        spare = f"{kind.labels[-1]}, {kind.classes[kind.labels[-1]]}"
         message += (
-            "the host knows no ignored label here (13 included) and stops with 'Class values must be "
-            "non-negative' or 'smaller than num_classes'. Use 12, clutter"
+            f"the host knows no ignored label here ({kind.labels[-1] + 1} included) and stops with 'Class values must "
+            f"be non-negative' or 'smaller than num_classes'. "
+            + ("Give such points a class of their own, e.g. 'other'" if kind.own else f"Use {spare}")
+            + ("" if kind.own else f". Are these your own classes? Name them in {CLASS_FILE} or with --config")
         )
     else:
         message += "the host maps NYU40 ids and takes these for another class or stops with an IndexError"
@@ -136,7 +190,7 @@ def _check_instances(
     single = ids[(sizes == 1) & (ids >= 0)]
     if len(single):
         message = f"{len(single)} instances of one point (ids {_listed(single)}): nothing is learnt from them"
-        report.warning("one-point-instance", where, message)
+        report.note("one-point-instance", where, message)
     for row in np.flatnonzero((sizes > 0) & (ids >= 0)):
         name = names[int(counts[row].argmax())]
         if name != "unlabelled":

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from influencer_mmdet3d.data.formats import Format, SceneReport
-from influencer_mmdet3d.data.labels import check_labels, check_points, check_superpoints
+from influencer_mmdet3d.data.labels import check_labels, check_points, check_resolution, check_superpoints
 from influencer_mmdet3d.data.plain_pickle import PickledArray
 from influencer_mmdet3d.files import foreign_content
 
 POINT_BYTES, MASK_BYTES = 24, 8  # six float32, one int64
-BOX_LABELS = range(-1, 13)
-"""Values of bbox_label_3d that the host's S3DIS dataset can look up."""
 
 _POINT_TYPES = {48: "float64", 12: "x y z without colour", 16: "four columns", 28: "seven columns", 36: "nine columns"}
 _MASK_TYPES = {4: "int32", 2: "int16", 1: "int8"}
@@ -61,6 +58,7 @@ def _check_arrays(kind: Format, paths: dict[str, Path], report: SceneReport) -> 
     instance = np.fromfile(paths["instance_mask"], "<i8")
     report.points = len(points)
     check_points(points, report)
+    check_resolution(kind, points, instance, report)
     check_labels(kind, semantic, instance, report)
     if "super_points" in paths:
         check_superpoints(kind, np.fromfile(paths["super_points"], "<i8"), semantic, instance, report)
@@ -101,11 +99,12 @@ def _check_entry(kind: Format, entry: dict[Any, Any], report: SceneReport) -> No
         message = f"lidar_points.num_pts_feats is {features!r}, expected 6: x y z r g b"
         report.error("info-features", report.name, message)
     if kind.name == "s3dis":
-        _check_boxes(entry.get("instances"), report)
+        _check_boxes(kind, entry.get("instances"), report)
 
 
-def _check_boxes(boxes: Any, report: SceneReport) -> None:
+def _check_boxes(kind: Format, boxes: Any, report: SceneReport) -> None:
     """Check the boxes, which this host does not train on but by which it drops scenes."""
+    accepted = range(-1, len(kind.classes))  # values of bbox_label_3d that the host's S3DIS dataset can look up
     if not isinstance(boxes, list):
         report.error("info-key", report.name, "has no list 'instances': the host stops with a KeyError")
         return
@@ -119,8 +118,8 @@ def _check_boxes(boxes: Any, report: SceneReport) -> None:
         )
     for number, box in enumerate(boxes):
         label, corners = (box.get(key) if isinstance(box, dict) else None for key in ("bbox_label_3d", "bbox_3d"))
-        if not isinstance(label, int) or label not in BOX_LABELS:
-            message = f"instances[{number}].bbox_label_3d is {label!r}, expected a whole number -1 to {BOX_LABELS[-1]}"
+        if not isinstance(label, int) or label not in accepted:
+            message = f"instances[{number}].bbox_label_3d is {label!r}, expected a whole number -1 to {accepted[-1]}"
             report.error("box-label", report.name, message)
             return
         values = corners.values.tolist() if isinstance(corners, PickledArray) else corners
@@ -164,17 +163,33 @@ def _check_sizes(paths: dict[str, Path], report: SceneReport) -> bool:
 
 
 def _likely_count(paths: dict[str, Path], sizes: dict[str, int]) -> int:
-    """Return the number of points that most files agree on; in doubt, that of the points file."""
-    votes: Counter[int] = Counter()
-    for folder, size in sizes.items():
-        if folder == "points":
-            row = POINT_BYTES
-        else:  # two int32 labels read as one int64 are huge or negative: the upper half is not all zeros
-            head = np.fromfile(paths[folder], "<i8", count=4096)
-            row = 4 if len(head) and (np.abs(head) >= 2**32).mean() > 0.5 else MASK_BYTES
-        if size % row == 0:
-            votes[size // row] += 1
-    most = max(votes.values(), default=0)
-    best = [count for count, number in votes.items() if number == most]
-    points = sizes["points"] // POINT_BYTES
-    return points if points in best or not best else max(best)
+    """Return the number of points that explains all files of a scene best, by their sizes and by what they hold."""
+    rows = {
+        folder: [POINT_BYTES, *_POINT_TYPES] if folder == "points" else [MASK_BYTES, *_MASK_TYPES] for folder in sizes
+    }
+    guesses = {size // row for folder, size in sizes.items() for row in rows[folder] if size % row == 0}
+
+    def score(count: int) -> int:
+        total = 0
+        for folder, size in sizes.items():
+            row = size // count if count and size % count == 0 else 0
+            if row in rows[folder]:
+                total += 10 if row == rows[folder][0] else 3
+                total += 8 if _plausible(paths[folder], folder, row) else -8
+        return total
+
+    return max(sorted(guesses), key=score, default=sizes["points"] // POINT_BYTES)
+
+
+def _plausible(path: Path, folder: str, row: int) -> bool:
+    """Tell whether the beginning of a file, read in rows of `row` bytes, looks like points or like labels."""
+    if folder != "points":
+        values = np.fromfile(path, f"<i{row}", count=4096)
+        return bool((np.abs(values.astype(np.float64)) < 2**31).all()) and (row > 4 or bool((values >= -1).all()))
+    if row == 48:
+        table = np.fromfile(path, "<f8", count=6 * 4096).reshape(-1, 6)
+    else:
+        table = np.fromfile(path, "<f4", count=row // 4 * 4096).reshape(-1, row // 4)
+    # numbers read in the wrong width are huge, or nearly zero
+    size = np.abs(table[np.isfinite(table)])
+    return bool((size < 1e8).all() and (size[size > 0] > 1e-12).all()) if len(size) else True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,12 @@ def truth(room: dict[str, Any]) -> Shown:
     instance = room["instance"].cpu().numpy()
     count = int(instance.max()) + 1
     return Shown(instance.astype(np.int16), room["semantic"].cpu().numpy().astype(np.uint8), {}, count, 0, 0)
+
+
+def found_instances(rooms: Sequence[dict[str, Any]]) -> tuple[int, int]:
+    """Return how many true instances of all rooms were found, and how many there are."""
+    shown = [prediction(room) for room in rooms]
+    return sum(view.matched for view in shown), sum(view.matched + view.missed for view in shown)
 
 
 def prediction(room: dict[str, Any]) -> Shown:

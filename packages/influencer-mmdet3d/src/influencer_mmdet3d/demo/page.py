@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from influencer_mmdet3d.data.rooms import CLASSES
-from influencer_mmdet3d.demo.compare import WRONG, Shown
-from influencer_mmdet3d.demo.train import CRITERIA, TrainedRun
+from influencer_mmdet3d.demo.compare import WRONG, Shown, found_instances
+from influencer_mmdet3d.demo.train import CRITERIA, TrainedRun, by_criterion
 
 PALETTE = (
     (170, 214, 180), (150, 160, 190), (120, 190, 200), (225, 205, 90), (190, 110, 190), (110, 130, 240),
@@ -88,7 +88,7 @@ def write_page(
         "classes": list(CLASSES),
         "palette": PALETTE,
         "wrong": WRONG,
-        "views": {"truth": "ground truth", **{run.name: CRITERIA[run.name] for run in runs}, "photo": "colour"},
+        "views": {"truth": "ground truth", **{name: CRITERIA[name] for name in by_criterion(runs)}, "photo": "colour"},
     }
     # in a script element only "<" can end the element early; in JSON it may be written as an escape
     embedded = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
@@ -109,10 +109,18 @@ def write_page(
 
 
 def _table(runs: Sequence[TrainedRun]) -> str:
-    rows = [
-        f"<tr><td>{html.escape(CRITERIA[run.name])}</td><td>{run.final['ap']:.3f}</td>"
-        f"<td>{run.final['ap50']:.3f}</td><td>{run.final['ap25']:.3f}</td><td>{run.cpu_seconds:.0f} s</td></tr>"
-        for run in runs
-    ]
-    head = "<tr><th>criterion</th><th>AP</th><th>AP50</th><th>AP25</th><th>processor time</th></tr>"
-    return f"<table>{head}{''.join(rows)}</table>"
+    several = len({run.seed for run in runs}) > 1
+    rows = []
+    for name, group in by_criterion(runs).items():
+        for run in group:
+            found, total = found_instances(run.rooms)
+            cells = [f"{run.final[key]:.3f}" for key in ("ap", "ap50", "ap25")]
+            title = f"{CRITERIA[name]}, seed {run.seed}" if several else CRITERIA[name]
+            rows.append([title, f"{found} of {total}", *cells, f"{run.cpu_seconds:.0f} s"])
+    head = ["criterion", "found", "AP", "AP50", "AP25", "processor time"]
+    lines = [_row("th", head), *(_row("td", row) for row in rows)]
+    return f"<div class='wide'><table>{''.join(lines)}</table></div>"
+
+
+def _row(tag: str, cells: Sequence[str]) -> str:
+    return f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"

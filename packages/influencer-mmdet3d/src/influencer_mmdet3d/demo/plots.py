@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from influencer_mmdet3d.data.rooms import CLASSES
 from influencer_mmdet3d.demo.compare import WRONG, Shown
-from influencer_mmdet3d.demo.train import CRITERIA, TrainedRun
+from influencer_mmdet3d.demo.train import CRITERIA, TrainedRun, by_criterion
 from influencer_mmdet3d.files import write_whole
 
 COLOURS = {"influencer": "#1f77b4", "hungarian": "#e07b1a"}
@@ -27,9 +27,9 @@ def instance_colours(instance: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         if number < 0:
             colour = _NO_MASK
         elif number >= WRONG:
-            colour = (0.86, 0.10 + 0.05 * (number % 3), 0.12)
-        else:  # golden angle: neighbours in number differ in hue; reds are left for wrong masks
-            colour = colorsys.hsv_to_rgb(0.08 + 0.84 * (number * 0.381966 % 1.0), 0.60 + 0.3 * (number % 2), 0.82)
+            colour = (0.90, 0.05 + 0.05 * (number % 3), 0.08)
+        else:  # golden angle: neighbours in number differ in hue; red, orange and magenta are left for wrong masks
+            colour = colorsys.hsv_to_rgb(0.13 + 0.63 * (number * 0.381966 % 1.0), 0.60 + 0.3 * (number % 2), 0.82)
         colours[instance == number] = colour
     return colours
 
@@ -41,11 +41,11 @@ def curves(runs: Sequence[TrainedRun]) -> bytes:
     figure = Figure(figsize=(9.6, 3.4), layout="constrained")
     scores, losses = figure.subplots(1, 2)
     _draw_scores(scores, runs)
-    for run in runs:
-        steps, values = np.array(run.losses).T
+    for name, group in by_criterion(runs).items():
+        steps, values = np.mean([run.losses for run in group], axis=0).T
         width = min(15, len(values))
         smooth = np.convolve(values, np.ones(width) / width, mode="valid")
-        losses.plot(steps[width - 1 :], smooth, color=COLOURS[run.name], label=CRITERIA[run.name])
+        losses.plot(steps[width - 1 :], smooth, color=COLOURS[name], label=CRITERIA[name])
     losses.set(xlabel="training step", ylabel="own loss (scales differ)", title="Loss, mean of 15 steps")
     losses.legend(frameon=False)
     for axes in (scores, losses):
@@ -54,20 +54,22 @@ def curves(runs: Sequence[TrainedRun]) -> bytes:
 
 
 def _draw_scores(axes: Any, runs: Sequence[TrainedRun]) -> None:
-    for run in runs:
-        steps = [step for step, _ in run.scores]
-        for key, style in (("ap50", "o-"), ("ap", "s--")):
-            values = [metrics[key] for _, metrics in run.scores]
-            name = {"ap50": "AP50", "ap": "AP"}[key]
-            axes.plot(
-                steps, values, style, color=COLOURS[run.name], markersize=4, label=f"{name}, {CRITERIA[run.name]}"
-            )
-    axes.set(xlabel="training step", ylabel="on held-out rooms", ylim=(0, None), title="AP on held-out rooms")
+    for name, group in by_criterion(runs).items():
+        steps = [step for step, _ in group[0].scores]
+        for key, title, style in (("ap50", "AP50", "o-"), ("ap", "AP", "s--")):
+            values = np.array([[metrics[key] for _, metrics in run.scores] for run in group])
+            label = f"{title}, {CRITERIA[name]}"
+            axes.plot(steps, values.mean(0), style, color=COLOURS[name], markersize=4, label=label)
+            if len(group) > 1:
+                axes.fill_between(steps, values.min(0), values.max(0), color=COLOURS[name], alpha=0.12, linewidth=0)
+    seeds = len({run.seed for run in runs})
+    title = "AP on held-out rooms" + (f", mean and range of {seeds} seeds" if seeds > 1 else "")
+    axes.set(xlabel="training step", ylabel="on held-out rooms", ylim=(0, None), title=title)
     axes.legend(frameon=False, fontsize=8)
 
 
 def overview(points: npt.NDArray[Any], shown: dict[str, Shown], runs: Sequence[TrainedRun], path: Path) -> None:
-    """Write the demo's picture: a held-out room, its truth and predictions, and the scores."""
+    """Write the demo's picture: a held-out room, its truth and what the first seed found, and the scores."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13.6, 7.2), layout="constrained")
@@ -81,9 +83,9 @@ def overview(points: npt.NDArray[Any], shown: dict[str, Shown], runs: Sequence[T
         "a held-out room\ncolours": points[:, 3:] / 255,
         f"ground truth\n{true.matched} instances": instance_colours(true.instance),
     }
-    for run in runs:
-        got = shown[run.name]
-        title = f"{CRITERIA[run.name]}\n{got.matched} found, {got.missed} missed, {got.wrong} wrong"
+    for name in by_criterion(runs):
+        got = shown[name]
+        title = f"{CRITERIA[name]}\n{got.matched} found, {got.missed} missed, {got.wrong} wrong (red)"
         panels[title] = instance_colours(got.instance)
     for number, (title, colours) in enumerate(panels.items()):
         axes = top.add_subplot(1, len(panels), number + 1, projection="3d")
@@ -102,12 +104,12 @@ def overview(points: npt.NDArray[Any], shown: dict[str, Shown], runs: Sequence[T
 
 def _draw_bars(axes: Any, runs: Sequence[TrainedRun]) -> None:
     names = sorted({key.removeprefix("ap50/") for run in runs for key in run.final if "/" in key}, key=CLASSES.index)
-    width = 0.8 / len(runs)
-    for number, run in enumerate(runs):
-        values = [run.final.get(f"ap50/{name}", 0.0) for name in names]
-        axes.bar(
-            np.arange(len(names)) + number * width, values, width, color=COLOURS[run.name], label=CRITERIA[run.name]
-        )
+    groups = by_criterion(runs)
+    width = 0.8 / len(groups)
+    for number, (criterion, group) in enumerate(groups.items()):
+        values = [np.mean([run.final.get(f"ap50/{name}", 0.0) for run in group]) for name in names]
+        places = np.arange(len(names)) + number * width
+        axes.bar(places, values, width, color=COLOURS[criterion], label=CRITERIA[criterion])
     axes.set_xticks(np.arange(len(names)) + 0.4 - width / 2, names, rotation=35, ha="right", fontsize=8)
     axes.set(ylabel="AP50", title="AP50 of each class, held-out rooms", ylim=(0, 1))
     axes.legend(frameon=False, fontsize=8)

@@ -11,17 +11,18 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from influencer_mmdet3d.demo.dataset import instance_masks
-from influencer_mmdet3d.demo.decoder import MaskedQueryDecoder
+from influencer_mmdet3d.demo.decoder import MaskedQueryDecoder, farthest_points
 from influencer_mmdet3d.demo.encoder import VoxelUNet
 from influencer_mmdet3d.demo.predict import Prediction, predict
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What the criteria read of the host's instance data."""
+    """What the criteria read of the host's instance data; `query_masks` (K, Q) are the start masks."""
 
     sp_masks: Tensor
     labels_3d: Tensor
+    query_masks: Tensor | None = None
 
 
 @MODELS.register_module()
@@ -38,6 +39,9 @@ class DemoSegmentor(BaseModel):
         Further arguments of `VoxelUNet` and `MaskedQueryDecoder`.
     test : dict, optional
         Further arguments of `predict`.
+    start_masks : bool
+        Tell the criterion in training which queries start inside which instance, as the host does for ScanNet. An
+        instance without such a query is open to all. A criterion that has no use for it ignores it.
     """
 
     def __init__(
@@ -47,13 +51,14 @@ class DemoSegmentor(BaseModel):
         encoder: dict[str, Any] | None = None,
         decoder: dict[str, Any] | None = None,
         test: dict[str, Any] | None = None,
+        start_masks: bool = False,
     ) -> None:
         super().__init__()
         width = (decoder or {}).get("width", 64)
         self.encoder = VoxelUNet(out_channels=width, **(encoder or {}))
         self.decoder = MaskedQueryDecoder(num_classes, **(decoder or {}))
         self.criterion = MODELS.build(criterion)
-        self.test = dict(test or {})
+        self.test, self.start_masks = dict(test or {}), start_masks
 
     def forward(
         self,
@@ -79,7 +84,8 @@ class DemoSegmentor(BaseModel):
         if len({len(sample) for sample in points}) != 1:
             raise ValueError(f"rooms of a batch need the same number of points, got {[len(p) for p in points]}")
         stacked = torch.stack(points)
-        pred = self.decoder(self.encoder(stacked), stacked[..., :3])
+        seeds = farthest_points(stacked[..., :3], self.decoder.num_queries)
+        pred = self.decoder(self.encoder(stacked), stacked[..., :3], seeds)
         if mode == "tensor":
             return pred
         if mode == "predict":
@@ -100,8 +106,16 @@ class DemoSegmentor(BaseModel):
             raise ValueError(f"mode must be 'tensor', 'loss' or 'predict', got {mode!r}")
         if semantic is None or instance is None:
             raise ValueError("mode 'loss' needs semantic and instance")
-        insts = [Targets(*instance_masks(*pair)) for pair in zip(instance, semantic)]
+        insts = [self._targets(*room) for room in zip(instance, semantic, seeds)]
         return self.criterion(_as_lists(pred), insts)
+
+    def _targets(self, instance: Tensor, semantic: Tensor, seeds: Tensor) -> Targets:
+        """Return the instances of one room (N,), with start masks if they are asked for."""
+        masks, labels = instance_masks(instance, semantic)
+        if not self.start_masks:
+            return Targets(masks, labels)
+        inside = masks[:, seeds]
+        return Targets(masks, labels, inside | ~inside.any(1, keepdim=True))
 
 
 def _as_lists(pred: dict[str, Any]) -> dict[str, Any]:

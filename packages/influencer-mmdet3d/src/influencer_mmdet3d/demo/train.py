@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-CRITERIA = {"influencer": "influencer (no matching)", "hungarian": "Hungarian matching"}
+CRITERIA = {"influencer": "influencer, start masks", "hungarian": "Hungarian matching"}
 """Name of the config (rooms_<name>.py) and what people are shown."""
 
 _WARM_UP = 30
@@ -27,6 +28,8 @@ class TrainedRun:
     ----------
     name : str
         A key of `CRITERIA`.
+    seed : int
+        Of weights and samples.
     losses : list of (int, float)
         Step and total loss.
     scores : list of (int, dict)
@@ -38,6 +41,7 @@ class TrainedRun:
     """
 
     name: str
+    seed: int
     losses: list[tuple[int, float]]
     scores: list[tuple[int, dict[str, float]]]
     rooms: list[dict[str, Any]]
@@ -100,6 +104,12 @@ def demo_config(
     return cfg
 
 
+def by_criterion(runs: Sequence[TrainedRun]) -> dict[str, list[TrainedRun]]:
+    """Return the runs of each criterion, in the order of seeds."""
+    names = dict.fromkeys(run.name for run in runs)
+    return {name: sorted((run for run in runs if run.name == name), key=lambda run: run.seed) for name in names}
+
+
 def train(name: str, cfg: Config) -> TrainedRun:
     """Train and evaluate; `name` only labels the result."""
     began = time.process_time()
@@ -109,4 +119,6 @@ def train(name: str, cfg: Config) -> TrainedRun:
     runner.train()
     curves = next(hook for hook in runner.hooks if type(hook).__name__ == "DemoProgressHook")
     metric = runner.val_loop.evaluator.metrics[0]
-    return TrainedRun(name, curves.losses, curves.scores, metric.rooms, time.process_time() - began)
+    return TrainedRun(
+        name, cfg.randomness.seed, curves.losses, curves.scores, metric.rooms, time.process_time() - began
+    )

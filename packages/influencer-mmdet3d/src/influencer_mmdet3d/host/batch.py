@@ -73,12 +73,20 @@ def collect(pred: Mapping[str, Any], insts: Sequence[Any], num_classes: int) -> 
                     f"{layer_name(index, len(layers))}: {key} holds {len(layer[key])} samples, insts {len(insts)}"
                 )
     groups = group_count(pred)
-    return [_sample(layers, inst, index, num_classes, groups) for index, inst in enumerate(insts)]
+    samples = [_sample(layers, inst, index, num_classes, groups) for index, inst in enumerate(insts)]
+    without = [index for index, sample in enumerate(samples) if not sample.scores]
+    if without and len(without) < len(samples):
+        raise ValueError(f"scores are None for samples {without} of {len(samples)} only; give them for all or for none")
+    return samples
 
 
 def _sample(layers: Sequence[Mapping[str, Any]], inst: Any, index: int, num_classes: int, groups: int) -> Sample:
     masks, labels, given = _targets(inst, index)
     points, queries = masks.shape[1], layers[-1]["masks"][index].shape[0]
+    if queries == 0:
+        raise ValueError(
+            f"sample {index}: the decoder gave no query, so that no instance can be found; scenes need points"
+        )
     shapes = {"cls_preds": (queries, num_classes + 1), "masks": (queries, points), "scores": (queries, 1)}
     heads: dict[str, list[Tensor]] = {key: [] for key in shapes}
     for number, layer in enumerate(layers):
@@ -115,12 +123,25 @@ def _targets(inst: Any, index: int) -> tuple[Tensor, Tensor, Tensor | None]:
         if getattr(inst, key, None) is None:
             raise ValueError(f"insts[{index}] has no {key}")
     masks, labels, query_masks = inst.sp_masks, inst.labels_3d, getattr(inst, "query_masks", None)
+    for key, value in (("sp_masks", masks), ("labels_3d", labels), ("query_masks", query_masks)):
+        if value is not None and not isinstance(value, Tensor):
+            raise ValueError(
+                f"insts[{index}].{key} must be a torch tensor, got {type(value).__module__}.{type(value).__name__}; "
+                "convert with torch.as_tensor"
+            )
     for key, value in (("sp_masks", masks), ("query_masks", query_masks)):
         if value is not None and (value.dtype != torch.bool or value.ndim != 2):
             raise ValueError(
                 f"insts[{index}].{key} must be a bool tensor (instances, ...), got {value.dtype} {tuple(value.shape)}; "
                 "integer masks hide ids behind ones: convert with masks > 0.5"
             )
+    if not masks.is_cuda and masks.numel() and int(masks.sum(0).max()) > 1:  # on a GPU it would wait for the device
+        point = int((masks.sum(0) > 1).nonzero()[0])
+        several = masks[:, point].nonzero().flatten().tolist()
+        raise ValueError(
+            f"insts[{index}].sp_masks: point {point} is in the instances {several}; "
+            "a point may belong to one instance only"
+        )
     if labels.is_floating_point() or labels.dtype == torch.bool or labels.shape != masks.shape[:1]:
         raise ValueError(
             f"insts[{index}].labels_3d must hold one integer for each of the {masks.shape[0]} rows of sp_masks, "

@@ -197,6 +197,18 @@ def repair(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     return {**checkpoint, "state_dict": state} if "state_dict" in checkpoint else {"state_dict": state}
 
 
+def loaded_shapes(checkpoint: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every weight as mmdet3d loads it: without `module.`, spconv's kernels in its own layout."""
+    state = checkpoint.get("state_dict", checkpoint)
+    kernels = _kernels(state)
+    shapes = {}
+    for key, value in state.items():
+        if isinstance(value, torch.Tensor):
+            permuted = key in kernels and _version(state, key) != OWN_VERSION
+            shapes[key.removeprefix("module.")] = tuple((value.permute(4, 0, 1, 2, 3) if permuted else value).shape)
+    return shapes
+
+
 def save(checkpoint: dict[str, Any], path: Path) -> None:
     """Write a whole file or none."""
     buffer = io.BytesIO()

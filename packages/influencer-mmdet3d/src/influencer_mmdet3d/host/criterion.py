@@ -13,10 +13,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmengine.logging import print_log
 from torch import Tensor
 
 from influencer_mmdet3d.host.batch import PaddedBatch, collect, line_up
 from influencer_mmdet3d.host.groups import group_count, own_instance_only
+from influencer_mmdet3d.host.nonfinite import Sieve
 from influencer_mmdet3d.host.options import CriterionOptions
 from influencer_mmdet3d.host.values import DeferredChecks
 from influencer_mmdet3d.loss.kernels.choose import use_triton
@@ -55,6 +57,7 @@ class InfluencerCriterion:
     def __init__(self, **options: Any) -> None:
         self.options = CriterionOptions.from_kwargs(**options)
         self._checks = DeferredChecks()
+        self._sieve = Sieve()
 
     def set_option(self, name: str, value: Any) -> None:
         """Change one option; raises ValueError as the constructor does."""
@@ -87,8 +90,9 @@ class InfluencerCriterion:
         ValueError
             For wrong types, shapes or labels.
         FloatingPointError
-            For outputs that are not finite. With the fused kernels on a GPU, which nothing waits for, this and wrong
-            labels are reported by one of the next calls, or by `check_values`; until then the loss is not a number.
+            For outputs that are not finite, unless `nonfinite='skip'` leaves their samples out. With the fused kernels
+            on a GPU, which nothing waits for, this and wrong labels are reported by one of the next calls, or by
+            `check_values`; until then the loss is not a number.
         """
         self._checks.poll()
         samples = collect(pred, insts, self.options.num_classes)
@@ -102,6 +106,15 @@ class InfluencerCriterion:
         return result
 
     def _loss(self, samples: Sequence[Sample], groups: int) -> dict[str, Tensor]:
+        if self.options.nonfinite == "raise":
+            return self._finite_loss(samples, groups)
+        kept, nothing = self._sieve.split(samples)
+        result = self._finite_loss(kept, groups) if kept else {"inst_loss": samples[0].masks[0].new_zeros(()).float()}
+        if nothing is not None:
+            result["inst_loss"] = result["inst_loss"] + nothing
+        return result
+
+    def _finite_loss(self, samples: Sequence[Sample], groups: int) -> dict[str, Tensor]:
         if self._takes_kernels(samples):
             return self._fused(samples, groups)
         with torch.autocast(samples[0].masks[0].device.type, enabled=False):
@@ -124,7 +137,7 @@ class InfluencerCriterion:
             [x for sample in samples for x in sample.classes],
             [x for sample in samples for x in sample.scores],
         ]
-        return use_triton(self.options.impl, heads, max(sample.targets.shape[0] for sample in samples))
+        return use_triton(self.options.impl, heads, max(sample.targets.shape[0] for sample in samples), _to_log)
 
     def _fused(self, samples: Sequence[Sample], groups: int) -> dict[str, Tensor]:
         """What `_influence` returns, by the fused kernels."""
@@ -208,6 +221,10 @@ class InfluencerCriterion:
         loss = F.cross_entropy(entries.classes.transpose(1, 2), label, reduction="none")
         # an entry without an instance, or with weight 0 for "no object", has no weight at all
         return (loss * weight).sum(1) / weight.sum(1).clamp_min(torch.finfo(weight.dtype).tiny)
+
+
+def _to_log(message: str) -> None:
+    print_log(message, logger="current")
 
 
 def _result(total: Tensor, diagnostics: Mapping[str, Tensor]) -> dict[str, Tensor]:

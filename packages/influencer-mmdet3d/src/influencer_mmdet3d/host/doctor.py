@@ -6,6 +6,7 @@ Imports that may fail are tried in a process of their own, with the host on its 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import re
@@ -30,6 +31,7 @@ from influencer_mmdet3d.host.recipe import (
     pinned,
     version_ranges,
 )
+from influencer_mmdet3d.loss.kernels.trial import Verdict, make_trial
 from influencer_mmdet3d.terminal import DONE, FAILED
 
 OK, WARNING, FAILURE = "ok", "warning", "failure"
@@ -201,6 +203,31 @@ def check_host(environ: Mapping[str, str], run: Probe = probe) -> list[Finding]:
     return findings
 
 
+def check_kernels(make: Callable[..., Verdict] = make_trial) -> list[Finding]:
+    """The fused kernels, tried anew against plain torch on every GPU, and timed."""
+    if importlib.util.find_spec("triton") is None or not torch.cuda.is_available():
+        missing = "no GPU" if not torch.cuda.is_available() else "triton is not installed"
+        return [Finding("fused kernels", f"{missing}: impl='auto' takes plain torch")]
+    findings = []
+    for number in range(torch.cuda.device_count()):
+        device = torch.device("cuda", number)
+        name = f"fused kernels, GPU {number}"
+        if torch.cuda.get_device_capability(device) < (8, 0):
+            findings.append(Finding(name, "compute capability below 8.0: impl='auto' takes plain torch"))
+            continue
+        found = make(device, times=True)
+        value = f"{found.reason}" + "".join(
+            f"; a step of {size}: {fused:.1f} ms, plain torch {plain:.1f} ms"
+            for size, (plain, fused) in found.times.items()
+        )
+        if found.passed:
+            findings.append(Finding(name, value))
+        else:
+            advice = "impl='auto' takes plain torch here, which is right but slower; please report this line"
+            findings.append(Finding(name, value, WARNING, advice))
+    return findings
+
+
 def diagnose(environ: Mapping[str, str] = os.environ) -> list[Finding]:
     """Return every finding, in the order of installation."""
     names = sorted(
@@ -214,6 +241,7 @@ def diagnose(environ: Mapping[str, str] = os.environ) -> list[Finding]:
         check_spconv(list(dict.fromkeys(names)), torch.version.cuda),
         check_modules(),
         *check_host(environ),
+        *check_kernels(),
     ]
 
 

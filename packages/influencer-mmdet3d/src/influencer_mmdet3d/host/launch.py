@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,20 +19,34 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import DictAction
 
 from influencer_mmdet3d.host.checkpoint import kernels_fit, read_checkpoint
+from influencer_mmdet3d.host.overrides import check_options, parse_options
 from influencer_mmdet3d.host.pin import host_root, load_pin
 from influencer_mmdet3d.host.processes import Processes, plan_processes, run_logged
+from influencer_mmdet3d.host.trial import FAILED, MISFIT
 from influencer_mmdet3d.host.verify import load_config
 from influencer_mmdet3d.terminal import DONE
 
 CONFIGS = {"s3dis": "s3dis_area5_{}.py", "scannet": "scannet_{}.py"}
 VARIANTS = ("baseline", "influencer")
+NAMES = {
+    "influencerformer": "influencer",
+    "influencerformer_1xb4_s3dis-area-5": "influencer",
+    "influencerformer_1xb4_scannet": "influencer",
+    "oneformer3d": "baseline",
+    "oneformer3d_1xb2_s3dis-area-5": "baseline",
+    "oneformer3d_1xb4_scannet": "baseline",
+}
+"""What the research notes and the host call the two variants."""
 HOW_TO_PREPARE = {
     "s3dis": "mmdet3d's own `tools/create_data.py s3dis`",
     "scannet": "the host's data/scannet/README.md",
 }
+TIES = (
+    "the host's SparseMatcher matches no query to an instance whose two cheapest queries tie (equal queries, or fp16), "
+    "and the host's loss is NaN if that leaves a scene without a match. A NaN loss of this baseline is not yours"
+)
 WEIGHTS_ONLY = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
@@ -66,6 +82,8 @@ class Job:
     env: dict[str, str]
     log: Path | None
     notes: tuple[str, ...]
+    trial: tuple[str, ...]  # command that builds what the job builds, and compares it with the checkpoint
+    exact: bool  # whether the checkpoint must fit the config's model; weights to start from may fit in part
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,6 +138,9 @@ def plan_train(args: argparse.Namespace, environ: Mapping[str, str]) -> Job:
         loaded = _initial_weights(setup)
         if loaded is not None:
             options.append(f"load_from={_plain(loaded)}")
+    criterion = (setup.cfg.model.get("criterion") or {}).get("inst_criterion") or {}
+    if (criterion.get("matcher") or {}).get("type") == "SparseMatcher":
+        notes.append(TIES)
     processes = plan_processes(environ)
     if processes.count > 1:
         notes.append(_batch_note(setup.cfg, processes.count))
@@ -145,26 +166,26 @@ def _common(parser: argparse.ArgumentParser) -> None:
         "--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="as in mmengine"
     )
     parser.add_argument("--trust-checkpoint", action="store_true", help="load checkpoints even if they can run code")
-    parser.add_argument("--dry-run", action="store_true", help="check everything, print the command, and stop")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check everything, build what would run, print the command, and stop"
+    )
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors; the log file gets everything")
 
 
 def _open(args: argparse.Namespace, environ: Mapping[str, str]) -> Setup:
     root = host_root(environ)
-    if args.name in VARIANTS:
-        config = Path(str(files("influencer_mmdet3d") / "configs" / CONFIGS[args.dataset].format(args.name)))
+    name = NAMES.get(args.name.removesuffix(".py"), args.name) if not Path(args.name).is_file() else args.name
+    if name in VARIANTS:
+        config = Path(str(files("influencer_mmdet3d") / "configs" / CONFIGS[args.dataset].format(name)))
     else:
         config = Path(args.name).expanduser().resolve()
         if config.suffix != ".py" or not config.is_file():
             raise ValueError(f"{args.name!r} is neither one of {VARIANTS} nor the path of a config (*.py)")
-    for option in args.cfg_options:
-        if "=" not in option:
-            raise ValueError(f"--cfg-options takes KEY=VALUE, got {option!r}")
+    options = parse_options(args.cfg_options)
     with _environment(load_pin().root_env, str(root)):  # the configs' _base_ needs it absolute
         cfg = load_config(config)
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--options", nargs="*", action=DictAction, default={})
-    cfg.merge_from_dict(parser.parse_args(["--options", *args.cfg_options]).options)
+    check_options(cfg, options)
+    cfg.merge_from_dict(options)
     work_dir = (args.work_dir or Path("work_dirs") / config.stem).expanduser().resolve()
     return Setup(root, config, cfg, work_dir, args, environ)
 
@@ -267,7 +288,28 @@ def _job(
         *(["--cfg-options", *options] if options else []),
     ]
     log = setup.work_dir / f"{tool}_{datetime.now():%Y%m%d_%H%M%S}.log" if processes.first else None
-    return Job(tuple(command), env, log, tuple(notes))
+    trial = [sys.executable, "-m", "influencer_mmdet3d.host.trial", tool, str(setup.config)]
+    if checkpoint is not None:
+        trial += ["--checkpoint", str(checkpoint), *(["--trust-checkpoint"] if setup.args.trust_checkpoint else [])]
+    trial += ["--cfg-options", *options] if options else []
+    exact = tool == "test" or "--resume" in specific
+    return Job(tuple(command), env, log, tuple(notes), tuple(trial), exact)
+
+
+def _try_out(job: Job, *, quiet: bool) -> None:
+    """Build in a child what the job will build; raises ValueError with the reason where it does not build or fit."""
+    done = subprocess.run(job.trial, env={**os.environ, **job.env}, capture_output=True, text=True)
+    reason = (done.stdout.strip().splitlines() or [""])[-1]
+    if done.returncode == MISFIT and not job.exact:
+        if not quiet:
+            print(f"note: the weights to start from fit in part, the rest starts at random. {reason}")
+    elif done.returncode == MISFIT:
+        raise ValueError(
+            f"{reason}. They would silently stay random: this checkpoint belongs to another config. "
+            "Name the one that it was trained with, as written in the .py file beside the checkpoint"
+        )
+    elif done.returncode:
+        raise ValueError(reason if done.returncode == FAILED else f"the run would not start: {done.stderr[-2000:]}")
 
 
 def _weights_only_note(environ: Mapping[str, str], checkpoint: Path, trust: bool) -> str:
@@ -301,6 +343,7 @@ def _start(job: Job, args: argparse.Namespace) -> int:
     if not args.quiet:
         for note in job.notes:
             print(f"note: {note}")
+    _try_out(job, quiet=args.quiet)
     if args.dry_run or not args.quiet:
         print("running:", " ".join(job.command), flush=True)
     if args.dry_run:

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
+from mmengine.logging import print_log
+
+from influencer_mmdet3d.host.nonfinite import MODES
 from influencer_mmdet3d.loss import losses
 from influencer_mmdet3d.loss.kernels.choose import check_impl
 
@@ -55,8 +58,11 @@ class CriterionOptions:
     form : str
         'influence', the one form of the loss that there is.
     impl : str
-        'plain' (torch), 'triton' (fused GPU kernels), or 'auto' for the kernels where they can run and have been
-        verified.
+        'plain' (torch), 'triton' (fused GPU kernels), or 'auto' for the kernels where they can run and agree
+        with 'plain', which is tried once for a GPU and versions.
+    nonfinite : str
+        What happens to a sample with outputs that are not finite: 'raise', or 'skip', which logs it and lets it count
+        nothing; more than 20 steps in a row with such samples raise. To tell, 'skip' reads all outputs once more.
     """
 
     num_classes: int
@@ -75,6 +81,7 @@ class CriterionOptions:
     iter_matcher: bool = True
     form: str = "influence"
     impl: str = "auto"
+    nonfinite: str = "raise"
 
     def __post_init__(self) -> None:
         if isinstance(self.num_classes, bool) or not isinstance(self.num_classes, int) or self.num_classes < 1:
@@ -105,10 +112,15 @@ class CriterionOptions:
             raise ValueError(f"class_cost must be one of {CLASS_COSTS}, got {self.class_cost!r}")
         losses.check_form(self.form)
         check_impl(self.impl)
+        if self.nonfinite not in MODES:
+            raise ValueError(f"nonfinite must be one of {MODES}, got {self.nonfinite!r}")
         if self.soft_share > 1:
             raise ValueError(f"soft_share must be in [0, 1], got {self.soft_share}")
         if self.rep_margin > 1:
-            raise ValueError(f"rep_margin must be in [0, 1], got {self.rep_margin}")
+            raise ValueError(
+                f"rep_margin must be in [0, 1], got {self.rep_margin}; it bounds the overlap of two instances' shares, "
+                "not a distance: rep_margin=1.0, the default, punishes any overlap and is what a larger one comes to"
+            )
 
     @property
     def class_price(self) -> float:
@@ -125,6 +137,7 @@ class CriterionOptions:
             if recipe not in RECIPES:
                 raise ValueError(f"InfluencerCriterion: recipe must be one of {tuple(RECIPES)}, got {recipe!r}")
             kwargs = {**RECIPES[recipe], **kwargs}
+        kwargs = _two_weights(kwargs)
         known = ["recipe", *(field.name for field in fields(cls))]
         for name in kwargs:
             if name not in known:
@@ -135,6 +148,24 @@ class CriterionOptions:
             return cls(**kwargs)
         except ValueError as error:
             raise ValueError(f"InfluencerCriterion: {error}") from None
+
+
+def _two_weights(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Turn `loss_weight=[class, scale]`, as the research notes write it, into the options that do the same."""
+    given = kwargs.get("loss_weight")
+    if not isinstance(given, (list, tuple)) or len(given) != 2:
+        return kwargs
+    weight, scale = (_number("loss_weight", value) for value in given)
+    names = {"attr_weight": losses.ATTR_WEIGHT, "rep_weight": losses.REP_WEIGHT, "bg_weight": losses.BG_WEIGHT}
+    scaled = {name: scale * _number(name, kwargs.get(name, default)) for name, default in names.items()}
+    _, bce, dice, score = CriterionOptions.loss_weight
+    mapped = {**kwargs, **scaled, "loss_weight": [weight, bce, dice, score]}
+    told = ", ".join(f"{name}={mapped[name]}" for name in ("loss_weight", *scaled))
+    print_log(
+        f"InfluencerCriterion: loss_weight={list(given)} is read as [class, scale of the influencer loss]: {told}",
+        "current",
+    )
+    return mapped
 
 
 def _number(name: str, value: Any) -> float:

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import json
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -23,6 +24,7 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from influencer_mmdet3d.host.criterion import InfluencerCriterion
 from influencer_mmdet3d.host.pin import host_root, load_pin
 from influencer_mmdet3d.host.recipe import import_advice
+from influencer_mmdet3d.host.trial import TrialError, try_scene
 from influencer_mmdet3d.terminal import DONE, FAILED
 
 REASONS = (
@@ -37,6 +39,7 @@ REASONS = (
     "not-in-config",
     "does-not-build",
     "class-count",
+    "does-not-run",
 )
 """Why training would not start; the launcher tools/influencer/register_criterion.py adds "package-missing"."""
 
@@ -95,6 +98,9 @@ def load_config(path: Path) -> Any:
         with _no_info_lines():
             cfg = Config.fromfile(path, import_custom_modules=False)
     except (OSError, KeyError, SyntaxError, ValueError, TypeError, ImportError) as error:
+        colon = _missing_colon(path)
+        if colon:
+            raise VerifyError("host-root", f"{path}: {colon}") from error
         raise VerifyError("config-unreadable", f"{path}: {type(error).__name__}: {error}") from error
     names = (cfg.get("custom_imports") or {}).get("imports") or []
     names = [names] if isinstance(names, str) else list(names)
@@ -106,6 +112,13 @@ def load_config(path: Path) -> Any:
             "write custom_imports = dict(imports=['oneformer3d', 'influencer_mmdet3d'], allow_failed_imports=False)",
         )
     return cfg
+
+
+def _missing_colon(path: Path) -> str | None:
+    """Say it if a config asks for an environment variable without mmengine's colon, which makes it another syntax."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    found = re.search(r"\{\{\s*\$(\w+)\s*\}\}", text)
+    return None if found is None else f"{found[0]} lacks its colon: write {{{{${found[1]}:}}}}"
 
 
 def check_imports(cfg: Any) -> None:
@@ -184,7 +197,11 @@ def verify(path: Path) -> list[str]:
     check_imports(cfg)
     check_name()
     criterion = check_criterion(cfg, path)
-    lines = [_versions(), f"host {root}", f"config {path}", f"criterion {criterion.options}"]
+    try:
+        tried = try_scene(cfg)
+    except TrialError as error:
+        raise VerifyError("does-not-run", f"{path}: {error}") from error
+    lines = [_versions(), f"host {root}", f"config {path}", f"criterion {criterion.options}", *tried]
     if cfg.custom_imports.get("allow_failed_imports"):
         lines.append("note: allow_failed_imports=True turns a failed import into a later KeyError; set it to False")
     return lines

@@ -93,12 +93,23 @@ def embedding_influencer_terms(
     square = (embedding[inside] - centre[group]).square().sum(1)
     size = torch.bincount(group, minlength=count)
     attraction = (zero.new_zeros(count).index_add(0, group, square) / size).mean()
-    repulsion = (margin - torch.pdist(centre)).clamp_min(0).mean() if count > 1 else zero
+    repulsion = (margin - _distances(centre, margin)).clamp_min(0).mean() if count > 1 else zero
     target = torch.zeros_like(beta_logits)
     target[influencer] = 1.0
     cost = F.binary_cross_entropy_with_logits(beta_logits, target, reduction="none")
     others = (cost * (1 - target)).sum() / max(points - count, 1)
     return attraction, repulsion, 0.5 * ((cost * target).sum() / count + others)
+
+
+def _distances(centre: Tensor, margin: float) -> Tensor:
+    """Return the distances of all pairs; those of coinciding points are taken a little apart.
+
+    A distance of 0 has no gradient: such points would never part. Fixed directions, the same in every step, part them.
+    """
+    generator = torch.Generator().manual_seed(0)
+    apart = torch.randn(centre.shape, generator=generator).to(centre.device)
+    distance = torch.pdist(centre)
+    return torch.where(distance.detach() < 1e-6 * margin, torch.pdist(centre + 1e-4 * margin * apart), distance)
 
 
 def _argmax_per_group(values: Tensor, group: Tensor) -> Tensor:

@@ -181,6 +181,9 @@ def mask_influencer_loss(
         If shapes or types are wrong, a point is in two masks, an option is out of its range, or `impl` is 'triton'
         where its kernels cannot run.
 
+    FloatingPointError
+        If logits are not finite.
+
     Notes
     -----
     The cost is that of the whole mask, so that covering other instances is paid for.
@@ -195,6 +198,8 @@ def mask_influencer_loss(
         statistics = fused_statistics([logits], masks)
     else:
         statistics = mask_statistics([logits], segments_from_masks(masks), count)
+    if not bool((statistics.softplus + statistics.logit.sum(-1)).isfinite().all()):
+        raise FloatingPointError("logits hold values that are not finite, or too large to be summed in float32")
     costs: MaskCosts = mask_costs(statistics, points)
     mask_cost = bce_weight * costs.bce + dice_weight * costs.dice
     extra = torch.zeros_like(mask_cost) if class_cost is None else class_cost.float().unsqueeze(0)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mapanything_opv2v import depth, geometry, panorama, rawdata
+from mapanything_opv2v.panorama import overlap_yaw
+from mapanything_opv2v.rawdata import calibration
 
 T = TypeVar("T")
 
@@ -40,7 +43,17 @@ class CheckOptions:
     """Median relative difference between depth map and own sweep at the pixels that both have."""
 
     min_agreement: float = 0.4
-    """Correlation of cameras where they overlap, median over a sequence; less means swapped images."""
+    """Correlation of cameras where they overlap, median over an agent's frames; less means swapped images."""
+
+    min_agreement_untold: float = 0.6
+    """As `min_agreement` where, in most of an agent's frames, some overlap fits at no turn of its cameras."""
+
+    max_turn_deg: float = 4.0
+    """Turn of a camera against its stated pose as its overlaps tell it, median over an agent's frames. Parallax leaves
+    up to 2 degrees in a single right frame."""
+
+    lidar_height_m: float | None = 1.9
+    """Of OPV2V's LiDAR above the road, on which cameras are compared; None compares at 20 m only."""
 
     min_depth_coverage: float = 0.002
     """Smallest share of known pixels of a depth map (sky counts as known)."""
@@ -74,6 +87,10 @@ class AgentReport:
     angle_error_deg: float | None
     coverage: dict[int, float]
     agreement: dict[tuple[int, int], float]
+    scales: dict[int, float] = field(default_factory=dict)
+    """By camera: the image's size relative to its calibration's."""
+    turns: dict[tuple[int, int], float] = field(default_factory=dict)
+    """By pair of cameras: see `overlap_yaw.pair_turns`."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +115,8 @@ class _Checker:
         self.angle_error_deg: float | None = None
         self.coverage: dict[int, float] = {}
         self.agreement: dict[tuple[int, int], float] = {}
+        self.scales: dict[int, float] = {}
+        self.turns: dict[tuple[int, int], float] = {}
 
     def problem(self, key: str, file: Path, message: str) -> None:
         """Note a problem."""
@@ -128,7 +147,9 @@ class _Checker:
             self._poses(meta)
             for number in sorted(set(agent.camera_paths) - set(meta.cameras)):
                 self.problem(f"camera{number}", agent.yaml_path, f"an image but no camera{number} in the YAML")
+            images = {number: image for number, image in images.items() if self._fits(meta, number, image.shape[1::-1])}
             self._overlaps(meta, {number: image for number, image in images.items() if number in meta.cameras})
+            self._odd_sizes()
         self._depths(meta, {number: image.shape[1::-1] for number, image in images.items()}, points)
         return AgentReport(
             tuple(self.problems),
@@ -137,7 +158,41 @@ class _Checker:
             self.angle_error_deg,
             self.coverage,
             self.agreement,
+            self.scales,
+            self.turns,
         )
+
+    def _fits(self, meta: rawdata.AgentMeta, number: int, size_wh: tuple[int, int]) -> bool:
+        """Say whether an image is of the size that its calibration is for; note it if not.
+
+        A whole tree that was resized is no problem, its intrinsics are scaled, and the report counts it; a single
+        camera of another size is one.
+        """
+        if number not in meta.cameras:
+            return True
+        path = self.agent.camera_paths[number]
+        try:
+            calibration.fitted_intrinsic(meta.cameras[number], size_wh, path)
+        except ValueError as error:
+            self.problem(f"camera{number}", path, str(error).removeprefix(f"{path}: "))
+            return False
+        stated = calibration.calibrated_size(meta.cameras[number])
+        if stated is not None:
+            self.scales[number] = size_wh[0] / stated[0]
+        return True
+
+    def _odd_sizes(self) -> None:
+        """Note cameras whose images are resized by another factor than most of the agent's."""
+        if len(set(self.scales.values())) < 2:
+            return
+        usual = Counter(self.scales.values()).most_common(1)[0][0]
+        for number, factor in self.scales.items():
+            if factor != usual:
+                self.problem(
+                    f"camera{number}",
+                    self.agent.camera_paths[number],
+                    f"the image is {factor:g} times its calibrated size, the agent's other cameras {usual:g} times",
+                )
 
     def _overlaps(self, meta: rawdata.AgentMeta, images: dict[int, npt.NDArray[np.uint8]]) -> None:
         """Correlate cameras where they overlap."""
@@ -148,6 +203,8 @@ class _Checker:
         rig = panorama.Rig.from_agent(meta, sizes, ids)
         found = panorama.overlap_agreement(rig, list(images.values()))
         self.agreement = {(ids[i], ids[j]): value for (i, j), value in found.items()}
+        turns = overlap_yaw.pair_turns(rig, list(images.values()), self.options.lidar_height_m)
+        self.turns = {(ids[i], ids[j]): value for (i, j), value in turns.items()}
 
     def _lidar(self) -> npt.NDArray[np.float32] | None:
         agent = self.agent

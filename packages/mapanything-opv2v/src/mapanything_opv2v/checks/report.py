@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mapanything_opv2v import jobs, rawdata
 from mapanything_opv2v.checks.agent import AgentReport, AgentTask, CheckOptions, Problem, check_agent
+from mapanything_opv2v.panorama.overlap_yaw import camera_turns
+from mapanything_opv2v.rawdata import exclude
 
 MIN_VIEWS_TO_JUDGE = 3
 """Views (one agent at one frame) of a sequence from which on its cameras are judged by their overlaps."""
@@ -35,8 +37,14 @@ class CheckReport:
         By split: lowest, mean and highest share of pixels with depth.
     overlap_agreement : dict of str to (dict of str to float)
         By split and pair of cameras: median correlation of their images where they overlap.
+    camera_turn_deg : dict of str to (dict of str to float)
+        By split and camera: median turn against its stated pose, degrees, as the overlaps tell it.
+    image_scales : dict of str to int
+        Images by their size relative to their calibration's (`"0.5"`: resized to half), where it is not 1.
     problems : list of Problem
         In the order of the tree.
+    known : list of Problem
+        Those of what was to be left out (`rules`), each with why it is; not among `problems`.
     """
 
     root: str
@@ -50,7 +58,10 @@ class CheckReport:
     max_angle_error_deg: float | None = None
     depth_coverage: dict[str, dict[str, float]] = field(default_factory=dict)
     overlap_agreement: dict[str, dict[str, float]] = field(default_factory=dict)
+    camera_turn_deg: dict[str, dict[str, float]] = field(default_factory=dict)
+    image_scales: dict[str, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    known: list[Problem] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain values."""
@@ -65,6 +76,7 @@ def check_tree(
     workers: int = 1,
     executor: Executor | None = None,
     progress: bool = True,
+    rules: Sequence[exclude.Rule] = (),
 ) -> CheckReport:
     """Read every file of an index and report on it.
 
@@ -82,6 +94,8 @@ def check_tree(
         Run there instead of in processes of this machine.
     progress : bool
         Show a bar.
+    rules : sequence of Rule
+        What other commands leave out. It is read too if the index has it, and its problems are `known`.
     """
     options = options or CheckOptions()
     report = CheckReport(str(index.root), str(index.depth_root))
@@ -94,6 +108,7 @@ def check_tree(
         total=total,
         workers=workers,
         description="check",
+        unit="agent",
         executor=executor,
         progress=progress,
     )
@@ -102,11 +117,28 @@ def check_tree(
         assert done.result is not None, done.error  # a check reports errors, it does not raise them
         report.agent_frames += 1
         report.files += done.result.files
+        for factor in done.result.scales.values():
+            if factor != 1:
+                report.image_scales[f"{factor:g}"] = report.image_scales.get(f"{factor:g}", 0) + 1
         found += [(done.item.number, problem) for problem in done.result.problems]
-        numbers.add(done.item.frame, done.result)
+        numbers.add(done.item.frame, done.item.agent_id, done.result)
     report.problems = [problem for _, problem in sorted(found, key=lambda item: item[0])]
-    numbers.conclude(report, options.min_agreement)
+    numbers.conclude(report, options)
+    _separate_known(report, rules)
     return report
+
+
+def _separate_known(report: CheckReport, rules: Sequence[exclude.Rule]) -> None:
+    """Move the problems of what is left out elsewhere to `known`."""
+    new = []
+    for problem in report.problems:
+        where = problem.split, problem.sequence, problem.frame, problem.agent
+        rule = next((rule for rule in rules if rule.matches(*where)), None)
+        if rule is None:
+            new.append(problem)
+        else:
+            report.known.append(replace(problem, message=f"{problem.message} (known: {rule.name}: {rule.reason})"))
+    report.problems = new
 
 
 def _tasks(
@@ -136,9 +168,11 @@ class _Numbers:
         self.angle: list[float] = []
         self.coverage: dict[str, list[float]] = {}
         self.pairs: dict[tuple[str, str], list[float]] = {}
-        self.views: dict[tuple[str, str], list[float]] = {}
+        self.views: dict[tuple[str, str, int], list[float]] = {}
+        self.untold: dict[tuple[str, str, int], list[bool]] = {}
+        self.turns: dict[tuple[str, str, int], dict[tuple[int, int], list[float]]] = {}
 
-    def add(self, frame: rawdata.FrameRecord, result: AgentReport) -> None:
+    def add(self, frame: rawdata.FrameRecord, agent_id: int, result: AgentReport) -> None:
         """Take the figures of one agent at one frame."""
         if result.position_error_m is not None and result.angle_error_deg is not None:
             self.position.append(result.position_error_m)
@@ -149,9 +183,14 @@ class _Numbers:
             self.pairs.setdefault((frame.split, f"{i}-{j}"), []).append(value)
         if result.agreement:
             mean = math.fsum(result.agreement.values()) / len(result.agreement)
-            self.views.setdefault((frame.split, frame.sequence), []).append(mean)
+            self.views.setdefault((frame.split, frame.sequence, agent_id), []).append(mean)
+            untold = not set(result.agreement) <= set(result.turns)
+            self.untold.setdefault((frame.split, frame.sequence, agent_id), []).append(untold)
+        for pair, turn in result.turns.items():
+            of_agent = self.turns.setdefault((frame.split, frame.sequence, agent_id), {})
+            of_agent.setdefault(pair, []).append(turn)
 
-    def conclude(self, report: CheckReport, min_agreement: float) -> None:
+    def conclude(self, report: CheckReport, options: CheckOptions) -> None:
         """Write the figures into the report, and the problems that only whole sequences show."""
         report.max_position_error_m = max(self.position, default=None)
         report.max_angle_error_deg = max(self.angle, default=None)
@@ -163,13 +202,60 @@ class _Numbers:
             report.depth_coverage[split] = figures
         for (split, pair), values in sorted(self.pairs.items()):
             report.overlap_agreement.setdefault(split, {})[pair] = statistics.median(values)
-        for (split, sequence), values in sorted(self.views.items()):
-            median = statistics.median(values)
-            # in one frame something close may stand in the way: a sequence is judged as a whole
-            if len(values) >= MIN_VIEWS_TO_JUDGE and median < min_agreement:
-                message = (
-                    f"cameras show different things where they overlap (median correlation {median:.2f} "
-                    f"in {len(values)} views, expected at least {min_agreement}); are files or poses swapped?"
-                )
-                folder = str(Path(report.root) / split / sequence)
-                report.problems.append(Problem(split, sequence, "all", None, "cameras", folder, message))
+        swapped = self._swapped(report, options)
+        self._turned(report, options.max_turn_deg, swapped)
+
+    def _swapped(self, report: CheckReport, options: CheckOptions) -> set[tuple[str, str, int]]:
+        """Note agents whose cameras show different things where they overlap; return them.
+
+        In one frame something close may stand in the way: an agent's frames are judged together, and a sequence's
+        where its agents have too few.
+        """
+        wrong = set()
+        few: dict[tuple[str, str], list[float]] = {}
+        for (split, sequence, agent), values in sorted(self.views.items()):
+            fits_nowhere = statistics.mean(self.untold[split, sequence, agent]) > 0.5
+            least = options.min_agreement_untold if fits_nowhere else options.min_agreement
+            if len(values) < MIN_VIEWS_TO_JUDGE:
+                few.setdefault((split, sequence), []).extend(values)
+            elif statistics.median(values) < least:
+                wrong.add((split, sequence, agent))
+                report.problems.append(_different(report, split, sequence, agent, values, least))
+        for (split, sequence), values in sorted(few.items()):
+            if len(values) >= MIN_VIEWS_TO_JUDGE and statistics.median(values) < options.min_agreement:
+                report.problems.append(_different(report, split, sequence, None, values, options.min_agreement))
+        return wrong
+
+    def _turned(self, report: CheckReport, max_turn_deg: float, swapped: set[tuple[str, str, int]]) -> None:
+        """Note cameras that are turned against their stated poses, and the medians of each split."""
+        of_split: dict[tuple[str, int], list[float]] = {}
+        for (split, sequence, agent), pairs in sorted(self.turns.items()):
+            if (split, sequence, agent) in swapped:
+                continue
+            views = max(map(len, pairs.values()))
+            turns = camera_turns({pair: statistics.median(values) for pair, values in pairs.items()})
+            for camera, turn in turns.items():
+                of_split.setdefault((split, camera), []).append(turn)
+                if views >= MIN_VIEWS_TO_JUDGE and abs(turn) > max_turn_deg:
+                    message = (
+                        f"turned by {turn:+.1f} degrees (to the right is positive) against its stated pose, as its "
+                        f"overlaps with other cameras tell it (median of {views} views, expected within "
+                        f"{max_turn_deg:g}); is its extrinsic calibration right?"
+                    )
+                    folder = str(Path(report.root) / split / sequence / str(agent))
+                    report.problems.append(Problem(split, sequence, "all", agent, f"camera{camera}", folder, message))
+        for (split, camera), values in sorted(of_split.items()):
+            report.camera_turn_deg.setdefault(split, {})[str(camera)] = statistics.median(values)
+
+
+def _different(
+    report: CheckReport, split: str, sequence: str, agent: int | None, values: list[float], min_agreement: float
+) -> Problem:
+    """Return the problem of cameras that show different things."""
+    message = (
+        f"cameras show different things where they overlap (median correlation {statistics.median(values):.2f} "
+        f"in {len(values)} views, expected at least {min_agreement}); are files or poses swapped?"
+    )
+    folder = Path(report.root) / split / sequence
+    where = str(folder if agent is None else folder / str(agent))
+    return Problem(split, sequence, "all", agent, "cameras", where, message)

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mapanything_opv2v.commands import options
+from mapanything_opv2v.terminal import DONE, FAILED
+
+if TYPE_CHECKING:
+    from mapanything_opv2v.checks import CheckReport
 
 
 def add(commands: options.Commands) -> None:
@@ -26,15 +32,16 @@ def _add_tree(commands: options.Commands) -> None:
     )
     options.add_tree_options(parser)
     parser.add_argument("--max-scenes", type=int, help="count only so many frames")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the counts there")
+    options.add_json(parser)
 
 
 def run_tree(args: argparse.Namespace) -> int:
     """Print what a tree holds."""
-    from mapanything_opv2v.files import write_json
     from mapanything_opv2v.rawdata import summarise
 
     rows = summarise(options.tree_index(args), options.positive(args.max_scenes, "--max-scenes"))
+    if options.put_json(args, rows):
+        return DONE
     for row in rows:
         agents = ", ".join(f"{count} frames with {number}" for number, count in row["agents"].items()) or "none"
         print(
@@ -42,9 +49,7 @@ def run_tree(args: argparse.Namespace) -> int:
             f"{row['sweeps']} sweeps, {row['depth_maps']} depth maps; agents: {agents}"
         )
     print(f"{sum(row['scenes'] for row in rows)} scenes")
-    if args.json is not None:
-        write_json(args.json, rows)
-    return 0
+    return DONE
 
 
 def _add_check(commands: options.Commands) -> None:
@@ -58,7 +63,7 @@ def _add_check(commands: options.Commands) -> None:
     options.add_tree_options(parser)
     options.add_workers(parser)
     parser.add_argument("--max-scenes", type=int, help="check only so many frames")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the whole report there")
+    options.add_json(parser)
     parser.add_argument("--show", type=int, default=50, help="problems to print; the JSON report has all")
     parser.add_argument("--cameras", type=int, default=4, help="cameras that every agent must have")
     parser.add_argument("--need-depth", action="store_true", help="every image must have a depth map")
@@ -68,9 +73,10 @@ def _add_check(commands: options.Commands) -> None:
 def run_check(args: argparse.Namespace) -> int:
     """Check a tree; 1 if anything is wrong."""
     from mapanything_opv2v import checks, jobs
-    from mapanything_opv2v.files import write_json
+    from mapanything_opv2v.rawdata import exclude
 
     wanted = checks.CheckOptions(need_depth=args.need_depth, need_lidar=not args.no_lidar, cameras=args.cameras)
+    rules, args.exclude = exclude.parse(args.exclude), []  # a check reads everything, and says what is known
     with jobs.place(args.workers, args.scheduler) as place:
         report = checks.check_tree(
             options.tree_index(args),
@@ -79,11 +85,18 @@ def run_check(args: argparse.Namespace) -> int:
             workers=place.workers,
             executor=place.executor,
             progress=not args.quiet,
+            rules=rules,
         )
-    for problem in report.problems[: args.show]:
+    if not options.put_json(args, report.to_json()):
+        _print_report(report, args.show)
+    return FAILED if report.problems else DONE
+
+
+def _print_report(report: CheckReport, show: int) -> None:
+    for problem in report.problems[:show]:
         print(f"{problem} ({problem.file})")
-    if len(report.problems) > args.show:
-        print(f"... and {len(report.problems) - args.show} more; --json FILE has all of them")
+    if len(report.problems) > show:
+        print(f"... and {len(report.problems) - show} more; --json FILE has all of them")
     for split, agents in report.agents_per_frame.items():
         counts = ", ".join(f"{count} x {number}" for number, count in agents.items())
         views = ", ".join(f"{count} x {number}" for number, count in report.cameras_per_frame[split].items())
@@ -96,15 +109,19 @@ def run_check(args: argparse.Namespace) -> int:
     for split, pairs in report.overlap_agreement.items():
         text = ", ".join(f"{pair}: {value:.2f}" for pair, value in pairs.items())
         print(f"{split}: median correlation of cameras where they overlap {text}")
+    for split, turns in report.camera_turn_deg.items():
+        text = ", ".join(f"camera{camera}: {turn:+.1f}" for camera, turn in turns.items())
+        print(f"{split}: median turn of cameras against their stated poses, degrees, by their overlaps {text}")
+    for factor, number in report.image_scales.items():
+        print(f"{number} images are {factor} times the size that their calibration is for; intrinsics are scaled")
     if report.max_position_error_m is not None:
         print(
             f"camera against LiDAR by the files' own extrinsic: at most {report.max_position_error_m:.4f} m, "
             f"{report.max_angle_error_deg:.4f} degrees"
         )
+    for reason, number in Counter(problem.message.partition(" (known: ")[2][:-1] for problem in report.known).items():
+        print(f"known, left out by default: {number} problems of {reason}")
     print(f"{report.scenes} scenes, {report.files} files read, {len(report.problems)} problems")
-    if args.json is not None:
-        write_json(args.json, report.to_json())
-    return 1 if report.problems else 0
 
 
 def _add_depth(commands: options.Commands) -> None:
@@ -113,7 +130,7 @@ def _add_depth(commands: options.Commands) -> None:
         "depth",
         "project LiDAR sweeps into the cameras and write depth maps where the datasets look for them; "
         "maps that are there are kept",
-        "mapanything-opv2v depth ~/OPV2V --out ~/OPV2V_depth --splits train validate --workers 8",
+        "mapanything-opv2v depth ~/OPV2V --out ~/OPV2V_depth --workers 8",
         run_depth,
     )
     options.add_tree_options(parser)
@@ -147,7 +164,7 @@ def run_depth(args: argparse.Namespace) -> int:
         f"{summary.written} depth maps written ({summary.coverage:.2%} of their pixels known), "
         f"{summary.skipped} were there, {len(summary.failed)} agents failed"
     )
-    return 1 if summary.failed else 0
+    return FAILED if summary.failed else DONE
 
 
 def _add_synthetic(commands: options.Commands) -> None:
@@ -166,6 +183,7 @@ def _add_synthetic(commands: options.Commands) -> None:
     parser.add_argument("--frames", type=int, default=2, help="frames in each sequence")
     parser.add_argument("--agents", type=int, default=2, help="vehicles with sensors")
     parser.add_argument("--infrastructure", type=int, default=0, help="masts with sensors (negative ids)")
+    options.add_quiet(parser)
     parser.add_argument("--splits", nargs="+", default=["train"], metavar="SPLIT", help="splits to write")
     parser.add_argument(
         "--image-size", nargs=2, type=int, default=(800, 600), metavar=("WIDTH", "HEIGHT"), help="pixels"
@@ -186,7 +204,7 @@ def run_synthetic(args: argparse.Namespace) -> int:
         splits=args.splits,
         depth_root=args.depth_root,
         image_size=tuple(args.image_size),
-        progress=True,
+        progress=not args.quiet,
     )
     print(f"{truth.root}: {', '.join(truth.splits)}, agents {', '.join(map(str, truth.agents))}")
-    return 0
+    return DONE

@@ -24,6 +24,7 @@ def add(commands: options.Commands) -> None:
         metavar="DIR",
         help="folder for index.html, overview.png, result.json",
     )
+    options.add_quiet(parser)
     parser.add_argument("--seed", type=int, default=1, help="seed of the town")
     parser.add_argument("--real-frame", type=Path, metavar="YAML", help="also show this frame of the real data set")
 
@@ -32,4 +33,4 @@ def run(args: argparse.Namespace) -> int:
     """Make the demo."""
     from mapanything_opv2v.demo.make import make_demo
 
-    return make_demo(args.out, args.seed, args.real_frame)
+    return make_demo(args.out, args.seed, args.real_frame, quiet=args.quiet)

@@ -1,4 +1,4 @@
-"""`mapanything-opv2v doctor`: is the host there, at its pin, importable, and do our names reach it?"""
+"""`doctor`: is the host there, at its pin, importable, and do our names reach it?"""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mapanything_opv2v.checkout import commit_of, is_below
+from mapanything_opv2v.checkout import commit_of, is_below, versions
 from mapanything_opv2v.commands import options
+from mapanything_opv2v.terminal import DONE, FAILED
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -23,19 +24,6 @@ else:
 
 _PACKAGE = "mapanything-opv2v"
 _PLUGIN = "hydra_plugins.mapanything_opv2v_search_path.search_path"
-_VERSIONS = (
-    "torch",
-    "torchvision",
-    "uniception",
-    "hydra-core",
-    "omegaconf",
-    "numpy",
-    "numba",
-    "opencv-python-headless",
-    "opencv-python",
-    "Pillow",
-    "PyYAML",
-)
 
 
 @dataclass(frozen=True)
@@ -53,7 +41,7 @@ class Finding:
 
 
 def pin() -> dict[str, Any]:
-    """Return the host's pin from pyproject.toml: `name`, `root-env`, `repository`, `commit`."""
+    """Return the host's pin from pyproject.toml: `name`, `root-env`, `repository`, `commit`, `imports`."""
     here = Path(__file__).parents[1]
     for path in (here / "pyproject.toml", here.parents[1] / "pyproject.toml"):  # in a wheel; in a checkout
         if path.is_file():
@@ -63,22 +51,36 @@ def pin() -> dict[str, Any]:
 
 def add(commands: options.Commands) -> None:
     """Add the command."""
-    options.add_command(
+    parser = options.add_command(
         commands,
         "doctor",
         "say whether MapAnything is there, at its pin, importable, and knows our datasets",
         "MAPANYTHING_ROOT=~/map-anything PYTHONPATH=~/map-anything mapanything-opv2v doctor",
         run,
     )
+    parser.add_argument(
+        "--verbose", action="store_true", help="explain each deviation of the launcher from MapAnything's training"
+    )
+    options.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what is found; return 0 if a training could start with it, else 1."""
-    status = 0
-    for finding in findings():
-        print(finding)
-        status |= finding.ok is False
-    return int(status)
+    """Print what is found and a verdict; return whether a training could start with it."""
+    found = [*findings(), *_deviations(args.verbose)]
+    problems = sum(finding.ok is False for finding in found)
+    as_json = {"findings": [asdict(finding) for finding in found], "problems": problems, "ready": not problems}
+    if not options.put_json(args, as_json):
+        for finding in found:
+            print(finding)
+        print(verdict(problems))
+    return FAILED if problems else DONE
+
+
+def verdict(problems: int) -> str:
+    """Return the last line."""
+    if problems:
+        return f"not ready: {problems} problem{'s' * (problems > 1)}"
+    return "ready: a training can start"
 
 
 def findings() -> Iterator[Finding]:
@@ -86,20 +88,23 @@ def findings() -> Iterator[Finding]:
     host = pin()
     yield Finding("package", f"{_PACKAGE} {importlib.metadata.version(_PACKAGE)}")
     yield Finding("python", f"{platform.python_version()} ({sys.executable})")
-    yield Finding("versions", ", ".join(_versions()))
+    yield Finding("versions", ", ".join(f"{name} {number}" for name, number in versions().items()))
     yield from _checkout(host)
-    yield from _import(host)
+    yield from _imports(host)
+    yield from _registration(host)
     yield from _plugin()
     yield from _data()
-    yield from _deviations()
 
 
-def _deviations() -> Iterator[Finding]:
+def _deviations(verbose: bool) -> Iterator[Finding]:
     """Say how the launcher's training differs from the host's own."""
     try:
-        from mapanything_opv2v.host.training.deviations import DEVIATIONS
-    except ImportError as error:
-        yield Finding("launcher deviates", f"cannot be told: {error}")
+        from mapanything_opv2v.host.training.deviations import DEVIATIONS, NAMES
+    except ImportError:  # said above, with what to install
+        return
+    if not verbose:
+        text = f"{len(NAMES)} ways, each switchable (--verbose explains): {', '.join(NAMES)}"
+        yield Finding("launcher deviates", text)
         return
     yield Finding("scripts/train.py", "no deviation: names and configs are added, nothing of the host is replaced")
     for deviation in DEVIATIONS:
@@ -107,20 +112,14 @@ def _deviations() -> Iterator[Finding]:
         yield Finding("launcher deviates", text)
 
 
-def _versions() -> Iterator[str]:
-    for name in _VERSIONS:
-        try:
-            yield f"{name} {importlib.metadata.version(name)}"
-        except importlib.metadata.PackageNotFoundError:
-            continue
-
-
 def _checkout(host: dict[str, Any]) -> Iterator[Finding]:
     """Compare the checkout's commit with the pin."""
     name, variable = host["name"], host["root-env"]
     root = os.environ.get(variable)
     if not root:
-        yield Finding("host checkout", f"{variable} is not set; point it at your {name} checkout", False)
+        folder = host["repository"].split("/")[1]
+        get = f"git clone https://github.com/{host['repository']} && git -C {folder} checkout {host['commit']}"
+        yield Finding("host checkout", f"{variable} is not set; point it at your {name} checkout ({get})", False)
         return
     if not Path(root).is_dir():
         yield Finding("host checkout", f"{variable}={root} is not a folder", False)
@@ -132,7 +131,19 @@ def _checkout(host: dict[str, Any]) -> Iterator[Finding]:
         yield Finding("host checkout", f"{root} is at {commit}, the pin is {host['commit']}: results may differ")
 
 
-def _import(host: dict[str, Any]) -> Iterator[Finding]:
+def _imports(host: dict[str, Any]) -> Iterator[Finding]:
+    """Name all packages that the host imports and that are missing, at once."""
+    missing = {name: package for name, package in host["imports"].items() if importlib.util.find_spec(name) is None}
+    if missing:
+        text = f"missing: {', '.join(missing)}; pip install {' '.join(missing.values())}"
+        yield Finding("host's imports", text, False)
+    else:
+        yield Finding(
+            "host's imports", f"all {len(host['imports'])} packages that {host['name']} needs are there", True
+        )
+
+
+def _registration(host: dict[str, Any]) -> Iterator[Finding]:
     """Find the `mapanything` that Python would import, and register our names in it."""
     spec = importlib.util.find_spec("mapanything")
     if spec is None:

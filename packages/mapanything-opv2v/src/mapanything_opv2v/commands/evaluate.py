@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mapanything_opv2v.commands import frames, options
 from mapanything_opv2v.evaluation.options import ALIGNMENTS, CloudOptions, EvaluationOptions
+from mapanything_opv2v.terminal import DONE, FAILED
 
 if TYPE_CHECKING:
     from mapanything_opv2v.evaluation.run import Item
@@ -32,6 +33,15 @@ SHOWN = (
 )
 """Figures that are printed; the files have all."""
 
+_CLOUD_TEXTS = {
+    "voxel_m": "Chamfer: points of one cube of this side become one",
+    "cell_m": "BEV IoU: side of a cell",
+    "extent_m": "BEV IoU: reach from view 0",
+    "max_range_m": "filtered clouds: reach from the own camera",
+    "min_height_m": "filtered BEV: lowest height over the ground",
+    "max_height_m": "filtered BEV: greatest height over the ground",
+}
+
 
 def add(commands: options.Commands) -> None:
     """Add the command."""
@@ -44,22 +54,15 @@ def add(commands: options.Commands) -> None:
         run_evaluate,
         aliases=("eval",),
     )
+    options.add_json(evaluate)
     evaluate.add_argument("--keep-predictions", action="store_true", help="also write them, to OUT/predictions")
     evaluate.add_argument(
         "--alignment",
         choices=ALIGNMENTS,
-        default="view0",
+        default=EvaluationOptions.alignment,
         help="how the model's world is put onto the true one: by view 0, by all cameras, or those with a scale",
     )
-    for name, text in (
-        ("voxel_m", "Chamfer: points of one cube of this side become one"),
-        ("cell_m", "BEV IoU: side of a cell"),
-        ("extent_m", "BEV IoU: reach from view 0"),
-        ("max_range_m", "filtered clouds: reach from the own camera"),
-        ("min_height_m", "filtered BEV: lowest height over the ground"),
-        ("max_height_m", "filtered BEV: greatest height over the ground"),
-    ):
-        evaluate.add_argument(f"--{name.replace('_', '-')}", type=float, default=getattr(CloudOptions, name), help=text)
+    options.add_fields(evaluate, CloudOptions, _CLOUD_TEXTS)
 
 
 def run_evaluate(args: argparse.Namespace) -> int:
@@ -68,10 +71,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     from mapanything_opv2v.evaluation.results import ResultsFolder
     from mapanything_opv2v.evaluation.run import conclude, evaluate_all
 
-    names = CloudOptions.__dataclass_fields__
-    wanted = EvaluationOptions(
-        alignment=args.alignment, clouds=CloudOptions(**{name: getattr(args, name) for name in names})
-    )
+    wanted = EvaluationOptions(alignment=args.alignment, clouds=options.from_fields(CloudOptions, args))
     source = frames.open_source(args)
     provenance = {**source.provenance, "options": wanted.to_json()}
     results = ResultsFolder(args.out, provenance)
@@ -84,9 +84,10 @@ def run_evaluate(args: argparse.Namespace) -> int:
     summary = conclude(results, source.names, provenance)
     if summary is None:
         print(f"{args.out}: this process is done, others are not; the last one writes the tables")
-        return 0
-    _print_summary(summary, args.out)
-    return 1 if summary["failed"] else 0
+        return DONE
+    if not options.put_json(args, summary):
+        _print_summary(summary, args.out)
+    return FAILED if summary["failed"] else DONE
 
 
 def _keeping(items: Iterator[Item], folder: Path) -> Iterator[Item]:

@@ -6,6 +6,7 @@ import argparse
 import ast
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mapanything_opv2v import __version__
 from mapanything_opv2v.commands import options
+from mapanything_opv2v.files import remove_stale
 from mapanything_opv2v.kinds import DATASETS, INPUTS, PANORAMA_SIZE, PINHOLE_SIZE
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ def add_command(
     text = f"{text}. On 4 GPUs: torchrun --no-python --nproc-per-node 4 before it"
     parser = options.add_command(commands, name, text, example, run, aliases=aliases)
     _add_source(parser)
+    parser.set_defaults(need_depth=True, images=None, or_images="")
     return parser
 
 
@@ -37,12 +40,14 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", nargs="+", metavar="NAME", help="only these: SPLIT/SEQUENCE/FRAME[_agentID]")
     parser.add_argument("--workers", type=int, default=1, help="processes for figures or exports")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="figures or exports on this Dask cluster instead")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    options.add_quiet(parser)
 
     data = parser.add_argument_group("data, with --checkpoint")
     data.add_argument("--root", type=Path, help="folder that holds train, validate, test, test_culvercity")
     data.add_argument("--depth-root", type=Path, help="tree of depth maps, if not in ROOT itself")
     data.add_argument("--split", default="test", help="split to predict")
+    options.add_exclude(data)
+    options.add_png_units(data)
     data.add_argument("--dataset", choices=DATASETS, default="OPV2VCoopDataset", help="how samples are made")
     data.add_argument("--num-views", type=int, default=4, help="views of a sample")
     data.add_argument(
@@ -93,7 +98,9 @@ class Source:
 
 
 def open_source(args: argparse.Namespace) -> Source:
-    """Return the frames that the options name, predicted or on disk."""
+    """Return the frames that the options name, predicted or on disk; sweep up after killed runs in OUT."""
+    if removed := remove_stale(args.out):
+        print(f"{args.out}: removed {len(removed)} files that killed runs left half written", file=sys.stderr)
     if args.checkpoint is not None:
         return _model_source(args)
     from mapanything_opv2v.evaluation.results import PROVENANCE
@@ -119,13 +126,65 @@ def open_source(args: argparse.Namespace) -> Source:
     return Source(names, provenance, items)
 
 
-def _model_source(args: argparse.Namespace) -> Source:
-    if args.root is None:
-        raise ValueError("--checkpoint needs --root, the tree to predict")
-    from mapanything_opv2v.host.models import from_checkpoint, inference, predicting
+def _image_source(args: argparse.Namespace) -> Source:
+    """Return folders of photographs to predict."""
+    from mapanything_opv2v import photographs
+    from mapanything_opv2v.geometry import Cylinder
     from mapanything_opv2v.host.register import register
 
-    register()
+    register()  # first: it says what is wrong with the host
+    from mapanything_opv2v.host.models import from_checkpoint
+    from mapanything_opv2v.host.models import photographs as predicting
+
+    if args.root is not None:
+        raise ValueError("--images and --root: give one of them, a folder of photographs or a tree")
+    if args.inputs:
+        raise ValueError(f"--inputs {' '.join(args.inputs)}: photographs of --images have no known geometry")
+    panoramas = args.panoramas or args.equirectangular
+    size = None if args.resolution is None else (args.resolution[0], args.resolution[1])
+    vertical = args.panorama_vertical_fov_deg, args.panorama_elevation_center_deg
+    cylinder = Cylinder.from_size(size or PANORAMA_SIZE, *vertical) if panoramas else None
+    folders = {predicting.sample_name(folder): folder for folder in photographs.find_folders(args.images)}
+    names = _chosen(list(folders), args.frames)
+    loaded = from_checkpoint.load_model(args.checkpoint, args.device or _own_device(), args.model_config)
+    count = sum(len(folders[name].paths) for name in names)
+    kind = "panoramas" if panoramas else "photographs"
+    print(f"{loaded.checkpoint}: {loaded.model_str} on {count} {kind} in {len(names)} folders; the model sees: images")
+
+    def items(wanted: Sequence[str], on_failure: Callable[[str, str], None]) -> Iterator[Item]:
+        return predicting.predict_folders(
+            loaded,
+            [folders[name] for name in wanted],
+            on_failure=on_failure,
+            size_wh=size,
+            cylinder=cylinder,
+            equirectangular=args.equirectangular,
+            precision=args.precision,
+        )
+
+    provenance = {
+        "version": __version__,
+        **loaded.provenance(),
+        "checkpoint": f"{loaded.config}/{loaded.checkpoint.name}",
+        "data": {"images": kind, "resolution": size, "vertical_deg": vertical if panoramas else None},
+        "equirectangular": args.equirectangular,
+        "inputs": (),
+        "precision": args.precision,
+        **_frames_provenance(names),
+    }
+    return Source(names, provenance, items)
+
+
+def _model_source(args: argparse.Namespace) -> Source:
+    if args.images is not None:
+        return _image_source(args)
+    if args.root is None:
+        raise ValueError(f"--checkpoint needs --root, the tree to {args.command}{args.or_images}")
+    from mapanything_opv2v.host.register import register
+
+    register()  # first: it says what is wrong with the host
+    from mapanything_opv2v.host.models import from_checkpoint, inference, predicting
+
     inputs = inference.check_inputs(args.inputs)
     data = predicting.DataOptions(
         root=args.root,
@@ -134,14 +193,21 @@ def _model_source(args: argparse.Namespace) -> Source:
         split=args.split,
         num_views=args.num_views,
         resolution=None if args.resolution is None else tuple(args.resolution),
-        options=dict(_option(text) for text in args.option),
+        options={
+            "exclude": args.exclude,
+            "need_depth": args.need_depth,
+            **dict(_option(text) for text in args.option),
+        },
     )
     loaded = from_checkpoint.load_model(args.checkpoint, args.device or _own_device(), args.model_config)
     dataset = predicting.open_dataset(data, loaded.data_norm_type)
+    for left in dataset.tree.excluded:
+        print(left, file=sys.stderr)
     numbers = {dataset.sample_name(index): index for index in range(len(dataset))}
     names = _chosen(list(numbers), args.frames)
     seen = ", ".join(("images", *inputs))
-    print(f"{loaded.checkpoint}: {loaded.model_str} on {len(names)} frames of {args.split}; the model sees: {seen}")
+    what = f"{loaded.model_str} on {len(names)} frames of {args.split}; the model sees: {seen}"
+    print(f"{loaded.checkpoint}: {what}", file=sys.stderr)
 
     def items(wanted: Sequence[str], on_failure: Callable[[str, str], None]) -> Iterator[Item]:
         return predicting.predict_samples(

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mapanything_opv2v.commands import options
+from mapanything_opv2v.terminal import DONE, FAILED
+
+if TYPE_CHECKING:
+    from mapanything_opv2v.rawdata import TreeIndex
 
 
 def add(commands: options.Commands) -> None:
@@ -25,6 +29,7 @@ def _add_panorama(commands: options.Commands) -> None:
     )
     parser.add_argument("yaml", type=Path, help="the agent's YAML, images beside it; or a file of predictions (.npz)")
     parser.add_argument("--depth-dir", type=Path, help="folder of its depth maps, if not beside it")
+    options.add_png_units(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder to write into")
     options.add_panorama_options(parser)
 
@@ -41,7 +46,7 @@ def run_panorama(args: argparse.Namespace) -> int:
     if args.yaml.suffix == ".npz":
         panels.write_panels(page, sources.load_predicted_frame(args.yaml))
         print(page)
-        return 0
+        return DONE
     agent = rawdata.agent_beside(args.yaml, args.depth_dir)
     cylinder, with_depth = options.cylinder(args), not args.no_depth and bool(agent.depth_paths)
     meta = rawdata.load_agent_yaml(agent.yaml_path)
@@ -73,7 +78,7 @@ def run_panorama(args: argparse.Namespace) -> int:
     print(f"{page}, panorama.png: {shares}")
     for pair, value in figures["overlap_agreement"].items():
         print(f"cameras {pair}: correlation {value:.2f} where they overlap")
-    return 0
+    return DONE
 
 
 def _add_prebuild(commands: options.Commands) -> None:
@@ -90,6 +95,19 @@ def _add_prebuild(commands: options.Commands) -> None:
     options.add_panorama_options(parser)
 
 
+def _require_depth(index: TreeIndex) -> None:
+    """Refuse splits of which no image has a depth map: every panorama of theirs would fail."""
+    bare = [split for split, frames in index.splits.items() if len(frames) and not frames.any_depth()]
+    if bare:
+        rest = [split for split in index.splits if split not in bare]
+        raise ValueError(
+            f"no depth maps of {', '.join(bare)} in {index.depth_root}; make them with "
+            f"`mapanything-opv2v depth {index.root} --out DEPTH_ROOT --splits {' '.join(bare)}`, or build "
+            + (f"the others only (--splits {' '.join(rest)}), or " if rest else "")
+            + "colours only (--no-depth)"
+        )
+
+
 def run_prebuild(args: argparse.Namespace) -> int:
     """Fill the panorama cache; 1 if some could not be made."""
     from mapanything_opv2v import jobs, panorama
@@ -101,10 +119,11 @@ def run_prebuild(args: argparse.Namespace) -> int:
         None if args.camera_ids is None else tuple(args.camera_ids),
         not args.no_depth,
     )
+    index = options.tree_index(args)
+    if not args.no_depth:
+        _require_depth(index)
     with jobs.place(args.workers, args.scheduler) as place:
-        done = panorama.prebuild(
-            options.tree_index(args), cache, workers=place.workers, executor=place.executor, progress=not args.quiet
-        )
+        done = panorama.prebuild(index, cache, workers=place.workers, executor=place.executor, progress=not args.quiet)
     options.print_failed(done.failed)
     print(f"{done.built} panoramas built, {done.skipped} were there, {len(done.failed)} failed: {done.home}")
-    return 1 if done.failed else 0
+    return FAILED if done.failed else DONE

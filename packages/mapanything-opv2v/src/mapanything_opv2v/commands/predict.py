@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mapanything_opv2v.commands import frames, options
-from mapanything_opv2v.kinds import EXPORTS
+from mapanything_opv2v.kinds import ELEVATION_CENTER_DEG, EXPORTS, VERTICAL_FOV_DEG
+from mapanything_opv2v.terminal import DONE, FAILED
 
 if TYPE_CHECKING:
     from mapanything_opv2v.exports import ExportOptions
@@ -26,10 +27,29 @@ def add(commands: options.Commands) -> None:
     predict = frames.add_command(
         commands,
         "predict",
-        "write a model's predictions, one file per frame, and export depth, masks and point clouds of them",
+        "write a model's predictions, one file per frame, and export depth, masks and point clouds of them. Only "
+        "images are needed; true depth is kept beside the predictions where it is there",
         _EXAMPLE,
         run_predict,
         aliases=("infer",),
+    )
+    predict.set_defaults(need_depth=False, or_images=", or --images, a folder of photographs")
+    images = predict.add_argument_group("photographs, with --checkpoint and instead of --root")
+    images.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="a folder of photographs that belong together, or a folder of such folders; no truth is needed",
+    )
+    images.add_argument("--panoramas", action="store_true", help="they are full turns that show exactly the rows below")
+    images.add_argument(
+        "--equirectangular", action="store_true", help="they are full turns from straight down to straight up (2:1)"
+    )
+    images.add_argument(
+        "--panorama-vertical-fov-deg", type=float, default=VERTICAL_FOV_DEG, help="between top and bottom edge"
+    )
+    images.add_argument(
+        "--panorama-elevation-center-deg", type=float, default=ELEVATION_CENTER_DEG, help="of the middle row"
     )
     predict.add_argument("--export", nargs="+", default=[], metavar="KIND", help=f"of: {', '.join(EXPORTS)}")
     predict.add_argument("--max-range-m", type=float, default=float("inf"), help="exports: leave out farther pixels")
@@ -59,6 +79,7 @@ def run_predict(args: argparse.Namespace) -> int:
             source.items(open_names, failed.__setitem__),
             total=len(open_names),
             description="predict",
+            unit="frame",
             progress=not args.quiet,
         )
         failed |= {done.item[0]: str(done.error) for done in work if done.error is not None}
@@ -68,7 +89,7 @@ def run_predict(args: argparse.Namespace) -> int:
         failed |= _export(there, wanted, args)
     for name, message in failed.items():
         print(f"{name}: {message}")
-    return 1 if failed else 0
+    return FAILED if failed else DONE
 
 
 def _export(paths: Sequence[Path], options: ExportOptions, args: argparse.Namespace) -> dict[str, str]:
@@ -85,6 +106,7 @@ def _export(paths: Sequence[Path], options: ExportOptions, args: argparse.Namesp
             workers=place.workers,
             executor=place.executor,
             description="export",
+            unit="frame",
             progress=not args.quiet,
         ):
             written += done.result or 0

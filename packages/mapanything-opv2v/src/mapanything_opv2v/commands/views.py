@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mapanything_opv2v.commands import options
+from mapanything_opv2v.terminal import DONE
 
 if TYPE_CHECKING:
     from mapanything_opv2v.views.sources import RawOptions
@@ -40,6 +41,7 @@ def _add_source(parser: argparse.ArgumentParser, *, out: str) -> None:
 def _add_raw_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("raw frames (not for files of predictions)")
     group.add_argument("--depth-root", type=Path, help="tree of depth maps, if not beside the images")
+    options.add_png_units(group)
     group.add_argument("--agents", nargs="+", type=int, metavar="ID", help="agents to show, main agent first")
     group.add_argument("--camera-ids", nargs="+", type=int, metavar="ID", help="cameras to use (default: all)")
     group.add_argument("--layout", choices=("cameras", "panorama"), help="a view per image, or a panorama per agent")
@@ -152,7 +154,7 @@ def _pointcloud(args: argparse.Namespace) -> int:
     summary = write_figures(args.out, frame, source)
     print(f"{page}: {count} points of {len(frame.views)} views, {'predicted' if source == 'pred' else 'true'} poses")
     print(f"{summary}: pose, scale and depth error of every view; pictures and arrays in {args.out / 'views'}")
-    return 0
+    return DONE
 
 
 def _rig(args: argparse.Namespace) -> int:
@@ -161,7 +163,7 @@ def _rig(args: argparse.Namespace) -> int:
     frame = _frame(args)
     write_rig(args.out, frame, pose_source=args.point_pose_source)
     print(f"{args.out / 'rig.html'}, rig.png: {len(frame.views)} views, {len(frame.boxes)} boxes")
-    return 0
+    return DONE
 
 
 def _bev(args: argparse.Namespace) -> int:
@@ -172,7 +174,7 @@ def _bev(args: argparse.Namespace) -> int:
         args.out, _frame(args, args.points), options, points=args.points, pose_source=args.point_pose_source
     )
     print(f"{args.out / 'bev.html'}, bev.png, bev.npz: {(bev.count > 0).mean():.1%} of the cells hold points")
-    return 0
+    return DONE
 
 
 def _compare(args: argparse.Namespace) -> int:
@@ -196,7 +198,7 @@ def _compare(args: argparse.Namespace) -> int:
     for name, text in (("a_to_b", "A to B"), ("b_to_a", "B to A")):
         found = figures[name]
         print(f"{text}: mean {found['mean_m']:.3f} m, median {found['median_m']:.3f} m to the nearest point")
-    return 0
+    return DONE
 
 
 def _pair(values: Sequence[Any], flag: str) -> tuple[Any, Any]:
@@ -213,4 +215,4 @@ def _rerun(args: argparse.Namespace) -> int:
         raise ValueError(f"--out {args.out}: expected a file that ends in .rrd")
     write_recording(args.out, frame, points=args.points, pose_source=args.point_pose_source, max_points=args.max_points)
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB; open it with: rerun {args.out}")
-    return 0
+    return DONE

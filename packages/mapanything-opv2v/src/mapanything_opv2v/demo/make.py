@@ -18,19 +18,20 @@ from mapanything_opv2v.files import write_bytes, write_json
 from mapanything_opv2v.geometry import Cylinder
 from mapanything_opv2v.kinds import PANORAMA_SIZE
 from mapanything_opv2v.synthetic import accuracy
+from mapanything_opv2v.terminal import DONE, FAILED
 from mapanything_opv2v.views import bev, panels, pointcloud, poses
 from mapanything_opv2v.views.sources import RawOptions, load_frame, load_raw_frame
 
 CYLINDER = Cylinder(*PANORAMA_SIZE)
 
 
-def make_demo(out: Path, seed: int, real_frame: Path | None) -> int:
+def make_demo(out: Path, seed: int, real_frame: Path | None, *, quiet: bool = False) -> int:
     """Make the demo; return the exit status (1 if the check finds a problem in the town)."""
-    started, story = time.monotonic(), Story()
+    started, story = time.monotonic(), Story(quiet)
     truth = synthetic.write_town(
-        out / "town", seed=seed, frames=1, agents=3, depth_root=out / "dense_depth", progress=True
+        out / "town", seed=seed, frames=1, agents=3, depth_root=out / "dense_depth", progress=not quiet
     )
-    sparse = depth.write_depths(rawdata.index_tree(truth.root), out / "lidar_depth", progress=True)
+    sparse = depth.write_depths(rawdata.index_tree(truth.root), out / "lidar_depth", progress=not quiet)
     if sparse.failed:
         raise ValueError(f"LiDAR depth failed: {sparse.failed}")
     dense_index = rawdata.index_tree(truth.root, depth_root=truth.depth_root)
@@ -58,12 +59,12 @@ def make_demo(out: Path, seed: int, real_frame: Path | None) -> int:
     }
     write_json(out / "result.json", result)
     print(f"{out / 'index.html'} ({seconds:.0f} s)")
-    return 1 if problems else 0
+    return FAILED if problems else DONE
 
 
 def _check(index: rawdata.TreeIndex, story: Story) -> int:
     """Check the town like a download; return the number of problems."""
-    report = checks.check_tree(index, checks.CheckOptions(need_depth=True))
+    report = checks.check_tree(index, checks.CheckOptions(need_depth=True), progress=not story.quiet)
     story.figure("Files checked", f"{report.files} in {report.agent_frames} agent frames")
     story.figure("Problems found", str(len(report.problems)))
     text = "\n".join(map(str, report.problems)) or "No problem found."
@@ -144,10 +145,10 @@ def _look(out: Path, truth: synthetic.TownTruth, record: rawdata.FrameRecord, st
 
 def _model(out: Path, seed: int, story: Story) -> None:
     """Train a tiny MapAnything and tell how it does; without a checkout, say so."""
-    trained = tiny_model.train_and_evaluate(out, seed)
+    trained = tiny_model.train_and_evaluate(out, seed, quiet=story.quiet)
     title = "A tiny MapAnything, trained and evaluated"
     if trained is None:
-        print(tiny_model.MISSING)
+        story.say(tiny_model.MISSING)
         story.sections.append((title, tiny_model.MISSING, None))
         return
     figures = trained.summary["figures"]
@@ -181,7 +182,7 @@ def _masks_and_speed(out: Path, index: rawdata.TreeIndex, record: rawdata.FrameR
         covered = panorama.load_panorama(first, CYLINDER, options, with_depth=False).covered
         story.figure(f"Covered, projected {label}", f"{covered.mean():.4f}")
     cache = panorama.PanoramaCache(out / "panorama_cache", CYLINDER)
-    panorama.prebuild(index, cache, progress=True)
+    panorama.prebuild(index, cache, progress=not story.quiet)
     where = record.split, record.sequence
     times = {
         "One panorama, files to arrays": lambda: panorama.load_panorama(first, CYLINDER),

@@ -16,6 +16,7 @@ SYNTHETIC = "The town, its images, depth maps and LiDAR sweeps are ray-cast from
 class Story:
     """What the page tells, in order."""
 
+    quiet: bool = False
     figures: list[tuple[str, str]] = field(default_factory=list)
     sections: list[tuple[str, str, pictures.Picture | None]] = field(default_factory=list)
     links: list[tuple[str, str]] = field(default_factory=list)  # page beside this one, and what it shows
@@ -23,7 +24,12 @@ class Story:
     def figure(self, label: str, value: str) -> None:
         """Add a figure, and print it."""
         self.figures.append((label, value))
-        print(f"{label}: {value}")
+        self.say(f"{label}: {value}")
+
+    def say(self, text: str) -> None:
+        """Print, unless quiet."""
+        if not self.quiet:
+            print(text)
 
 
 def page_html(story: Story, seconds: float) -> str:

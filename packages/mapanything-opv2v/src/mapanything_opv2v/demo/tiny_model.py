@@ -52,7 +52,7 @@ class Trained:
     """Predictions of the first evaluated frame."""
 
 
-def train_and_evaluate(out: Path, seed: int) -> Trained | None:
+def train_and_evaluate(out: Path, seed: int, *, quiet: bool = False) -> Trained | None:
     """Train on the town's split `train`, evaluate on `test`; None without MAPANYTHING_ROOT.
 
     Raises
@@ -72,7 +72,7 @@ def train_and_evaluate(out: Path, seed: int) -> Trained | None:
         depth_root=out / "small_depth",
         image_size=(160, 120),
         lidar_size=(16, 128),
-        progress=True,
+        progress=not quiet,
     )
     runs = (out / "runs").resolve()
     env = {
@@ -83,7 +83,8 @@ def train_and_evaluate(out: Path, seed: int) -> Trained | None:
         "OMP_NUM_THREADS": "1",  # more threads than idle cores make tiny steps many times slower
         "CUDA_VISIBLE_DEVICES": "",
     }
-    print(f"training a tiny MapAnything for {EPOCHS * STEPS} steps on the CPU", flush=True)
+    if not quiet:
+        print(f"training a tiny MapAnything for {EPOCHS * STEPS} steps on the CPU", flush=True)
     _run(_TRAIN, _overrides(runs), env, out / "training.txt")
     run = runs / "opv2v" / "stage2"
     evaluated = out / "evaluation"

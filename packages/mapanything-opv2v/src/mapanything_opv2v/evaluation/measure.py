@@ -27,7 +27,7 @@ def evaluate_frame(frame: FramePredictions, options: EvaluationOptions | None = 
         "views": float(frame.views),
         "vehicles": float(len(set(frame.meta.agents))),
         "metric_scale": float(frame.metric_scale),
-        **metrics.mask_figures(frame.mask, frame.mask_true),
+        **metrics.mask_figures(frame.mask, frame.mask_true, frame.range_m_true),
         "ray_angle_deg": _ray_angle_deg(frame),
     }
     if frame.range_m_true is not None:

@@ -75,13 +75,21 @@ def scale_applied(scale_ratio: float | None, metric_scale: float) -> str:
     return nearest if distances[nearest] < SUSPICIOUS_SCALE / 2 else "unclear"
 
 
-def mask_figures(mask: npt.NDArray[np.bool_], mask_true: npt.NDArray[np.bool_] | None) -> Figures:
+def mask_figures(
+    mask: npt.NDArray[np.bool_],
+    mask_true: npt.NDArray[np.bool_] | None,
+    range_m_true: npt.NDArray[Any] | None = None,
+) -> Figures:
     """Return shares, precision, recall, IoU and accuracy of the predicted mask.
 
-    True is "there is geometry"; a ratio of nothing is None.
+    True is "there is geometry"; a ratio of nothing is None. With `range_m_true`, pixels count of which the truth is
+    known: those with a range, and those known to have none. ``mask_known_share``: how many of all these are.
     """
-    figures: Figures = {"mask_pred_share": float(mask.mean())}
-    if mask_true is None:
+    if mask_true is not None and range_m_true is not None:
+        known = (range_m_true > 0) | ~mask_true
+        return {**mask_figures(mask[known], mask_true[known]), "mask_known_share": float(known.mean())}
+    figures: Figures = {"mask_pred_share": float(mask.mean()) if mask.size else None}
+    if mask_true is None or mask.size == 0:
         names = ("mask_true_share", "mask_precision", "mask_recall", "mask_iou", "mask_accuracy")
         return {**figures, **dict.fromkeys(names)}
     both, either = float((mask & mask_true).sum()), float((mask | mask_true).sum())

@@ -36,6 +36,7 @@ def evaluate_all(
         workers=place.workers,
         executor=place.executor,
         description="evaluate",
+        unit="frame",
         progress=progress,
     )
     for done in outcomes:

@@ -54,6 +54,13 @@ def register() -> dict[str, dict[str, type]]:
 def _host_module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
+    except RuntimeError as error:  # torchvision's operators beside a torch that they were not built for
+        if "torchvision::" not in str(error):
+            raise
+        raise ImportError(
+            f"cannot import {name}: {error}. The installed torchvision was built for another torch than the installed "
+            "one; install the two together (pip install torch torchvision, from the same index)"
+        ) from error
     except ImportError as error:
         raise ImportError(
             f"cannot import {name}: {error}. Install MapAnything with its dependencies, or put your checkout "

@@ -5,7 +5,7 @@ Shapes: B samples, H rows, W columns, N points of a sample. Frames and units sta
 
 from mapanything_opv2v.losses.agreement import bounded, range_gap, rotations
 from mapanything_opv2v.losses.gradient import gradient_matching, log_depth
-from mapanything_opv2v.losses.masks import MaskShares, balanced_pos_weight, mask_shares
+from mapanything_opv2v.losses.masks import MaskShares, balanced_pos_weight, known_pixels, mask_loss, mask_shares
 from mapanything_opv2v.losses.metric_depth import height_above_camera, height_excess, log_depth_gap
 from mapanything_opv2v.losses.rays import closes, is_panorama, neighbours, project
 from mapanything_opv2v.losses.scale import scene_size
@@ -19,8 +19,10 @@ __all__ = [
     "height_above_camera",
     "height_excess",
     "is_panorama",
+    "known_pixels",
     "log_depth",
     "log_depth_gap",
+    "mask_loss",
     "mask_shares",
     "neighbours",
     "project",

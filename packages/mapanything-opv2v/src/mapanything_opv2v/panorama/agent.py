@@ -50,7 +50,8 @@ def load_panorama(
     depths = None
     if with_depth:
         depths = [load_depth(_path(agent, agent.depth_paths, number, "depth map")) for number in ids]
-    rig = Rig.from_agent(meta, [(image.shape[1], image.shape[0]) for image in images], ids)
+    files = [agent.camera_paths[number] for number in ids]
+    rig = Rig.from_agent(meta, [(image.shape[1], image.shape[0]) for image in images], ids, files)
     return PanoramaBuilder(rig, cylinder, options).build(images, depths)
 
 

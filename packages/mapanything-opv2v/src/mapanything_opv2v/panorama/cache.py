@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from mapanything_opv2v import jobs
 from mapanything_opv2v.arrays import load_npz
-from mapanything_opv2v.files import whole_file, write_json
+from mapanything_opv2v.files import remove_stale, whole_file, write_json
 from mapanything_opv2v.geometry import Cylinder
 from mapanything_opv2v.panorama.agent import load_panorama
 from mapanything_opv2v.panorama.builder import Panorama
@@ -174,6 +174,7 @@ def prebuild(
     )
     total = sum(frames.count_agents() for frames in lists)
     write_json(cache.home / "parameters.json", cache.parameters())
+    remove_stale(cache.home)
     built, skipped, failed = 0, 0, {}
     outcomes = jobs.run(
         _prebuild_one,
@@ -181,6 +182,7 @@ def prebuild(
         total=total,
         workers=workers,
         description="panoramas",
+        unit="panorama",
         executor=executor,
         progress=progress,
     )

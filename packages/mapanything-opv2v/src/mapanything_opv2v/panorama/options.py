@@ -13,8 +13,7 @@ class PanoramaOptions:
     projection_radius_m: float = 20.0
     """Distance at which colour is looked up along each ray. Things at this distance stand in the right place;
     nearer and farther ones are shifted by parallax, since no camera stands in the centre. `inf` looks up
-    directions only: it covers most, but smears the views beside each other together where the cameras leave a
-    gap."""
+    directions only: it covers most, but closes the gap between two cameras with what neither of them sees there."""
 
     ground_height_m: float | None = None
     """Height of the centre above flat ground. If given, rays that meet it before `projection_radius_m` look
@@ -24,7 +23,8 @@ class PanoramaOptions:
     """Width of the band in which two cameras are blended across an overlap; 0 cuts hard."""
 
     antialias: bool = True
-    """Halve the source images while a panorama pixel spans two of their pixels or more."""
+    """Shrink the source images before colours are looked up: they are halved until a panorama pixel is narrower than
+    two of their pixels. Without it, fine patterns flicker."""
 
     refine_range: bool = True
     """Intersect each pixel's ray with the surface its depth pixel belongs to, instead of taking the depth

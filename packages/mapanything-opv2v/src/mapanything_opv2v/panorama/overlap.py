@@ -56,7 +56,7 @@ def overlap_agreement(
     for (i, (gray_i, seen_i)), (j, (gray_j, seen_j)) in itertools.combinations(enumerate(alone), 2):
         if np.count_nonzero(seen_i & seen_j) >= MIN_PIXELS:
             result[i, j] = max(
-                _correlation(gray_i, seen_i, np.roll(gray_j, by, (0, 1)), np.roll(seen_j, by, (0, 1)))
+                correlation(gray_i, seen_i, np.roll(gray_j, by, (0, 1)), np.roll(seen_j, by, (0, 1)))
                 for by in itertools.product(_SHIFTS, _SHIFTS)
             )
     return result
@@ -66,11 +66,14 @@ def agent_agreement(agent: AgentRecord, camera_ids: Sequence[int] | None = None)
     """Read an agent's images and return how well its cameras agree where they overlap, by ``"i-j"``."""
     ids = sorted(agent.camera_paths) if camera_ids is None else list(camera_ids)
     images = [load_image(agent.camera_paths[number]) for number in ids]
-    rig = Rig.from_agent(load_agent_yaml(agent.yaml_path), [(image.shape[1], image.shape[0]) for image in images], ids)
+    sizes = [(image.shape[1], image.shape[0]) for image in images]
+    files = [agent.camera_paths[number] for number in ids]
+    rig = Rig.from_agent(load_agent_yaml(agent.yaml_path), sizes, ids, files)
     return {f"{ids[i]}-{ids[j]}": value for (i, j), value in overlap_agreement(rig, images).items()}
 
 
-def _correlation(a: npt.NDArray[Any], seen_a: npt.NDArray[Any], b: npt.NDArray[Any], seen_b: npt.NDArray[Any]) -> float:
+def correlation(a: npt.NDArray[Any], seen_a: npt.NDArray[Any], b: npt.NDArray[Any], seen_b: npt.NDArray[Any]) -> float:
+    """Return the correlation of two images where both see something; -1 where that is too little."""
     both = seen_a & seen_b
     x, y = a[both].astype(np.float64), b[both].astype(np.float64)
     if x.size < MIN_PIXELS // 2:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from mapanything_opv2v import geometry
 from mapanything_opv2v.geometry import FloatArray
+from mapanything_opv2v.rawdata.calibration import fitted_intrinsic
 
 if TYPE_CHECKING:
     from mapanything_opv2v.rawdata import AgentMeta
@@ -90,7 +92,11 @@ class Rig:
 
     @classmethod
     def from_agent(
-        cls, meta: AgentMeta, sizes_wh: Sequence[tuple[int, int]], camera_ids: Sequence[int] | None = None
+        cls,
+        meta: AgentMeta,
+        sizes_wh: Sequence[tuple[int, int]],
+        camera_ids: Sequence[int] | None = None,
+        files: Sequence[Path] | None = None,
     ) -> Rig:
         """Make the rig of an OPV2V agent; the panorama's centre and axes are the LiDAR's.
 
@@ -102,23 +108,26 @@ class Rig:
             Image sizes in the order of `camera_ids`.
         camera_ids : sequence of int, optional
             Default: all of the file, ascending.
+        files : sequence of Path, optional
+            The images, for messages.
 
         Raises
         ------
         ValueError
-            If the file has no such camera.
+            If the file has no such camera, or an image is of another size than its calibration.
         """
         ids = list(meta.cameras) if camera_ids is None else list(camera_ids)
         if len(ids) != len(sizes_wh):
             raise ValueError(f"Rig: {len(ids)} cameras {ids} but {len(sizes_wh)} image sizes")
         T_pano_world = geometry.invert(geometry.T_world_cam_opencv(meta.lidar_pose))
         cameras = []
-        for number, size in zip(ids, sizes_wh):
+        for position, (number, size) in enumerate(zip(ids, sizes_wh)):
             if number not in meta.cameras:
                 raise ValueError(f"Rig: no camera{number} in the YAML; cameras there: {sorted(meta.cameras)}")
             camera = meta.cameras[number]
             T_pano_cam = T_pano_world @ geometry.T_world_cam_opencv(camera.cords)
-            cameras.append(RigCamera(camera.intrinsic, T_pano_cam, size))
+            where = f"camera{number}" if files is None else files[position]
+            cameras.append(RigCamera(fitted_intrinsic(camera, size, where), T_pano_cam, size))
         return cls(tuple(cameras))
 
 

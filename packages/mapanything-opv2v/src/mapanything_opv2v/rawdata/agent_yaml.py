@@ -45,11 +45,14 @@ class CameraMeta:
     intrinsic : (3, 3) float64
         Pinhole matrix in the OpenCV convention: pixel centres at integers. CARLA measures from the image's
         corner (cx = width / 2), so this is the file's matrix with half a pixel taken off cx and cy.
+    size_wh : (int, int) or None
+        Width and height of the images it is for, where the file states `image_size` (OPV2V's do not).
     """
 
     cords: FloatArray
     extrinsic: FloatArray | None
     intrinsic: FloatArray
+    size_wh: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,13 @@ def _camera(value: Any, where: str) -> CameraMeta:
         )
     intrinsic[:2, 2] -= 0.5  # from the image's corner to pixel centres at integers
     extrinsic = None if value.get("extrinsic") is None else _array(value, "extrinsic", (4, 4), where)
-    return CameraMeta(cords=_array(value, "cords", (6,), where), extrinsic=extrinsic, intrinsic=intrinsic)
+    size = None
+    if value.get("image_size") is not None:
+        width, height = _array(value, "image_size", (2,), where).tolist()
+        if min(width, height) < 2 or width % 1 or height % 1:
+            raise ValueError(f"{where}: image_size: expected [width, height] in pixels, got {[width, height]}")
+        size = (int(width), int(height))
+    return CameraMeta(_array(value, "cords", (6,), where), extrinsic, intrinsic, size)
 
 
 def _vehicle(key: Any, value: Any, where: str) -> tuple[int, Vehicle]:

@@ -4,13 +4,15 @@ A depth map holds z-depth (distance along the camera's forward axis) in metres, 
 ``> 0`` measured, ``0`` unknown, ``SKY`` (-1) known to be sky. The host reads the three the same way
 (valid, invalid, ambiguous).
 
-On disk a depth map is ``.npy`` (float, metres) or a 16-bit ``.png`` (`PNG_DEPTH_UNITS_PER_M` units a metre,
-so that CARLA's 1000 m far plane fits; 0 unknown, 65535 sky). In both, values from `SKY_DISTANCE_M` on are
-sky.
+On disk a depth map is ``.npy`` (float, metres) or a ``.png``: 16 bits (`PNG_DEPTH_UNITS_PER_M` units a metre in ours,
+so that CARLA's 1000 m far plane fits; 0 unknown, 65535 sky), 8-bit colours (CARLA's 24-bit code, red lowest, of 1000 m)
+or 8-bit grey (metres, as HEAL's public loader takes OPV2V-H's ``{frame}_depth{K}.png``; 0 and 255, its end, unknown).
+Values from `SKY_DISTANCE_M` on are sky.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,10 @@ PNG_DEPTH_UNITS_PER_M = 64
 MAX_PIXELS = 64_000_000
 """Larger images are refused before they are decoded."""
 
+CARLA_FAR_M = 1000.0
+"""What the highest code of CARLA's 24-bit depth stands for."""
+
+_UNITS_VARIABLE = "OPV2V_PNG_UNITS_PER_M"
 _PNG_KEY = "depth_units_per_m"
 _PNG_SKY = 65535
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -78,10 +84,10 @@ def load_depth(path: str | Path, *, png_units_per_m: float | None = None) -> npt
     Parameters
     ----------
     path : str or Path
-        ``.npy`` in metres or 16-bit ``.png``.
+        ``.npy`` in metres or ``.png``, see the module.
     png_units_per_m : float, optional
-        Scale of a PNG that does not state its own (text chunk ``depth_units_per_m``, which `save_depth`
-        writes).
+        Scale of a 16-bit PNG that does not state its own (text chunk ``depth_units_per_m``, which `save_depth`
+        writes); by default what `assume_png_units` has set.
 
     Raises
     ------
@@ -155,12 +161,18 @@ def _load_png(path: Path, png_units_per_m: float | None) -> npt.NDArray[np.float
     data = path.read_bytes()
     _check_png(data, path)
     units = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if units is not None and units.dtype == np.uint8:
+        return _decode_8_bits(units.astype(np.uint8, copy=False))
     if units is None or units.dtype != np.uint16 or units.ndim != 2:
         got = "no image" if units is None else f"{units.dtype} {units.shape}"
-        raise ValueError(f"{path}: expected a 16-bit single-channel PNG, got {got}")
+        raise ValueError(f"{path}: expected a 16-bit single-channel PNG, or one of 8 bits, got {got}")
     stated = _png_text(data, _PNG_KEY.encode())
+    png_units_per_m = png_units_per_m or _assumed_units()
     if stated is None and png_units_per_m is None:
-        raise ValueError(f"{path}: the PNG states no {_PNG_KEY}; say its scale (png_units_per_m) or use .npy")
+        raise ValueError(
+            f"{path}: the PNG states no {_PNG_KEY}; say its scale with --png-units-per-m (in configs "
+            "dataset.opv2v.png_units_per_m, in Python png_units_per_m), such as 256, or use .npy"
+        )
     try:
         scale = float(stated if stated is not None else png_units_per_m)  # type: ignore[arg-type]
     except ValueError:
@@ -170,6 +182,42 @@ def _load_png(path: Path, png_units_per_m: float | None) -> npt.NDArray[np.float
     depth = units.astype(np.float32) / np.float32(scale)
     depth[(units == _PNG_SKY) | (depth >= SKY_DISTANCE_M)] = SKY
     return depth
+
+
+def _decode_8_bits(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Return metres of an 8-bit depth image: CARLA's code in colours, metres in grey."""
+    if pixels.ndim == 2:
+        depth = pixels.astype(np.float32)
+        depth[pixels == 255] = 0  # 255 m and whatever is farther: nothing is known of it
+        return depth
+    blue, green, red = (pixels[..., channel].astype(np.float64) for channel in range(3))
+    if np.array_equal(red, green) and np.array_equal(red, blue):
+        return _decode_8_bits(np.ascontiguousarray(pixels[..., 0]))  # grey, saved with three channels
+    metres = (red + 256 * green + 65536 * blue) / (256**3 - 1) * CARLA_FAR_M
+    depth = metres.astype(np.float32)
+    depth[metres >= SKY_DISTANCE_M] = SKY
+    return depth
+
+
+def assume_png_units(units_per_m: float | None) -> None:
+    """Set the scale of 16-bit depth PNGs that state none, for this process and those that it starts.
+
+    Raises
+    ------
+    ValueError
+        If it is no positive number.
+    """
+    if units_per_m is None:
+        os.environ.pop(_UNITS_VARIABLE, None)
+        return
+    if isinstance(units_per_m, bool) or not isinstance(units_per_m, (int, float)) or not 0 < units_per_m < 1e6:
+        raise ValueError(f"png_units_per_m={units_per_m!r}: expected a positive number of units a metre, such as 256")
+    os.environ[_UNITS_VARIABLE] = repr(float(units_per_m))
+
+
+def _assumed_units() -> float | None:
+    text = os.environ.get(_UNITS_VARIABLE)
+    return None if text is None else float(text)
 
 
 def _check_png(data: bytes, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 ``{root}/{split}/{sequence}/{agent}/{frame}.yaml``, ``{frame}_camera{K}.png``, ``{frame}.pcd`` and, in the
 same tree or in one beside it, ``{depth_root}/{split}/{sequence}/{agent}/{frame}_camera{K}_depth.npy`` (or
-``.png``).
+``.png``, or OPV2V-H's ``{frame}_depth{K}.png``).
 """
 
 from __future__ import annotations
@@ -22,13 +22,16 @@ MAX_CAMERAS = 8
 """Cameras an agent may have in the index (OPV2V has 4)."""
 
 YAML, _PCD = 1, 2
-_CAMERA, _NPY, _PNG = 2, 2 + MAX_CAMERAS, 2 + 2 * MAX_CAMERAS  # first bit of each group of flags
+# first bit of each group of flags
+_CAMERA, _NPY, _PNG, _HEAL = 2, 2 + MAX_CAMERAS, 2 + 2 * MAX_CAMERAS, 2 + 3 * MAX_CAMERAS
 _FLAGS = {".yaml": YAML, ".pcd": _PCD}
 for _k in range(MAX_CAMERAS):
     _FLAGS[f"_camera{_k}.png"] = 1 << (_CAMERA + _k)
     _FLAGS[f"_camera{_k}_depth.npy"] = 1 << (_NPY + _k)
     _FLAGS[f"_camera{_k}_depth.png"] = 1 << (_PNG + _k)
-DEPTH_FLAGS = sum(1 << (first + k) for first in (_NPY, _PNG) for k in range(MAX_CAMERAS))
+    if _HEAL + _k < 31:  # flags are kept in 32 bits with a sign
+        _FLAGS[f"_depth{_k}.png"] = 1 << (_HEAL + _k)
+DEPTH_FLAGS = sum(1 << (first + k) for first in (_NPY, _PNG, _HEAL) for k in range(MAX_CAMERAS) if first + k < 31)
 """Flags of depth maps, in any form."""
 _AGENT = re.compile(r"-?\d{1,9}\Z")
 
@@ -53,7 +56,7 @@ class AgentRecord:
     pcd_path : Path or None
         LiDAR sweep.
     depth_paths : dict of int to Path
-        Camera index to depth map; ``.npy`` where both forms exist.
+        Camera index to depth map; ``.npy`` before ``.png`` before OPV2V-H's where several forms exist.
     has_yaml : bool
         Whether `yaml_path` exists.
     """
@@ -138,6 +141,8 @@ def agent_record(agent_id: int, here: Path, depth: Path, frame: str, flags: int)
             depths[k] = depth / f"{frame}_camera{k}_depth.npy"
         elif flags >> (_PNG + k) & 1:
             depths[k] = depth / f"{frame}_camera{k}_depth.png"
+        elif flags >> (_HEAL + k) & 1:
+            depths[k] = depth / f"{frame}_depth{k}.png"
     return AgentRecord(
         agent_id=agent_id,
         yaml_path=here / f"{frame}.yaml",

@@ -37,10 +37,13 @@ class PointCloud:
         Metres in the sensor's CARLA axes: x forward, y right, z up. Points that are not finite are left out.
     intensity : (N,) float32 or None
         In [0, 1] for OPV2V; None where the file has neither ``intensity`` nor ``rgb``.
+    rgb : (N, 3) uint8 or None
+        Colours, where ``rgb`` holds more than OPV2V's intensity in red.
     """
 
     xyz: npt.NDArray[np.float32]
     intensity: npt.NDArray[np.float32] | None
+    rgb: npt.NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,12 @@ def load_pcd(path: str | Path) -> PointCloud:
     else:
         table = _read_compressed(body, header, path)
     xyz = np.stack([table[axis].astype(np.float32) for axis in "xyz"], axis=1)
-    intensity = _intensity(table)
+    intensity, rgb = _intensity(table), _colors(table)
     finite = np.isfinite(xyz).all(axis=1)
     if not finite.all():
         xyz, intensity = xyz[finite], None if intensity is None else intensity[finite]
-    return PointCloud(xyz=xyz, intensity=intensity)
+        rgb = None if rgb is None else rgb[finite]
+    return PointCloud(xyz=xyz, intensity=intensity, rgb=rgb)
 
 
 def save_pcd(path: str | Path, cloud: PointCloud) -> None:
@@ -211,6 +215,18 @@ def _intensity(table: npt.NDArray[np.void]) -> npt.NDArray[np.float32] | None:
         return table["intensity"].astype(np.float32)
     if "rgb" not in names:
         return None
+    return ((_packed(table) >> 16) & 0xFF).astype(np.float32) / np.float32(255)
+
+
+def _colors(table: npt.NDArray[np.void]) -> npt.NDArray[np.uint8] | None:
+    """Return colours, None where green and blue are 0 everywhere: OPV2V's intensity."""
+    if "rgb" not in (table.dtype.names or ()):
+        return None
+    bits = _packed(table)
+    rgb = np.stack([(bits >> shift) & 0xFF for shift in (16, 8, 0)], axis=1).astype(np.uint8)
+    return rgb if rgb[:, 1:].any() else None
+
+
+def _packed(table: npt.NDArray[np.void]) -> npt.NDArray[np.uint32]:
     packed = table["rgb"]
-    bits = np.ascontiguousarray(packed).view(np.uint32) if packed.dtype.kind == "f" else packed.astype(np.uint32)
-    return ((bits >> 16) & 0xFF).astype(np.float32) / np.float32(255)
+    return np.ascontiguousarray(packed).view(np.uint32) if packed.dtype.kind == "f" else packed.astype(np.uint32)

@@ -19,7 +19,7 @@ import numpy as np
 from mapanything_opv2v.files import write_bytes
 from mapanything_opv2v.rawdata import names
 
-_FORMAT = 1
+_FORMAT = 2
 _SETTLED_NS = 2_000_000_000
 """A folder changed less than this before the scan could change again within one tick of the clock."""
 

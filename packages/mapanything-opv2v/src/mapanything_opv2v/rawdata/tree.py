@@ -7,14 +7,15 @@ so that 50,000 frames cost a few megabytes and worker processes share them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 
-from mapanything_opv2v.rawdata import scan
+from mapanything_opv2v.rawdata import exclude as leaving_out
+from mapanything_opv2v.rawdata import other_datasets, scan
 from mapanything_opv2v.rawdata.names import (
     DEPTH_FLAGS,
     SPLITS,
@@ -108,6 +109,10 @@ class FrameList(Sequence[FrameRecord]):
         """Return the number of agents at frames."""
         return sum(len(agent.frames) for sequence in self.sequences for agent in sequence.agents)
 
+    def any_depth(self) -> bool:
+        """Say whether any image has a depth map."""
+        return any(bool((agent.flags & DEPTH_FLAGS).any()) for s in self.sequences for agent in s.agents)
+
     def agent_ids(self, index: int) -> tuple[int, ...]:
         """Return the ids of a frame's agents that have a YAML, without making paths."""
         number = int(np.searchsorted(self._ends, index, side="right"))
@@ -143,11 +148,14 @@ class TreeIndex:
         Where images and where depth maps are (the same folder unless told).
     splits : mapping of str to FrameList
         Each sorted by sequence and frame.
+    excluded : tuple of Excluded
+        What was left out of it by name.
     """
 
     root: Path
     depth_root: Path
     splits: Mapping[str, FrameList]
+    excluded: tuple[leaving_out.Excluded, ...] = ()
 
 
 def index_tree(
@@ -156,6 +164,7 @@ def index_tree(
     depth_root: str | Path | None = None,
     splits: Sequence[str] | None = None,
     cache_dir: str | Path | None = None,
+    exclude: str | Path | Iterable[str | Path] | None = leaving_out.KNOWN,
 ) -> TreeIndex:
     """Index a tree by names only.
 
@@ -169,6 +178,9 @@ def index_tree(
         Splits to index; default those of `SPLITS` that exist.
     cache_dir : path, optional
         Keep the index there. It is used again only while no folder of the tree has changed.
+    exclude : str or iterable of str
+        Sequences, frames and agents to leave out, see `exclude.parse`; default what is known to be broken in the
+        published data. None or `"none"` leaves nothing out.
 
     Returns
     -------
@@ -191,13 +203,17 @@ def index_tree(
         if not (root / name).is_dir():
             there = ", ".join(sorted(p.name for p in root.iterdir() if p.is_dir())) or "nothing"
             raise FileNotFoundError(f"no split {name!r} in {root}; folders there: {there}")
+    if (other := other_datasets.recognise(root)) is not None:
+        raise ValueError(f"{root} looks like {other}")
     if not names:
         raise ValueError(f"{root} holds none of {', '.join(SPLITS)}; point at the folder above them")
-    found = {}
+    found, rules, excluded = {}, leaving_out.parse(exclude), []
     for name in names:
         sequences = scan.split(root, depth, name, None if cache_dir is None else Path(cache_dir))
-        found[name] = FrameList(root, depth, name, sequences)
-    return TreeIndex(root, depth, found)
+        kept, left = leaving_out.apply(name, sequences, rules)
+        found[name] = FrameList(root, depth, name, kept)
+        excluded += left
+    return TreeIndex(root, depth, found, tuple(excluded))
 
 
 def summarise(index: TreeIndex, max_scenes: int | None = None) -> list[dict[str, Any]]:

@@ -43,6 +43,8 @@ class SampleOptions:
     """Largest view count that a variable-count dataset offers; None is `num_views`."""
     max_scenes: int | None = None
     """Keep only the first so many scenes; None keeps all."""
+    need_depth: bool = True
+    """Cameras without a depth map are missing files; False takes them, their depth is unknown everywhere."""
 
     def __post_init__(self) -> None:
         """Reject values that could not act."""
@@ -51,6 +53,8 @@ class SampleOptions:
             object.__setattr__(self, "include_agents", _id_tuple("include_agents", self.include_agents))
         if self.main_agent is not None:
             object.__setattr__(self, "main_agent", _id("main_agent", self.main_agent))
+        if not isinstance(self.need_depth, bool):
+            raise ValueError(f"need_depth={self.need_depth!r}: expected True or False")
         for name in ("min_agents", "min_num_views", "max_num_views", "max_scenes"):
             value = getattr(self, name)
             if value is None and name != "min_agents":

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from mapanything_opv2v.geometry import Cylinder, T_world_cam_opencv
 from mapanything_opv2v.panorama import PanoramaCache, PanoramaOptions, load_panorama
 from mapanything_opv2v.rawdata import AgentMeta, AgentRecord, FrameRecord, load_agent_yaml, load_depth, load_image
+from mapanything_opv2v.rawdata.calibration import fitted_intrinsic
 
 
 class SampleError(ValueError):
@@ -61,8 +62,10 @@ def load_meta(frame: FrameRecord, agent_id: int) -> AgentMeta:
         return load_agent_yaml(frame.agent(agent_id).yaml_path)
 
 
-def load_pinhole_view(frame: FrameRecord, meta: AgentMeta, agent_id: int, camera: int) -> PinholeView:
-    """Read one camera of one agent.
+def load_pinhole_view(
+    frame: FrameRecord, meta: AgentMeta, agent_id: int, camera: int, *, need_depth: bool = True
+) -> PinholeView:
+    """Read one camera of one agent; without `need_depth`, its depth is unknown where there is no map.
 
     Raises
     ------
@@ -75,13 +78,18 @@ def load_pinhole_view(frame: FrameRecord, meta: AgentMeta, agent_id: int, camera
         if camera not in meta.cameras:
             raise ValueError(f"{agent.yaml_path} has no camera{camera}; it has cameras {sorted(meta.cameras)}")
         camera_meta = meta.cameras[camera]
+        size = (image.shape[1], image.shape[0])
+        intrinsic = fitted_intrinsic(camera_meta, size, agent.camera_paths[camera])
         T_world_cam = T_world_cam_opencv(camera_meta.cords)
     with naming(frame, agent_id, f"camera{camera}_depth"):
+        if not need_depth and camera not in agent.depth_paths:
+            depth = np.zeros(image.shape[:2], dtype=np.float32)
+            return PinholeView(image, depth, intrinsic, T_world_cam)
         path = _path(agent.depth_paths, camera, "depth map")
         depth = load_depth(path)
         if depth.shape != image.shape[:2]:
             raise ValueError(f"{path}: shape {depth.shape}, expected the image's {image.shape[:2]}")
-    return PinholeView(image, depth, camera_meta.intrinsic, T_world_cam)
+    return PinholeView(image, depth, intrinsic, T_world_cam)
 
 
 @dataclass(frozen=True)
@@ -125,8 +133,12 @@ def load_panorama_view(
     cylinder: Cylinder,
     options: PanoramaOptions,
     cache_folder: Path | None = None,
+    *,
+    need_depth: bool = True,
 ) -> PanoramaView:
     """Take an agent's panorama from the cache, or read its cameras and build it.
+
+    Without `need_depth`, a panorama of cameras of which one has no depth map has colour only.
 
     Raises
     ------
@@ -140,7 +152,8 @@ def load_panorama_view(
             cache = panorama_cache(cache_folder, cylinder, options, agent, camera_ids)
             made = cache.load(frame.split, frame.sequence, agent, frame.frame)
         if made is None:
-            made = load_panorama(agent, cylinder, options, camera_ids=camera_ids, meta=meta)
+            with_depth = need_depth or set(camera_ids) <= set(agent.depth_paths)
+            made = load_panorama(agent, cylinder, options, camera_ids=camera_ids, meta=meta, with_depth=with_depth)
     return PanoramaView(
         color=made.color,
         range_m=np.where(made.covered, made.range_m, np.float32(0)),

@@ -74,10 +74,11 @@ def usable_cameras(frame: FrameRecord, options: SampleOptions, layout: str) -> t
         admitted = options.include_agents is None or agent.agent_id in options.include_agents
         if not admitted or not any(camera in agent.camera_paths for camera in options.camera_ids):
             continue
-        whole = tuple(c for c in options.camera_ids if c in agent.camera_paths and c in agent.depth_paths)
+        depth = agent.depth_paths if options.need_depth else agent.camera_paths
+        whole = tuple(c for c in options.camera_ids if c in agent.camera_paths and c in depth)
         lacking = [] if agent.has_yaml else ["yaml"]
         lacking += [f"camera{c}" for c in options.camera_ids if c not in agent.camera_paths]
-        lacking += [f"camera{c}_depth" for c in options.camera_ids if c not in agent.depth_paths]
+        lacking += [f"camera{c}_depth" for c in options.camera_ids if options.need_depth and c not in depth]
         missing += [f"{frame.name} agent {agent.agent_id} {key}" for key in lacking]
         if agent.has_yaml and whole and (layout == "pinhole" or not lacking):
             cameras[agent.agent_id] = whole

@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import yaml
-from tqdm import tqdm
 
 from mapanything_opv2v import geometry, rawdata
 from mapanything_opv2v.files import write_bytes
 from mapanything_opv2v.geometry import FloatArray
 from mapanything_opv2v.synthetic import sensors, town
+from mapanything_opv2v.terminal import progress as progress_bar
 
 FRAME_SECONDS = 0.1
 FIRST_FRAME, FRAME_STEP = 68, 2  # OPV2V counts simulator ticks and keeps every second one
@@ -182,7 +182,9 @@ def write_town(
             protocol = {"world": {"seed": seed, "fixed_delta_seconds": FRAME_SECONDS / FRAME_STEP, "sync_mode": True}}
             text = yaml.safe_dump(protocol).encode()
             write_bytes(truth.root / split / sequence / "data_protocol.yaml", text)
-    for split, sequence, frame in tqdm(list(truth.jobs()), desc="town", unit="frame", disable=not progress):
+    for split, sequence, frame in progress_bar(
+        list(truth.jobs()), description="town", unit="frame", quiet=not progress
+    ):
         moment = truth.moment(split, sequence, frame)
         for agent in truth.agents:
             _write_agent(truth, moment, split, sequence, frame, agent)

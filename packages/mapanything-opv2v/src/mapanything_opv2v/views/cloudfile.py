@@ -32,7 +32,7 @@ def load_cloud(path: str | Path, axes: str = "opencv") -> Cloud:
     Parameters
     ----------
     path : path
-        ``.pcd`` (grey by intensity, which is red where the file has colours); ``.ply`` (ASCII or binary, vertices
+        ``.pcd`` (in its colours, else grey by intensity); ``.ply`` (ASCII or binary, vertices
         with x, y, z and perhaps red, green, blue); ``.npy`` of shape (N, 3) or, with colours from 0 to 1, (N, 6).
     axes : {'opencv', 'carla'}
         Of the file.
@@ -49,7 +49,8 @@ def load_cloud(path: str | Path, axes: str = "opencv") -> Cloud:
         sweep = rawdata.load_pcd(path)
         xyz: npt.NDArray[np.floating[Any]] = sweep.xyz
         share = np.full(len(xyz), _GREY / 255) if sweep.intensity is None else np.clip(sweep.intensity, 0, 1)
-        rgb = np.repeat(np.rint(60 + 195 * share).astype(np.uint8)[:, None], 3, axis=1)
+        grey = np.repeat(np.rint(60 + 195 * share).astype(np.uint8)[:, None], 3, axis=1)
+        rgb = grey if sweep.rgb is None else sweep.rgb
     elif path.suffix == ".ply":
         xyz, rgb = _load_ply(path)
     elif path.suffix == ".npy":

@@ -130,7 +130,7 @@ def write_compare(folder: Path, a: Side, b: Side) -> dict[str, Any]:
     }
     write_page(
         folder / "compare.html",
-        title=f"Compare · A: {a.title} · B: {b.title}",
+        title=f"Compare · {'two clouds' if a.frame is None else a.frame.name}",  # captions name the sides
         facts={"points of A": f"{len(a.xyz):,}", "points of B": f"{len(b.xyz):,}", "brought together": _how(a, b)},
         body="compare.html",
         scripts=(*SCENE_SCRIPTS, "compare.js"),

@@ -133,7 +133,7 @@ def scene_data(frame: Frame, parts: Sequence[ViewPoints], pose_source: str) -> d
         "heightEnds": stages.height_ends(stage, clouds, ground),
         "valueName": "error of the distance" if errors else None,
         "valueLimit": _limit(errors),
-        "imageText": "LiDAR intensity" if frame.sweeps and any(part.view is None for part in parts) else "image",
+        "imageText": "height over the LiDAR" if frame.sweeps and any(part.view is None for part in parts) else "image",
         "cameraText": f"{'predicted' if pose_source == 'pred' else 'true'} cameras",
         "hasTruth": has_truth,
         "count": sum(len(cloud) for cloud in clouds),

@@ -49,7 +49,7 @@ def write_recording(
                 corners = np.stack(list(frame.boxes.values()))
                 strips = [_outline(box) for box in corners]
                 stream.log("world/boxes", rerun.LineStrips3D(strips, labels=[str(n) for n in frame.boxes]), static=True)
-            stream.flush(blocking=True)
+            stream.flush()
             stream.disconnect()
         with temporary.open("rb") as written:
             os.fsync(written.fileno())

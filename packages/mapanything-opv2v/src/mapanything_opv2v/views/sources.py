@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mapanything_opv2v import __version__, geometry, panorama, predictions, rawdata
+from mapanything_opv2v import __version__, geometry, panorama, pictures, predictions, rawdata
 from mapanything_opv2v.evaluation.alignment import align
 from mapanything_opv2v.kinds import PANORAMA_SIZE
 from mapanything_opv2v.rawdata import boxes
+from mapanything_opv2v.rawdata.calibration import fitted_intrinsic
 from mapanything_opv2v.rawdata.names import is_agent_name
 from mapanything_opv2v.views.frame import Cloud, Estimate, Frame, Pinhole, View
 
@@ -69,6 +70,12 @@ def load_raw_frame(yaml_path: str | Path, options: RawOptions | None = None) -> 
             views.append(_panorama_view(record, meta, options))
         if options.with_sweeps:
             sweeps[record.agent_id] = _sweep(record, meta)
+    if not views:
+        agents = ", ".join(str(record.agent_id) for record in records)
+        raise ValueError(
+            f"{path}: no agent of this frame ({agents}) has a camera image, and a page begins at a camera; "
+            "`mapanything-opv2v compare SWEEP.pcd SWEEP.pcd --axes carla` shows sweeps alone"
+        )
     corners = {number: boxes.box_corners(vehicle) for number, vehicle in sorted(vehicles.items())}
     return raw_frame(path, views, boxes=corners, sweeps=sweeps)
 
@@ -117,7 +124,8 @@ def _camera_views(record: rawdata.AgentRecord, meta: rawdata.AgentMeta, options:
         depth = None
         if options.with_depth and number in record.depth_paths:
             depth = rawdata.load_depth(record.depth_paths[number])
-        camera = Pinhole(meta.cameras[number].intrinsic, width, height)
+        K = fitted_intrinsic(meta.cameras[number], (width, height), record.camera_paths[number])
+        camera = Pinhole(K, width, height)
         true = Estimate(geometry.T_world_cam_opencv(meta.cameras[number].cords))
         if depth is not None:
             ranges = np.where(depth > 0, geometry.ranges_from_depth_z(depth, camera.intrinsic), depth)
@@ -157,15 +165,13 @@ def panorama_view(
 
 
 def _sweep(record: rawdata.AgentRecord, meta: rawdata.AgentMeta) -> Cloud:
-    """Return an agent's LiDAR sweep in the world, grey by intensity."""
+    """Return an agent's LiDAR sweep in the world, coloured by height: blue below the road, red at roofs."""
     if record.pcd_path is None:
         raise ValueError(f"{record.yaml_path}: agent {record.agent_id} has no LiDAR sweep")
     sweep = rawdata.load_pcd(record.pcd_path)
     T_world_lidar = geometry.T_world_from_pose(meta.lidar_pose)
     xyz = geometry.points_carla_to_opencv(geometry.transform_points(T_world_lidar, sweep.xyz))
-    intensity = np.ones(len(xyz)) if sweep.intensity is None else sweep.intensity
-    grey = np.rint(90 + 165 * np.clip(intensity, 0, 1)).astype(np.uint8)
-    return Cloud(xyz, np.repeat(grey[:, None], 3, axis=1))
+    return Cloud(xyz, pictures.color_heights(sweep.xyz[:, 2]))
 
 
 def load_predicted_frame(path: str | Path) -> Frame:

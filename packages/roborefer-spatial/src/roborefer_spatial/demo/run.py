@@ -136,9 +136,12 @@ def _train(
 
     torchvision_cpu.make_importable()
     import torch
+    import transformers
 
     from roborefer_spatial.demo import model as demo_model
 
+    if not sys.stderr.isatty():
+        transformers.utils.logging.disable_progress_bar()  # a log gets lines, not bars
     training = tasks["t2b_train_multi"]
     model, processor = demo_model.build(training, plan.seed)
     parameters = sum(parameter.numel() for parameter in model.parameters())

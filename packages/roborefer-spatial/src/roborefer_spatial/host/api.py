@@ -31,15 +31,15 @@ def import_host(name: str) -> Any:
     Raises
     ------
     ImportError
-        Saying which import failed and how to run so that it does not.
+        Saying which import failed and how to run so that it does not. An AttributeError while it is imported
+        means a library of another version than the host's.
     """
     try:
         return importlib.import_module(name)
-    except (ImportError, SyntaxError) as error:
+    except (ImportError, SyntaxError, AttributeError) as error:
         raise ImportError(
-            f"RoboRefer's {name} cannot be imported: {type(error).__name__}: {error}. `roborefer-spatial "
-            "doctor` says "
-            "what is missing; `python -m roborefer_spatial.launch` repairs what it can before the import"
+            f"RoboRefer's {name} cannot be imported: {type(error).__name__}: {error}. `roborefer-spatial doctor` "
+            "says what is missing; `python -m roborefer_spatial.launch` repairs what it can before the import"
         ) from error
 
 

@@ -1,7 +1,6 @@
 """RoboRefer itself: `LlavaLlamaModel` in this process, greedy, asked with the prompt that it is trained with.
 
-The host's `generate_content` is not used: it writes the image tokens without the line breaks that training
-has,
+The host's `generate_content` is not used: it writes the image tokens without the line breaks that training has,
 insists on CUDA and float16, and answers one question at a time.
 """
 
@@ -16,9 +15,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, get_args
 
-from roborefer_spatial.predicting.backends import Request, Unavailable
+from roborefer_spatial.predicting.backends import Reply, Request, Unavailable
 
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
+EXTRA = "host"
+
+
+def same_answers(options: Options) -> frozenset[str]:
+    """Name the options that do not change answers."""
+    return frozenset()
+
+
+def takes_depth(options: Options) -> bool:
+    """Whether depth maps reach the model: the checkpoint decides, when it is loaded."""
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +74,15 @@ def create(options: Options) -> RoboReferBackend:
     return RoboReferBackend(options)
 
 
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A question as the model takes it: token ids (T,), and tensors and block sizes of each kind of media."""
+
+    ids: Any
+    tensors: dict[str, Any]
+    blocks: dict[str, Any]
+
+
 class RoboReferBackend:
     """Greedy answers of a RoboRefer checkpoint."""
 
@@ -92,7 +111,7 @@ class RoboReferBackend:
         )
         self.generation = self._greedy()
 
-    def answer(self, requests: Sequence[Request]) -> list[str | Exception]:
+    def answer(self, requests: Sequence[Request]) -> list[Reply]:
         """Answer a batch; a request whose images cannot be read has its error in that place."""
         prepared: list[Any] = [self._prepared(request) for request in requests]
         good = [item for item in prepared if not isinstance(item, Exception)]
@@ -100,37 +119,57 @@ class RoboReferBackend:
         return [item if isinstance(item, Exception) else next(texts) for item in prepared]
 
     def _prepared(self, request: Request) -> Any:
-        """Return (token ids (T,), image tensors, block sizes) of one question, or its error."""
+        """Return what the model is given for one question, or the error of its images."""
         from roborefer_spatial.host.api import host_functions, import_host
         from roborefer_spatial.host.data.conversation import with_media_tokens
         from roborefer_spatial.host.data.image_modes import processed
-        from roborefer_spatial.host.data.open_images import open_rgb
+        from roborefer_spatial.host.data.open_images import open_depth, open_rgb
 
+        where = f"sample {request.id}"
+        media: dict[str, list[Any]] = {}
         try:
-            pictures = [open_rgb(Path(path), f"sample {request.id}") for path in request.images]
+            media["image"] = [open_rgb(Path(path), where) for path in request.images]
+            if request.depth is not None:
+                self._check_takes_depth(request)
+                pairs = zip(request.depth, media["image"], strict=True)
+                media["depth"] = [open_depth(Path(path), image.size, where) for path, image in pairs]
         except ValueError as error:
             return error
-        prompt = with_media_tokens(request.prompt, len(pictures))
-        tensors, prompt, blocks = processed(host_functions(), pictures, prompt, self.images, "image")
+        prompt = with_media_tokens(request.prompt, len(request.images), with_depth="depth" in media)
+        tensors, blocks = {}, {}
+        for kind, pictures in media.items():
+            tensors[kind], prompt, blocks[kind] = processed(host_functions(), pictures, prompt, self.images, kind)
         tokenize = import_host("llava.utils.tokenizer").tokenize_conversation
         turn = [{"from": "human", "value": prompt}]
-        return tokenize(turn, self.model.tokenizer, add_generation_prompt=True), tensors, blocks
+        return _Prepared(tokenize(turn, self.model.tokenizer, add_generation_prompt=True), tensors, blocks)
 
-    def _generated(self, prepared: Sequence[Any]) -> list[str]:
+    def _check_takes_depth(self, request: Request) -> None:
+        if not getattr(self.model.config, "enable_depth", False):
+            raise Unavailable(
+                f"sample {request.id} brings depth images and --model {self.options.model} takes none "
+                "(enable_depth in its config): --depth ignore asks with the images alone"
+            )
+
+    def _generated(self, prepared: Sequence[_Prepared]) -> list[str]:
         import torch
 
         tokenizer = self.model.tokenizer
-        ids = [item[0] for item in prepared]
+        ids = [item.ids for item in prepared]
         tokens = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=tokenizer.pad_token_id)
         lengths = torch.tensor([len(one) for one in ids])
         mask = torch.arange(tokens.shape[1]) < lengths[:, None]
-        media = {"image": [t.to(self.device, self.model.dtype) for item in prepared for t in item[1]]}
-        blocks = [block for item in prepared for block in (item[2] or [])]
+        media: dict[str, list[Any]] = {}
+        config: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+        for kind in dict.fromkeys(kind for item in prepared for kind in item.tensors):
+            mine = [item for item in prepared if kind in item.tensors]
+            media[kind] = [t.to(self.device, self.model.dtype) for item in mine for t in item.tensors[kind]]
+            blocks = [block for item in mine for block in (item.blocks[kind] or [])]
+            config[kind] = {"block_sizes": blocks or [None] * len(mine)}
         with torch.inference_mode():
             answers = self.model.generate(
                 input_ids=tokens.to(self.device),
                 media=media,
-                media_config=defaultdict(dict, image={"block_sizes": blocks or [None] * len(prepared)}),
+                media_config=config,
                 attention_mask=mask.to(self.device),
                 generation_config=self.generation,
             )

@@ -80,6 +80,9 @@ def open_model_folder(path: Path) -> ModelFolder:
     ValueError
         If it is no RoboRefer checkpoint, or an adapter that has not been merged.
     """
+    if not path.is_dir():
+        what = "is a file" if path.exists() else "no such folder"
+        raise ValueError(f"{path}: {what}; a RoboRefer checkpoint folder is wanted, such as RoboRefer-2B-SFT")
     folder = path / "model" if (path / "model" / "config.json").is_file() else path
     if (folder / "adapter_config.json").is_file():
         raise ValueError(

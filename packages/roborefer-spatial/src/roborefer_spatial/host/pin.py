@@ -1,4 +1,4 @@
-"""The RoboRefer commit that this package is made for, read from its one home: the package's pyproject."""
+"""What this package says about RoboRefer in its pyproject: the commit, and versions of libraries."""
 
 from __future__ import annotations
 
@@ -47,11 +47,22 @@ class Pin:
 
 @cache
 def load_pin() -> Pin:
-    """Read `[tool.roborefer-spatial.host]` of pyproject.toml, which the wheel carries along."""
+    """Read `[tool.roborefer-spatial.host]` of pyproject.toml."""
+    table = _pyproject()["tool"][PROJECT]["host"]
+    return Pin(table["name"], table["repository"], table["commit"], table["root-env"])
+
+
+@cache
+def host_requirements() -> tuple[str, ...]:
+    """Return the extra `host`: libraries with the ranges that RoboRefer runs with, such as `x>=1.2,<3`."""
+    return tuple(_pyproject()["project"]["optional-dependencies"]["host"])
+
+
+def _pyproject() -> dict[str, Any]:
+    """Read pyproject.toml, which the wheel carries along."""
     package = Path(roborefer_spatial.__file__).resolve().parent
     shipped = package / "pyproject.toml"
     # a wheel has it beside the code; an editable install or a source tree has it two folders above
     path = shipped if shipped.exists() else package.parents[1] / "pyproject.toml"
     assert path.exists(), f"{PROJECT} is damaged: no pyproject.toml at {shipped}; install it again"
-    table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))["tool"][PROJECT]["host"]
-    return Pin(table["name"], table["repository"], table["commit"], table["root-env"])
+    return tomllib.loads(path.read_text(encoding="utf-8"))

@@ -252,7 +252,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run `roborefer-spatial report`."""
-    options = evaluate.score_options(args)
     pairs = evaluate.paired(args.samples, args.predictions)
     names = args.names or [answer_file.stem for _, answer_file in pairs]
     if len(names) != len(pairs):
@@ -263,7 +262,7 @@ def run(args: argparse.Namespace) -> int:
             evaluate.load_scores(
                 sample_file,
                 answer_file,
-                options,
+                evaluate.score_options(args, answer_file),
                 image_folder=args.image_folder,
                 limit=args.limit,
                 workers=args.workers,

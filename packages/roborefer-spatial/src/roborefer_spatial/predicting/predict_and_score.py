@@ -1,7 +1,7 @@
-"""Predict and score in one go, under the names of the research notes (`tools/x3/eval_spatial_tasks.py`).
+"""Predict and score in one go: `tools/x3/eval_spatial_tasks.py`, with the flags of the research script it replaces.
 
 Several sample files are answered with one model load. Each gets a JSON file with `metrics` and `results` as
-the notes have them, and beside it the answers, so that a second call only scores.
+that script wrote them, and beside it the answers, so that a second call only scores.
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ from typing import Any
 from roborefer_spatial import files, terminal
 from roborefer_spatial.predicting import backends
 from roborefer_spatial.predicting.backends import Backend, Unavailable
-from roborefer_spatial.predicting.predict import predict, report, this_process
+from roborefer_spatial.predicting.predict import (
+    add_profile_argument,
+    asked,
+    options_and_profile,
+    predict,
+    report,
+    this_process,
+)
 from roborefer_spatial.predicting.store import run_identity
 from roborefer_spatial.sample import load_samples
 from roborefer_spatial.scoring import evaluate
@@ -41,7 +48,7 @@ def answers_of(output_json: Path) -> Path:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser: the notes' flags, and those of `predict` and `score`."""
+    """Return the parser: the research script's flags, and those of `predict` and `evaluate`."""
     parser = terminal.Parser(
         prog="eval_spatial_tasks.py",
         description="Answer and score x3 spatial tasks; one model load for all files.",
@@ -64,11 +71,13 @@ def build_parser() -> argparse.ArgumentParser:
     add("--limit", type=int, help="the first N samples of each file only")
     add("--batch-size", type=int, default=8, help="samples a call (default: 8)")
     add("--max-errors", type=int, default=100, help="stop after N failed samples (default: 100)")
-    add("--restart", action="store_true", help="throw away answers of an earlier call")
+    add("--restart", action="store_true", help="set aside answers of an earlier call, and begin anew")
+    add("--depth", choices=("use", "ignore"), default="use", help="depth images of the samples (default: use)")
     add("--bootstrap", type=int, default=1000, help="resamples for the 95 %% intervals (default: 1000)")
     add("--seed", type=int, default=0, help="of the resamples (default: 0)")
     add("--quiet", action="store_true", help="show no progress")
     evaluate.add_score_arguments(parser)
+    add_profile_argument(parser)
     backends.add_arguments(parser)
     parser.set_defaults(backend="host")
     next(action for action in parser._actions if action.dest == "backend").required = False
@@ -94,21 +103,23 @@ def _run(args: argparse.Namespace) -> int:
     if args.limit is not None and args.limit < 1:
         raise ValueError(f"--limit is {args.limit}: expected at least 1")
     _check_notes_flags(args)
-    options = backends.options(args.backend, backends.given_options(args))
+    options, profile = options_and_profile(args)
     backend, process = _LoadedOnce(args.backend, options), this_process(args.backend)
     failed = 0
     sets: dict[str, Metrics] = {}
     for data_json, output_json in zip(args.data_json, args.output_json):
         samples = load_samples(data_json, image_folder=args.image_folder)[: args.limit]
+        samples = asked(samples, args.backend, options, args.depth)
         outcome = predict(
             samples,
             backend,
             answers_of(output_json),
-            identity=run_identity(data_json, args.backend, options),
+            identity=run_identity(data_json, args.backend, options, depth=args.depth, profile=profile),
             batch_size=args.batch_size,
             max_errors=args.max_errors,
             restart=args.restart,
             process=process,
+            profile=profile,
             progress=not args.quiet,
         )
         failed += outcome.failed
@@ -123,7 +134,7 @@ def _run(args: argparse.Namespace) -> int:
 
 def _score(args: argparse.Namespace, data_json: Path, output_json: Path) -> dict[str, Metrics]:
     """Score one file and write its output."""
-    options = evaluate.score_options(args)
+    options = evaluate.score_options(args, answers_of(output_json))
     scores = evaluate.load_scores(
         data_json,
         answers_of(output_json),

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import gc
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,10 +15,11 @@ from typing import Any, get_args
 import numpy as np
 
 from roborefer_spatial import __version__, files, predictions, terminal
-from roborefer_spatial.answers import PointOrder, Units
+from roborefer_spatial.answers import Boxes, PointOrder, Units
 from roborefer_spatial.sample import load_samples
+from roborefer_spatial.scoring import fit
 from roborefer_spatial.scoring.metrics import SUCCESS, Metrics, by_set
-from roborefer_spatial.scoring.score import Multi, ScoreOptions, Scores, score
+from roborefer_spatial.scoring.score import Frame, Multi, ScoreOptions, Scores, score
 
 
 @contextlib.contextmanager
@@ -49,6 +51,8 @@ def load_scores(
     """
     samples = load_samples(sample_file, image_folder=image_folder)
     rows = predictions.read(answer_file)
+    if not rows:
+        raise ValueError(f"{answer_file}: holds no answers, so there is nothing to score; make it with `predict`")
     if limit is not None:
         left_out = {sample.id for sample in samples[limit:]}
         samples, rows = samples[:limit], [row for row in rows if row.id not in left_out]
@@ -137,14 +141,23 @@ def add_score_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--units",
         choices=get_args(Units),
-        default=default.units,
-        help="what plain numbers mean (default: 0..1)",
+        help="what plain numbers mean (default: as the profile beside the answers has it, otherwise 0..1)",
     )
     add(
         "--point-order",
         choices=get_args(PointOrder),
-        default=default.point_order,
-        help='of JSON "point": yx for Gemini',
+        help='of JSON "point": yx for Gemini (default: as the profile has it, otherwise xy)',
+    )
+    add(
+        "--boxes",
+        choices=get_args(Boxes),
+        help="a box where a point was asked for (default: as the profile has it, otherwise refuse)",
+    )
+    add(
+        "--frame",
+        choices=get_args(Frame),
+        help="whose pixels --units pixel means: the original image's, or those of the image as the model saw it "
+        "(default: as the profile has it, otherwise original)",
     )
     add(
         "--multi",
@@ -156,11 +169,31 @@ def add_score_arguments(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=int, default=4, help="threads that decode masks (default: 4)")
 
 
-def score_options(args: argparse.Namespace) -> ScoreOptions:
-    """Return the options that `add_score_arguments` read."""
+def score_options(args: argparse.Namespace, answer_file: Path | None = None) -> ScoreOptions:
+    """Return the options that `add_score_arguments` read; what was left out is as the answers' profile has it."""
     if args.workers < 1:
         raise ValueError(f"--workers is {args.workers}: expected at least 1")
-    return ScoreOptions(units=args.units, point_order=args.point_order, multi=args.multi)
+    said = {name: getattr(args, name) for name in _OF_A_PROFILE if getattr(args, name) is not None}
+    recorded = {} if answer_file is None else recorded_profile(answer_file)
+    if "units" in said and said["units"] != "pixel":
+        recorded.pop("frame", None)  # it is about pixels
+    read = {name: recorded[name] for name in _OF_A_PROFILE if name in recorded} | said
+    return ScoreOptions(multi=args.multi, **read)
+
+
+_OF_A_PROFILE = ("units", "point_order", "boxes", "frame")
+
+
+def recorded_profile(answer_file: Path) -> dict[str, Any]:
+    """Return the profile that `predict` recorded beside its answers; empty without one."""
+    record = answer_file.with_name(answer_file.name + ".run.json")
+    if not record.is_file():
+        return {}
+    try:
+        profile = json.loads(record.read_text(encoding="utf-8")).get("profile") or {}
+        return dict(profile)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"{record}: not a record of `predict` ({error})") from error
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -197,13 +230,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run `roborefer-spatial evaluate`."""
-    options = score_options(args)
+    score_options(args)  # what is wrong in itself is said before anything is read
     if args.bootstrap < 0:
         raise ValueError(f"--bootstrap is {args.bootstrap}: expected 0 or more")
     sets: dict[str, Metrics] = {}
     rows: list[dict[str, Any]] = []
     document: dict[str, Any] = {}
+    notes: list[str] = []
     for sample_file, answer_file in paired(args.samples, args.predictions):
+        options = score_options(args, answer_file)
         scores = load_scores(
             sample_file,
             answer_file,
@@ -212,6 +247,7 @@ def run(args: argparse.Namespace) -> int:
             workers=args.workers,
             progress=not args.quiet,
         )
+        notes += [f"{answer_file.name}: {line}" for line in fit.remarks(scores, options)]
         document = evaluation(scores, options, bootstrap=args.bootstrap, seed=args.seed)
         for name, metrics in document["sets"].items():
             if name in sets:
@@ -225,6 +261,8 @@ def run(args: argparse.Namespace) -> int:
         with files.atomic_open(args.results) as stream:
             stream.writelines((json.dumps(row, ensure_ascii=False) + "\n").encode() for row in rows)
     print(json.dumps(document, indent=2, allow_nan=False) if args.json else table(sets))
+    for note in notes:
+        print(note, file=sys.stderr if args.json else sys.stdout)
     return terminal.DONE
 
 

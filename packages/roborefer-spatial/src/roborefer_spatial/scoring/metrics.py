@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roborefer_spatial.answers import FAILURES
+from roborefer_spatial.scoring import wilson
 from roborefer_spatial.scoring.score import THRESHOLDS, Scores
 
 Floats = NDArray[np.float64]
@@ -25,6 +26,15 @@ SUCCESS = tuple(f"success_{round(limit * 100):03d}" for limit in THRESHOLDS)
 """success_002, success_005, success_010."""
 
 LEVEL = 0.95
+
+PROPORTIONS = frozenset(
+    {
+        "overall_accuracy", "not_visible_accuracy", "not_visible_precision", "not_visible_recall", "not_visible_f1",
+        "hit_at_mask", "hit_at_mask_answered", "hit_at_mask_raw", "hit_at_mask_dilated",
+        *(name + suffix for name in SUCCESS for suffix in ("", "_query", "_answered")),
+    }
+)  # fmt: skip
+"""Metrics that are shares of samples."""
 
 
 def by_set(scores: Scores, *, bootstrap: int = 1000, seed: int = 0) -> dict[str, Metrics]:
@@ -59,7 +69,7 @@ def metrics(scores: Scores, chosen: Bools, *, bootstrap: int = 1000, seed: int =
     Returns
     -------
     dict
-        The notes' metrics under the notes' names, the ones that make them trustworthy, "reasons" and "forms"
+        The research scripts' metrics under their names, the ones that make them trustworthy, "reasons" and "forms"
         (counts), and "intervals" (metric -> [low, high]). A metric without a denominator is None.
 
     Raises
@@ -156,11 +166,13 @@ def intervals(
     bootstrap: int,
     seed: int,
 ) -> dict[str, list[float] | None]:
-    """Return 95 % percentile intervals of ratios, from resampling whole scenes with replacement.
+    """Return 95 % intervals of ratios, from resampling whole scenes with replacement.
 
     Cluster bootstrap (Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8): a
-    draw takes as many scenes as there are, and every sample of each. A metric that is undefined in some draw,
-    or that comes from a single scene, has no interval (None).
+    draw takes as many scenes as there are, and every sample of each. Distances have the percentile interval
+    of the draws. Proportions (`PROPORTIONS`) have Wilson's interval, at the number of independent samples
+    that would scatter as much as the draws do (see `wilson`): unlike percentiles it is right at 0 and 1. A
+    metric that is undefined in some draw, or that comes from a single scene, has no interval (None).
 
     Parameters
     ----------
@@ -184,7 +196,18 @@ def intervals(
     for name, (top, bottom) in ratios.items():
         tops = draws @ np.bincount(codes, weights=top, minlength=count)
         bottoms = draws @ np.bincount(codes, weights=bottom, minlength=count)
-        defined = bool((bottoms > 0).all())
-        low_high = np.percentile(tops / bottoms, [tail, 100 - tail]) if defined else None
-        result[name] = None if low_high is None else [float(value) for value in low_high]
+        if not (bottoms > 0).all():
+            result[name] = None
+        elif name in PROPORTIONS:
+            result[name] = _wilson(top, bottom, codes, float((tops / bottoms).var()) * count / (count - 1))
+        else:
+            result[name] = [float(value) for value in np.percentile(tops / bottoms, [tail, 100 - tail])]
     return result
+
+
+def _wilson(top: Floats, bottom: Floats, codes: NDArray[np.int64], variance: float) -> list[float]:
+    """Return Wilson's interval of sum(top) / sum(bottom), whose variance over scenes is given."""
+    proportion = min(1.0, float(top.sum() / bottom.sum()))
+    scenes = len(np.unique(codes[bottom > 0]))
+    samples = int(np.count_nonzero(bottom))
+    return list(wilson.interval(proportion, wilson.effective_count(proportion, variance, samples, scenes), LEVEL))

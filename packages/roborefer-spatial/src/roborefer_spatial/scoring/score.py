@@ -14,12 +14,13 @@ from typing import Literal, get_args
 import numpy as np
 
 from roborefer_spatial import answers
-from roborefer_spatial.answers import Parsed, Point, PointOrder, Units
+from roborefer_spatial.answers import Boxes, Parsed, Point, PointOrder, Units
 from roborefer_spatial.predictions import Prediction
 from roborefer_spatial.sample import Sample
 from roborefer_spatial.scoring.points import Bools, Floats, Ints, Points, inside_masks, locate
 
 Multi = Literal["mean", "first"]
+Frame = Literal["original", "seen"]
 
 THRESHOLDS = (0.02, 0.05, 0.10)
 """Distances of success_002, success_005 and success_010, as fractions of width and height."""
@@ -46,14 +47,27 @@ class ScoreOptions:
         See `answers.parse`. Pixels are those of the image answered about.
     multi
         Several points: "mean" counts the fraction that hits (RoboRefer's rule), "first" only the first point.
+    boxes
+        A box where a point was asked for: "refuse", or its "center".
+    frame
+        Whose pixels an answer in pixels means: those of the "original" image, or of the image as the model
+        was given it ("seen"; its size stands beside the answer).
     """
 
     units: Units = "normalized"
     point_order: PointOrder = "xy"
     multi: Multi = "mean"
+    boxes: Boxes = "refuse"
+    frame: Frame = "original"
 
     def __post_init__(self) -> None:
-        for name, kind in (("units", Units), ("point_order", PointOrder), ("multi", Multi)):
+        for name, kind in (
+            ("units", Units),
+            ("point_order", PointOrder),
+            ("multi", Multi),
+            ("boxes", Boxes),
+            ("frame", Frame),
+        ):
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; known: {', '.join(get_args(kind))}")
 
@@ -173,17 +187,38 @@ def _read(
     texts: list[str | None] = []
     parsed: list[Parsed] = []
     missing, failed = Parsed((), False, "missing"), Parsed((), False, "error")
-    needs_size = options.units in ("pixel", "roborefer")
+    needs_size = options.units in answers.NEEDS_SIZE
     for sample in samples:
         row = rows.get(sample.id)
         text = None if row is None else row.text
         texts.append(text)
-        if text is None:
+        if row is None or text is None:
             parsed.append(missing if row is None else failed)
             continue
-        size = sample.answer_size if needs_size else None
-        parsed.append(answers.parse(text, units=options.units, size_wh=size, point_order=options.point_order))
+        size = _size(sample, row, options) if needs_size or "px" in text or "pixel" in text else None
+        parsed.append(
+            answers.parse(
+                text,
+                units=options.units,
+                size_wh=size,
+                point_order=options.point_order,
+                boxes=options.boxes,
+                images=len(sample.image),
+            )
+        )
     return texts, parsed
+
+
+def _size(sample: Sample, row: Prediction, options: ScoreOptions) -> tuple[int, int]:
+    """Return the size whose pixels an answer means; the query image is the last one of the question."""
+    if options.frame == "original":
+        return sample.answer_size
+    if row.seen is None or len(row.seen) != len(sample.image):
+        raise ValueError(
+            f"the answer of sample {row.id} does not say at which size the model saw its images ('seen'), and its "
+            "pixels are those of that size: ask again with `predict` and the model's --profile"
+        )
+    return row.seen[-1]
 
 
 def _pairs(points: Sequence[Point]) -> Floats:

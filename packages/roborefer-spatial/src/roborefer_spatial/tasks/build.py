@@ -22,7 +22,7 @@ from roborefer_spatial.tasks.set_files import SetWriter, Tally, write_manifest
 from roborefer_spatial.tasks.view_pairs import MODES
 from roborefer_spatial.tasks.workers import run_ordered
 
-_DEFAULT_ANCHOR = 1
+_DEFAULTS = BuildOptions(out_dir=Path(os.sep))
 
 
 def _silent(line: str) -> None:
@@ -171,7 +171,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `roborefer-spatial build`."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "example:\n  roborefer-spatial build --data-root x3 --out-dir tasks --mode anchor --workers 8"
-    add = parser.add_argument
+    add, default = parser.add_argument, _DEFAULTS
     add(
         "--data-root",
         type=Path,
@@ -179,18 +179,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="x3 tree: the folder of train/ and validation/ (or val/)",
     )
     add("--out-dir", type=Path, required=True, help="folder of the sets, the manifest and the made images")
-    add("--tasks", nargs="+", choices=FAMILIES, default=list(FAMILIES), help="tasks to build (default: all)")
-    add("--mode", choices=MODES, default="anchor", help="pairs from one anchor view, or all ordered pairs")
+    add("--tasks", nargs="+", choices=FAMILIES, default=list(default.families), help="tasks to build (default: all)")
+    add("--mode", choices=MODES, default=default.mode, help="pairs from one anchor view, or all ordered pairs")
     add(
         "--anchor-k",
         type=int,
-        help=f"anchor view in mode anchor (default: {_DEFAULT_ANCHOR}, the files 01_*)",
+        help=f"anchor view in mode anchor (default: {default.anchor_k}, the files 01_*)",
     )
-    add("--alpha", type=float, default=0.45, help="opacity of the red mark (default: %(default)s)")
+    add("--alpha", type=float, default=default.alpha, help="opacity of the red mark (default: %(default)s)")
     add(
         "--use-dilated-mask",
         action=argparse.BooleanOptionalAction,
-        default=True,
+        default=default.use_dilated_mask,
         help="take marks and answers from the dilated masks, or from the raw ones (default: dilated)",
     )
     add(
@@ -203,7 +203,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="1: also Task 1 as one side-by-side image; 0: no (default: 1)",
     )
     add("--concat-format", choices=CONCAT_FORMATS, help="side-by-side images: lossless png (default), or jpg")
-    add("--seed", type=int, default=42, help="decides every random draw (default: %(default)s)")
+    add("--seed", type=int, default=default.seed, help="decides every random draw (default: %(default)s)")
     add("--max-pairs-per-uid", type=int, help="at most so many (A, B) pairs for each object (default: all)")
     add("--neg-ratio", type=float, help="Task 1: not visible samples for each visible one (default: all)")
     add("--relative-paths", action="store_true", help="paths relative to out_dir, so that folders can move")
@@ -225,10 +225,10 @@ def run(args: argparse.Namespace) -> int:
     options = BuildOptions(
         out_dir=Path(os.path.abspath(args.out_dir)),  # noqa: PTH100  (keeps the user's links)
         mode=args.mode,
-        anchor_k=_DEFAULT_ANCHOR if args.anchor_k is None else args.anchor_k,
+        anchor_k=_DEFAULTS.anchor_k if args.anchor_k is None else args.anchor_k,
         alpha=args.alpha,
         use_dilated_mask=args.use_dilated_mask,
-        concat_format=(args.concat_format or CONCAT_FORMATS[0]) if args.emit_concat else None,
+        concat_format=(args.concat_format or _DEFAULTS.concat_format) if args.emit_concat else None,
         seed=args.seed,
         max_pairs_per_uid=args.max_pairs_per_uid,
         neg_ratio=args.neg_ratio,

@@ -118,15 +118,15 @@ def build_uid(uid: UidFolder, options: BuildOptions) -> UidResult:
 def _row(sample: Sample) -> tuple[str, bool, str, str]:
     """Return a sample's set, whether its object is visible, and its rows for JSON and JSONL.
 
-    As in the notes, a single image is a string in JSON; in JSONL `image` is always a list, because HF
+    A single image is a string in JSON; in JSONL `image` is always a list, because Hugging Face
     `datasets` cannot mix the two.
     """
     family, kind = sample.task.split("_")
     line = json.dumps(sample.to_row(), ensure_ascii=False, allow_nan=False)
-    as_notes = line
+    short = line
     if len(sample.image) == 1:
-        as_notes = json.dumps(sample.to_row(image_as_list=False), ensure_ascii=False, allow_nan=False)
-    return f"{family}_{sample.split}_{kind}", sample.visible, as_notes, line
+        short = json.dumps(sample.to_row(image_as_list=False), ensure_ascii=False, allow_nan=False)
+    return f"{family}_{sample.split}_{kind}", sample.visible, short, line
 
 
 class _Maker:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from roborefer_spatial.answers import NOT_VISIBLE
 
+SPLIT = " Answer with one point as "
+"""What stands between the question and how it is to be answered."""
+
 VERSION = 1
 """Recorded in manifests; raise it when a text changes."""
 

@@ -18,6 +18,7 @@ from roborefer_spatial.host.locate import find_host
 from roborefer_spatial.host.model_folder import open_model_folder
 from roborefer_spatial.host.options import flag_value
 from roborefer_spatial.host.repairs.table import check_names
+from roborefer_spatial.training import run_record
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,14 @@ _PASSED_ON = (
     "save_total_limit",
     "seed",
 )
+
+
+# A vision tower's last layers, and a depth projector whose rows bring no depth, are trainable and take no part in
+# the loss. DDP then stops at the second step unless it looks for such weights, which needs checkpointing of the
+# newer kind. DeepSpeed does not mind.
+_PLAIN_DDP = (
+    "--ddp_find_unused_parameters", "True", "--gradient_checkpointing_kwargs", '{"use_reentrant": false}',
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -157,7 +166,7 @@ def host_arguments(args: argparse.Namespace, steps: int | None, deepspeed: Path 
     ]
     words += ["--warmup_ratio", "0.03", "--lr_scheduler_type", "cosine", "--gradient_checkpointing", "True"]
     words += ["--use_cpu", "True"] if args.cpu else []
-    return words + (["--deepspeed", str(deepspeed)] if deepspeed else [])
+    return words + (["--deepspeed", str(deepspeed)] if deepspeed else list(_PLAIN_DDP))
 
 
 def launcher_command(args: argparse.Namespace, per_node: int) -> list[str]:
@@ -200,6 +209,8 @@ def make_plan(args: argparse.Namespace, extra: Sequence[str]) -> Plan | None:
     deepspeed = deepspeed_config(args.deepspeed, world_size, args.cpu)
     note = f"starting in {args.output_dir}"
     done = steps_done(args.output_dir)
+    resuming = is_finished(args.output_dir) or latest_checkpoint(args.output_dir) is not None
+    run_record.check(args.output_dir, run_record.record_of(args), resuming=resuming)
     if is_finished(args.output_dir) and (steps is None or done is None or done >= steps):
         logger.warning(
             "%s is finished (step %s): nothing to train. Choose another --output-dir to train anew",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from roborefer_spatial.host.checkpoints import steps_done
 from roborefer_spatial.terminal import DONE, FAILED, REFUSED, Parser
+from roborefer_spatial.training import run_record
 from roborefer_spatial.training.plan import DTYPES, check_result, make_plan
 from roborefer_spatial.training.running import run_logged
 
@@ -84,7 +85,9 @@ def run(args: argparse.Namespace) -> int:
         return DONE
     print(f"train: {plan.note}\n{shlex.join(plan.command)}", flush=True)
     if args.dry_run:
-        return DONE
+        return 0
+    if args.node_rank == 0:
+        run_record.write(args.output_dir, run_record.record_of(args))
     name = "train.log" if args.node_rank == 0 else f"train-node{args.node_rank}.log"
     log_file = args.log_file or args.output_dir / name
     status = run_logged(plan.command, log_file)

@@ -14,9 +14,11 @@ class RecordingModel:
 
     dtype = torch.float32
 
-    def __init__(self, tokenizer, mode):
+    def __init__(self, tokenizer, mode, depth=False):
         self.tokenizer, self.calls = tokenizer, []
-        self.config = SimpleNamespace(image_aspect_ratio=mode, min_tiles=1, max_tiles=12, s2_scales="8,16")
+        self.config = SimpleNamespace(
+            image_aspect_ratio=mode, min_tiles=1, max_tiles=12, s2_scales="8,16", enable_depth=depth
+        )
         self.default_generation_config = SimpleNamespace(max_length=99, do_sample=True, temperature=0.7, top_p=0.9)
 
     def get_vision_tower(self):
@@ -29,10 +31,10 @@ class RecordingModel:
 
 @pytest.fixture
 def backend(host, make, monkeypatch):
-    def build(mode="resize"):
-        tokenizer = make.tokenizer()
+    def build(mode="resize", depth=False):
+        tokenizer = make.tokenizer(depth=depth)
         tokenizer.batch_decode = lambda answers, skip_special_tokens: [f" {int(n)} " for n in answers]
-        model = RecordingModel(tokenizer, mode)
+        model = RecordingModel(tokenizer, mode, depth)
         monkeypatch.setattr("roborefer_spatial.host.model.load_model", lambda path, *, device, dtype: model)
         return create("host", options("host", {"model": "m", "device": "cpu"})), model
 
@@ -59,6 +61,40 @@ def test_the_prompt_is_the_one_of_training(backend, make, tmp_path):
     torch.testing.assert_close(asked, trained["input_ids"][: len(asked)])
     assert (trained["labels"][: len(asked)] == -100).all() and trained["labels"][len(asked)] != -100
     torch.testing.assert_close(torch.stack(model.calls[0]["media"]["image"]), trained["image"])
+
+
+def deep_requests(make, tmp_path, count=2):
+    folder = make.rows(tmp_path, ["A"] * count, depth="RGB").parent
+    files = [[folder / f"{kind}rows_{i}_{view}.png" for view in "01"] for i in range(count) for kind in ("", "depth_")]
+    return [
+        Request(id=str(i), images=tuple(files[2 * i]), prompt="Where is it?", depth=tuple(files[2 * i + 1]))
+        for i in range(count)
+    ]
+
+
+@pytest.mark.parametrize("mode", ["resize", "dynamic", "dynamic_s2"])
+def test_depth_reaches_the_model_as_in_training(backend, make, tmp_path, mode):
+    from roborefer_spatial.host.data.dataset import LazySupervisedSpatialDataset
+
+    answering, model = backend(mode, depth=True)
+    answering.answer(deep_requests(make, tmp_path))
+    call = model.calls[0]
+    args = (None, make.tokenizer(depth=True), make.data_args(mode))
+    trained = LazySupervisedSpatialDataset(tmp_path / "rows.json", *args, depth_path=tmp_path)[0]
+    asked = call["input_ids"][0]
+    torch.testing.assert_close(asked, trained["input_ids"][: len(asked)])
+    assert (trained["labels"][: len(asked)] == -100).all() and trained["labels"][len(asked)] != -100
+    for kind in ("image", "depth"):
+        first = torch.stack(call["media"][kind][: len(trained[kind])])
+        torch.testing.assert_close(first, trained[kind])
+        assert len(call["media"][kind]) == 2 * len(trained[kind])
+    assert set(call["media_config"]) == {"image", "depth"}
+
+
+def test_depth_for_a_model_without_it_stops_the_run(backend, make, tmp_path):
+    answering, _ = backend()
+    with pytest.raises(Unavailable, match=r"sample 0 brings depth images and --model m takes none .*--depth ignore"):
+        answering.answer(deep_requests(make, tmp_path))
 
 
 def test_a_batch_is_padded_on_the_right_and_masked(backend, make, tmp_path):

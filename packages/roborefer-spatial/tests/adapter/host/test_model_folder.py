@@ -34,6 +34,11 @@ def test_a_folder_with_model_in_it_means_that_one(tmp_path, make):
 
 
 def test_what_is_no_checkpoint(tmp_path, make):
+    with pytest.raises(ValueError, match=r"gone: no such folder; a RoboRefer checkpoint folder is wanted"):
+        open_model_folder(tmp_path / "gone")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"file: is a file; a RoboRefer checkpoint folder is wanted"):
+        open_model_folder(tmp_path / "file")
     with pytest.raises(ValueError, match=r"no config.json; a RoboRefer checkpoint folder is wanted"):
         open_model_folder(tmp_path)
     with pytest.raises(ValueError, match=r"not a RoboRefer checkpoint \(no vision_tower in it\)"):

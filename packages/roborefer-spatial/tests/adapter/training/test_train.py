@@ -113,7 +113,7 @@ def test_depth_of_a_registered_set_is_its_own(words):
     ("extra", "changes", "message"),
     [
         ((), {"gpus": 0}, "--gpus must be at least 1, got 0"),
-        ((), {"model_name_or_path": "none"}, "none: no config.json"),
+        ((), {"model_name_or_path": "none"}, "none: no such folder"),
         ((), {"data": "none.json"}, "none.json: no such training file"),
         (
             (),

@@ -16,3 +16,18 @@ def test_answers_by_id(tmp_path):
 def test_no_file(tmp_path):
     with pytest.raises(ValueError, match="no such file"):
         backends.create("file", backends.options("file", {"answers": tmp_path / "gone.jsonl"}))
+
+
+def test_answers_by_position(tmp_path):
+    path = tmp_path / "samples_x3.jsonl"
+    path.write_text('{"doc_id": 1, "filtered_resps": ["B"]}\n{"doc_id": 0, "filtered_resps": ["A"]}\n')
+    backend = backends.create("file", backends.options("file", {"answers": path}))
+    requests = [Request(name, (), "", position=index) for index, name in enumerate("xyz")]
+    first, second, missing = backend.answer(requests)
+    assert (first, second) == ("A", "B")
+    assert str(missing) == f"{path} holds no answer for position '2'"
+
+
+def test_bad_by(tmp_path):
+    with pytest.raises(ValueError, match="--by name: known are id, position"):
+        backends.options("file", {"answers": tmp_path, "by": "name"})

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -16,7 +17,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class Server(ThreadingHTTPServer):
-    """Keeps the requests; `replies` are used up first: (status, body) each."""
+    """Keeps the requests; `replies` are used up first: (status, body[, headers]) each."""
 
     def __init__(self):
         self.seen, self.headers, self.replies, self.hold = [], [], [], None
@@ -31,8 +32,10 @@ class Handler(BaseHTTPRequestHandler):
         self.server.headers.append(dict(self.headers))
         if self.server.hold:
             self.server.hold.wait(10)
+        extra = {}
         if self.server.replies:
-            status, reply = self.server.replies.pop(0)
+            status, reply, *rest = self.server.replies.pop(0)
+            extra = rest[0] if rest else {}
         elif self.path == "/query":
             status, reply = 200, {"result": 1, "answer": "answer to" + body["text"].replace("\n", " ")}
         else:
@@ -40,6 +43,8 @@ class Handler(BaseHTTPRequestHandler):
             status, reply = 200, {"choices": [{"message": {"content": f"answer to {text}"}}]}
         data = reply.encode() if isinstance(reply, str) else json.dumps(reply).encode()
         self.send_response(status)
+        for name, value in extra.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
@@ -127,10 +132,39 @@ def test_a_refused_request_is_that_samples_error(server, images, reply, message)
     assert good == "answer to r"
 
 
-def test_wrong_address_or_key_stops_the_run(server, images):
+def test_wrong_address_or_key_stops_the_run_and_the_others_answers_are_kept(server, images):
     server.replies = [(404, "no such path")]
-    with pytest.raises(Unavailable, match="status 404: 'no such path'; check --url, --api and the key"):
-        backend(server).answer([Request("a", images, "q")])
+    bad, good = backend(server, concurrency=1).answer([Request("a", images, "q"), Request("b", images, "r")])
+    assert isinstance(bad, Unavailable)
+    assert re.search("status 404: 'no such path'; check --url, --api and the key", str(bad))
+    assert good == "answer to r"
+
+
+def test_a_server_that_says_when_is_asked_again_then(server, images):
+    server.replies = [(429, "slow down", {"Retry-After": "1"})]
+    started = time.monotonic()
+    assert backend(server).answer([Request("a", images, "q")]) == ["answer to q"]
+    assert 1 <= time.monotonic() - started < 5
+    server.replies = [(429, "quota", {"Retry-After": "3600"})]
+    [error] = backend(server).answer([Request("a", images, "q")])
+    assert isinstance(error, Unavailable)
+    assert "status 429, and the server asks to wait 3600 s; run the same command again then" in str(error)
+
+
+def test_depth_of_the_samples_reaches_roborefers_server(server, images):
+    backend(server).answer([Request("a", images, "q", depth=images)])
+    body = server.seen[-1][1]
+    assert body["enable_depth"] == 1
+    assert body["depth_url"] == body["image_url"]
+    backend(server, enable_depth=0).answer([Request("a", images, "q", depth=images)])
+    assert (server.seen[-1][1]["enable_depth"], server.seen[-1][1]["depth_url"]) == (0, [])
+
+
+def test_an_answer_cut_short_says_so(server, images):
+    choice = {"message": {"content": "[(0.1,"}, "finish_reason": "length"}
+    server.replies = [(200, {"choices": [choice]})]
+    client = backend(server, api="openai", model="m")
+    assert client.answer([Request("a", images, "q")]) == [backends.Answer("[(0.1,", "length")]
 
 
 def test_no_answer_in_time(server, images):

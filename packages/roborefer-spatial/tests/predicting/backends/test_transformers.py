@@ -112,7 +112,9 @@ def greedy(folder, request, count):
 
 
 def test_batched_answers_are_the_greedy_ones_of_each_question_alone(checkpoint, requests):
-    answers = load(checkpoint, max_new_tokens=6).answer(requests)
+    found = load(checkpoint, max_new_tokens=6).answer(requests)
+    answers = [answer.text for answer in found]
+    assert [answer.seen for answer in found] == [((16, 16), (16, 16))] * 3
     assert answers == [greedy(checkpoint, request, 6) for request in requests]
     assert len(set(answers)) == 3  # the images and the prompts matter
 

@@ -24,6 +24,7 @@ seed = 0
 model = {
     "type": "DemoSegmentor",
     "num_classes": len(classes),
+    "start_masks": True,
     "encoder": {"width": 24, "voxel": 0.2},
     "decoder": {"num_queries": 64, "width": 64, "num_layers": 3, "heads": 4},
     "criterion": {

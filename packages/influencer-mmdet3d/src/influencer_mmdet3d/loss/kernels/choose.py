@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -16,8 +16,6 @@ IMPLEMENTATIONS = ("auto", "plain", "triton")
 # One tile holds all instances of a scene.
 MAX_INSTANCES = 255
 _OLDEST_TRITON = (3, 4)
-# Compute capabilities on which tests/gpu has passed: 'auto' takes the kernels there and nowhere else.
-VERIFIED: tuple[tuple[int, int], ...] = ((9, 0),)
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _log = logging.getLogger(__name__)
 
@@ -28,17 +26,22 @@ def check_impl(impl: str) -> None:
         raise ValueError(f"impl must be one of {IMPLEMENTATIONS}, got {impl!r}")
 
 
-def use_triton(impl: str, heads: Sequence[Sequence[Tensor]], instances: int) -> bool:
+def use_triton(
+    impl: str, heads: Sequence[Sequence[Tensor]], instances: int, say: Callable[[str], object] = _log.info
+) -> bool:
     """Decide between the fused kernels and the plain path.
 
     Parameters
     ----------
     impl : {'auto', 'plain', 'triton'}
-        'auto' takes the kernels where they can run and have been verified, and logs its choice and the reason once.
+        'auto' takes the kernels where they can run and agree with plain torch, which it tries once for a GPU and
+        versions (`influencer_mmdet3d.loss.kernels.trial`); it says its choice and the reason once.
     heads : sequence of sequence of Tensor
         The tensors that the kernels would read, one list for each head; those of one head must be of one type.
     instances : int
         Largest number of instances of a scene.
+    say : callable
+        Takes what 'auto' has to say.
 
     Raises
     ------
@@ -50,17 +53,19 @@ def use_triton(impl: str, heads: Sequence[Sequence[Tensor]], instances: int) -> 
     device = heads[0][0].device
     obstacle = _machine_obstacle(device, impl == "triton") or _input_obstacle(heads, instances)
     if impl == "auto" and not obstacle:
-        obstacle = _doubt(device)
+        obstacle = _doubt(device, say)
     if impl == "triton" and obstacle:
         raise ValueError(f"impl='triton' is not possible here: {obstacle}. Use impl='auto' or impl='plain'")
     if impl == "auto":
-        _say_once(f"impl='auto' takes 'plain': {obstacle}" if obstacle else f"impl='auto' takes 'triton' on {device}")
+        _say_once(
+            f"impl='auto' takes 'plain': {obstacle}" if obstacle else f"impl='auto' takes 'triton' on {device}", say
+        )
     return not obstacle
 
 
 @functools.cache
-def _say_once(message: str) -> None:
-    _log.info(message)
+def _say_once(message: str, say: Callable[[str], object] = _log.info) -> None:
+    say(message)
 
 
 @functools.cache
@@ -97,13 +102,26 @@ def _machine_obstacle(device: torch.device, interpreter: bool) -> str | None:
     return None
 
 
-def _doubt(device: torch.device) -> str | None:
+_trusted: dict[torch.device, str | None] = {}
+"""Devices whose kernels have been tried in this process, and what speaks against them."""
+
+
+def _doubt(device: torch.device, say: Callable[[str], object]) -> str | None:
     """Say why 'auto' leaves kernels alone that could run."""
-    capability = torch.cuda.get_device_capability(device)
-    if capability in VERIFIED:
-        return None
-    name = ".".join(map(str, capability))
-    return f"the kernels have not been verified on compute capability {name}; impl='triton' takes them all the same"
+    if device in _trusted:
+        return _trusted[device]
+    from influencer_mmdet3d.loss.kernels import trial
+
+    found = trial.recall(device)
+    if found is None:
+        if torch.cuda.is_current_stream_capturing():
+            return "the kernels have not been tried on this GPU, and a captured graph cannot: take a step before"
+        name = torch.cuda.get_device_name(device)
+        _say_once(f"impl='auto' tries the kernels against plain torch on {name}, once: about a minute", say)
+        found = trial.verdict(device)
+    advice = "`influencer-mmdet3d doctor` tries again, impl='triton' takes them all the same"
+    _trusted[device] = None if found.passed else f"on this GPU the kernels {found.reason}; {advice}"
+    return _trusted[device]
 
 
 def _input_obstacle(heads: Sequence[Sequence[Tensor]], instances: int) -> str | None:

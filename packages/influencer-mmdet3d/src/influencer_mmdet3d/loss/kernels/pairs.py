@@ -7,8 +7,9 @@ With the sums of `sums`, N points and size[k] points of instance k:
 
     bce[q, k]  = (softplus[q] - logit[q, k]) / N
     dice[q, k] = 1 - (2 prob[q, k] + 1) / (sum_j prob[q, j] + size[k] + 1)
-    cost[q, k] = w_bce bce[q, k] + w_dice dice[q, k] - w_class p(class of k | q)
+    cost[q, k] = w_bce bce[q, k] + w_dice dice[q, k] - w_class belief of q in the class of k
 
+    belief            = p(class of k), or its log-odds against "no object"
     influence I[q, k] = exp((min_j cost[j, k] - cost[q, k]) / T) norm[k]        a softmax over queries
     own[k]            = greedy matching by cost, without a solver
     overlap[k, l]     = sum_q I[q, k] I[q, l]
@@ -65,7 +66,7 @@ def class_logits(
     ELEMENT: tl.constexpr,  # type of the class logits
     CLASSES: tl.constexpr,  # C
     WIDTH: tl.constexpr,  # a power of two above C
-    LOG_ODDS: tl.constexpr,  # belief is log-odds against "no object", else a probability
+    LOG_ODDS: tl.constexpr,  # belief by log-odds against no object, else by probability
 ):
     """Class logits (rows, WIDTH) of some queries, their logsumexp, and their belief in each instance's class."""
     head_ptr = tl.load(entries_ptr + entry * ENTRY + 1).to(tl.pointer_type(ELEMENT))
@@ -117,7 +118,7 @@ def costs(
     class_price,  # w_class
     CLASSES: tl.constexpr,  # C
     WIDTH: tl.constexpr,  # a power of two above C
-    LOG_ODDS: tl.constexpr,  # form of the class part of the cost
+    LOG_ODDS: tl.constexpr,  # belief by log-odds against no object, else by probability
     ELEMENT: tl.constexpr,  # type of the class logits
     SCORE: tl.constexpr,  # type of the scores
     COLUMNS: tl.constexpr,  # of the small matrices: a power of two above the largest K

@@ -133,7 +133,7 @@ def slopes(
     others_weight,  # of the scores of queries without an instance
     CLASSES: tl.constexpr,  # C
     WIDTH: tl.constexpr,  # a power of two above C
-    LOG_ODDS: tl.constexpr,  # form of the class part of the cost
+    LOG_ODDS: tl.constexpr,  # belief by log-odds against no object, else by probability
     ELEMENT: tl.constexpr,  # type of the class logits
     SCORE_ELEMENT: tl.constexpr,  # type of the scores
     COLUMNS: tl.constexpr,  # of the small matrices: a power of two above the largest K

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,8 @@ import torch
 from mapanything.datasets.base.base_dataset import BaseDataset
 
 from mapanything_opv2v.host.data.epochs import EpochMulDataset, EpochResizedDataset, StepsChecked
-from mapanything_opv2v.rawdata import SPLITS, AgentMeta, FrameRecord, Vehicle, index_tree
+from mapanything_opv2v.rawdata import SPLITS, AgentMeta, FrameRecord, Vehicle, assume_png_units, index_tree
+from mapanything_opv2v.rawdata.exclude import KNOWN
 from mapanything_opv2v.samples import choose, scenes
 from mapanything_opv2v.samples.loading import SampleError, load_meta
 
@@ -84,9 +85,15 @@ class OPV2VBase(StepsChecked, BaseDataset):
         are logged and counted (`substituted`), and another sample of as many views takes the place.
     index_cache : str or Path, optional
         Folder in which the tree's index is kept.
+    exclude : str or list of str
+        Sequences, frames and agents to leave out, or a file of them (`rawdata.exclude`); by default what is known to
+        be broken in the published data. `none` leaves nothing out.
+    png_units_per_m : float, optional
+        Scale of 16-bit depth PNGs that state none.
     **options
         Fields of `choose.SampleOptions` (`camera_ids`, `include_agents`, `main_agent`,
-        `main_agent_policy`, `min_agents`, `min_num_views`, `max_num_views`, `max_scenes`) and the host's own
+        `main_agent_policy`, `min_agents`, `min_num_views`, `max_num_views`, `max_scenes`, `need_depth`) and the
+        host's own
         (`num_views`, `variable_num_views`, `resolution`, `principal_point_centered`, `transform`,
         `data_norm_type`, `aug_crop`, `seed`, `max_num_retries`). `seed=None` draws anew every epoch; any
         integer, 0 too, fixes every sample.
@@ -114,6 +121,8 @@ class OPV2VBase(StepsChecked, BaseDataset):
         depth_root: str | Path | None = None,
         strict: bool = True,
         index_cache: str | Path | None = None,
+        exclude: str | Sequence[str] | None = KNOWN,
+        png_units_per_m: float | None = None,
         **options: Any,
     ) -> None:
         sample_names = choose.SampleOptions.names()
@@ -135,12 +144,16 @@ class OPV2VBase(StepsChecked, BaseDataset):
         self.is_synthetic = True
         self._epoch = 0
         self._substitutions = torch.zeros(_MAX_WORKERS, dtype=torch.int64).share_memory_()
-        self.tree = index_tree(ROOT, depth_root=depth_root, splits=[split], cache_dir=index_cache)
+        if png_units_per_m is not None:
+            assume_png_units(png_units_per_m)
+        self.tree = index_tree(ROOT, depth_root=depth_root, splits=[split], cache_dir=index_cache, exclude=exclude)
+        for left in self.tree.excluded:
+            logger.warning("%s: %s", type(self).__name__, left)
         self._load_data()
 
     @classmethod
     def _known_options(cls) -> tuple[str, ...]:
-        own = ("ROOT", "split", "depth_root", "strict", "index_cache")
+        own = ("ROOT", "split", "depth_root", "strict", "index_cache", "exclude", "png_units_per_m")
         return tuple(dict.fromkeys((*own, *choose.SampleOptions.names(), *_HOST_OPTIONS)))
 
     def _checked_split(self, split: str | None) -> str:
@@ -186,7 +199,8 @@ class OPV2VBase(StepsChecked, BaseDataset):
         if self.strict:
             raise SampleError(
                 f"{message}. List all with `mapanything-opv2v check`, make depth maps with "
-                "`mapanything-opv2v depth`, point depth_root at them, or leave these out with strict=False"
+                "`mapanything-opv2v depth`, point depth_root at them, leave these out by name with exclude=[...], or "
+                "all of them with strict=False"
             )
         logger.warning("%s; these views are left out", message)
 

@@ -104,7 +104,15 @@ class CylindricalBase(OPV2VBase):
                 continue
             try:
                 meta = loading.load_meta(frame, agent_id)
-                loading.load_panorama_view(frame, meta, agent_id, cameras, cylinder, self.panorama_options)
+                loading.load_panorama_view(
+                    frame,
+                    meta,
+                    agent_id,
+                    cameras,
+                    cylinder,
+                    self.panorama_options,
+                    need_depth=self.options.need_depth,
+                )
             except loading.SampleError as error:
                 if self.strict:
                     raise
@@ -144,6 +152,7 @@ class CylindricalBase(OPV2VBase):
             cylinder,
             self.panorama_options,
             self.panorama_cache,
+            need_depth=self.options.need_depth,
         )
         return {
             "img": Image.fromarray(view.color),

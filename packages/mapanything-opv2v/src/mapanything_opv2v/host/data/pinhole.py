@@ -31,7 +31,7 @@ class OPV2VDataset(OPV2VBase):
         return [self._pinhole_view(draw, agent_id, camera, resolution) for agent_id, camera in pairs]
 
     def _pinhole_view(self, draw: Draw, agent_id: int, camera: int, resolution: tuple[int, int]) -> dict[str, Any]:
-        view = load_pinhole_view(draw.frame, draw.metas[agent_id], agent_id, camera)
+        view = load_pinhole_view(draw.frame, draw.metas[agent_id], agent_id, camera, need_depth=self.options.need_depth)
         image, depth, intrinsic = self._crop_resize_if_necessary(
             image=Image.fromarray(view.image),
             resolution=resolution,

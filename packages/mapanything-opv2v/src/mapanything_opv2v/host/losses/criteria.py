@@ -20,7 +20,7 @@ from mapanything_opv2v.host.losses.factored_geometry import OPV2VFactoredGeometr
 logger = logging.getLogger(__name__)
 
 ALARM_SHARE = 0.05
-"""A share of positive mask pixels below this is taken for a mistake."""
+"""A share of positive mask pixels below this, or above 1 less this, is taken for a mistake."""
 
 SAME_SURFACE = 0.05
 """Relative difference of true ranges up to which two views show the same surface; beyond it one view is blocked."""
@@ -31,15 +31,16 @@ Views = list[dict[str, Any]]
 class OPV2VNonAmbiguousMaskLoss(MultiLoss):
     """Binary cross entropy of the predicted non-ambiguous mask, with a weight for its true pixels.
 
-    Per view the mean over pixels of ``-w y log p - (1 - y) log(1 - p)``; with w = 1, the host's
-    `NonAmbiguousMaskLoss(BCELoss())`. Logs `pred_mask_mean`, `gt_mask_mean` and `valid_mask_ratio` (see
-    `losses.MaskShares`), and warns once a run, separately for training and testing, when one of the first two is
-    below 0.05.
+    Per view the mean of ``-w y log p - (1 - y) log(1 - p)`` over the pixels of which the truth is known: those with a
+    depth, and those known to be sky or uncovered. Where all are (dense depth, pinhole views) and w = 1, the host's
+    `NonAmbiguousMaskLoss(BCELoss())`; that one takes pixels without LiDAR points for surface. Logs `pred_mask_mean`,
+    `gt_mask_mean`, `valid_mask_ratio` and `mask_known_ratio` (see `losses.MaskShares`), and warns once a run,
+    separately for training and testing, when one of the first two is below 0.05 or above 0.95.
 
     Parameters
     ----------
     pos_weight : float or 'balanced'
-        w. 'balanced' takes (false pixels) / (true pixels) of each batch.
+        w. 'balanced' takes (false pixels) / (true pixels) of each batch, of those that are known.
 
     Raises
     ------
@@ -64,41 +65,60 @@ class OPV2VNonAmbiguousMaskLoss(MultiLoss):
         """Return the sum over views and what is logged."""
         logits = [pred["non_ambiguous_mask_logits"] for pred in preds]
         masks = [view["non_ambiguous_mask"] for view in batch]
+        known = [core.known_pixels(mask, view["valid_mask"]) for mask, view in zip(masks, batch)]
         if self.pos_weight == "balanced":
-            weight = core.balanced_pos_weight(masks)
+            weight = core.balanced_pos_weight(masks, known)
         else:
             weight = logits[0].new_tensor(self.pos_weight)
-        per_view = [
-            torch.nn.functional.binary_cross_entropy_with_logits(x, y.float(), pos_weight=weight)
-            for x, y in zip(logits, masks)
-        ]
+        per_view = [core.mask_loss(*parts, weight) for parts in zip(logits, masks, known)]
         shares = core.mask_shares(logits, masks, [view["valid_mask"] for view in batch])
         self._alarm(shares)
         details = _details(f"{type(self).__name__}_mask", per_view) | {
             "pred_mask_mean": shares.predicted,
             "gt_mask_mean": shares.true,
             "valid_mask_ratio": shares.valid,
+            "mask_known_ratio": shares.known,
         }
         return torch.stack(per_view).sum(), details
 
     def _alarm(self, shares: core.MaskShares) -> None:
         """Warn once for training and once for testing, in the first process only."""
         phase = "training" if torch.is_grad_enabled() else "testing"
-        if min(shares.predicted, shares.true) >= ALARM_SHARE or phase in self._warned or not _first_process():
+        low, high = min(shares.predicted, shares.true), max(shares.predicted, shares.true)
+        fine = low >= ALARM_SHARE and high <= 1 - ALARM_SHARE
+        if fine or phase in self._warned or not _first_process():
             return
         self._warned.add(phase)
+        bound = f"below {ALARM_SHARE:.2f}" if low < ALARM_SHARE else f"above {1 - ALARM_SHARE:.2f}"
         logger.warning(
-            "%s, %s: a positive share is below %.2f: gt_mask_mean=%.4f, pred_mask_mean=%.4f, valid_mask_ratio=%.4f. "
-            "If gt_mask_mean is low, look at the data: depth_root and its sky, the panorama's field of view and "
-            "cameras (`mapanything-opv2v panorama`, `check`). If only pred_mask_mean is low, the mask head has "
-            "collapsed: raise pos_weight (now %r) or the loss's weight, lower the learning rate. Said once a run",
+            "%s, %s: a positive share is %s: gt_mask_mean=%.4f, pred_mask_mean=%.4f, valid_mask_ratio=%.4f, "
+            "mask_known_ratio=%.4f. %s. Said once a run",
             type(self).__name__,
             phase,
-            ALARM_SHARE,
+            bound,
             shares.true,
             shares.predicted,
             shares.valid,
-            self.pos_weight,
+            shares.known,
+            self._advice(shares),
+        )
+
+    def _advice(self, shares: core.MaskShares) -> str:
+        """Return what to look at."""
+        if shares.true < ALARM_SHARE:
+            return (
+                "gt_mask_mean is low: look at the data: depth_root and its sky, the panorama's field of view and "
+                "cameras (`mapanything-opv2v panorama`, `check`)"
+            )
+        if shares.true > 1 - ALARM_SHARE:
+            return (
+                "gt_mask_mean is high: no sky is known, so the mask head can only learn that all is surface. LiDAR "
+                "depth has no sky: use dense depth, or switch this loss off (loss.opv2v.mask_weight=0)"
+            )
+        turn = "raise" if shares.predicted < ALARM_SHARE else "lower"
+        return (
+            f"gt_mask_mean is not, so the mask head has collapsed: {turn} pos_weight (now {self.pos_weight!r}) or "
+            "change the loss's weight, lower the learning rate"
         )
 
 
@@ -108,7 +128,8 @@ class OPV2VMaskedDepthLoss(MultiLoss):
     Per view the mean of ``|log(1 + r) - log(1 + r*)|`` over the pixels of `valid_mask` (r and r* are predicted and
     true distances along the ray, metres, the predicted scale applied), plus ``height_weight`` times the mean of
     ``log(1 + x)`` over pixels that show a surface (`non_ambiguous_mask`) without a known depth. x is by how many
-    metres the height of the predicted point leaves [lowest_m, highest_m]. Height is counted upwards from the view's
+    metres the height of the predicted point leaves [lowest_m, highest_m]; with LiDAR depth these pixels may be sky,
+    which this part then takes for something below highest_m. Height is counted upwards from the view's
     own camera along the true vertical (the y axis of OPV2V's world points down): predicted poses do not enter, and
     a hilly map needs no ground level. Sky and what no camera sees are left alone.
 

@@ -120,6 +120,14 @@ def predict(model: Any, views: Sequence[View], inputs: Sequence[str] = (), preci
             torch.autocast(parameter.device.type, dtype=PRECISIONS[precision], enabled=precision != "fp32"),
         ):
             return model(seen)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        if precision == "fp32":
+            raise
+        raise ValueError(
+            f"precision={precision}: the model cannot run in it on {parameter.device} ({error}); use --precision fp32"
+        ) from error
     finally:
         model.train(was_training)
 
@@ -138,7 +146,7 @@ def frame_predictions(
     Parameters
     ----------
     views, preds : sequence of dict
-        A collated batch with its truth, and the model's predictions of it.
+        A collated batch, with its truth where it has one, and the model's predictions of it.
     row : int
         Number of the sample in the batch.
     meta : FrameMeta
@@ -165,8 +173,6 @@ def frame_predictions(
     poses[:, :3, 3] = _stack(preds, "cam_trans", row)
     mask = _stack(preds, "non_ambiguous_mask", row).astype(bool) if has_mask else np.ones(ranges.shape, dtype=bool)
     images = [rgb(view["img"][row], view["data_norm_type"][row]) for view in views]
-    known = _stack(views, "valid_mask", row).astype(bool)
-    true_ranges = _stack(views, "depth_along_ray", row)[..., 0]
     return FramePredictions(
         meta=_with_views(meta, [view["instance"][row] for view in views]),
         image=np.round(np.stack(images) * 255).astype(np.uint8),
@@ -176,13 +182,25 @@ def frame_predictions(
         pose_world_cam_pred=poses,
         metric_scale=float(scale[0]),
         confidence=_stack(preds, "conf", row).astype(np.float32) if has_confidence else None,
-        range_m_true=np.where(known, true_ranges, 0).astype(np.float32),
-        mask_true=_stack(views, "non_ambiguous_mask", row).astype(bool),
-        pose_world_cam_true=_stack(views, "camera_pose", row),
-        intrinsics_true=_stack(views, "camera_intrinsics", row) if "camera_intrinsics" in views[0] else None,
+        **_truth(views, row),
         boxes_world_true=None if boxes is None else np.array(list(boxes.values())).reshape(-1, 8, 3),
         box_ids=None if boxes is None else np.array(list(boxes), dtype=np.int64),
     )
+
+
+def _truth(views: Sequence[View], row: int) -> dict[str, np.ndarray]:
+    """Return what the views say beside their images; photographs say nothing, a tree without depth only poses."""
+    if "camera_pose" not in views[0]:
+        return {}
+    truth = {"pose_world_cam_true": _stack(views, "camera_pose", row)}
+    if "camera_intrinsics" in views[0]:
+        truth["intrinsics_true"] = _stack(views, "camera_intrinsics", row)
+    known = _stack(views, "valid_mask", row).astype(bool)
+    if known.any():
+        ranges = _stack(views, "depth_along_ray", row)[..., 0]
+        truth["range_m_true"] = np.where(known, ranges, 0).astype(np.float32)
+        truth["mask_true"] = _stack(views, "non_ambiguous_mask", row).astype(bool)
+    return truth
 
 
 def _stack(items: Sequence[View], key: str, row: int) -> np.ndarray:

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from mapanything_opv2v.host.training import checkpointing, observing, processes, validation
+from mapanything_opv2v.host.training import checkpointing, locking, observing, processes, validation
 from mapanything_opv2v.host.training.patching import Deviation, Patches
 from mapanything_opv2v.host.training.run_state import RunState
 
 DEVIATIONS: tuple[Deviation, ...] = (
     processes.slurm_ranks,
     processes.process_group_timeout,
+    locking.folder_lock,
     checkpointing.safe_loading,
     checkpointing.atomic_checkpoints,
     checkpointing.plain_checkpoints,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import inspect
 import logging
 import math
@@ -27,7 +26,6 @@ logger = logging.getLogger(__name__)
 
 _ENVIRONMENT = ("CUDA_VISIBLE_DEVICES", "MAPANYTHING_ROOT", "OMP_NUM_THREADS", "OPV2V_DEPTH_ROOT", "OPV2V_ROOT",
                 "PYTHONPATH", "SLURM_JOB_ID", "TORCH_DIST_TIMEOUT", "WORLD_SIZE")  # fmt: skip
-_PACKAGES = ("torch", "torchvision", "uniception", "hydra-core", "omegaconf", "numpy", "opencv-python-headless")
 
 
 @deviation(
@@ -147,7 +145,7 @@ def describe_run(state: RunState, now: datetime) -> dict[str, Any]:
         "pretrained": state.config.model.pretrained,
         "python": platform.python_version(),
         "machine": platform.node(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": checkout.versions(),
         "gpus": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())],
         "environment": {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
         **record,
@@ -162,13 +160,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(inner) for inner in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _argument(function: Callable[..., Any], name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:

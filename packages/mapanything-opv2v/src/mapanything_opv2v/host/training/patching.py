@@ -18,6 +18,7 @@ class Patches:
 
     def __init__(self) -> None:
         self._replaced: list[tuple[Any, str, Any]] = []
+        self._afterwards: list[Callable[[], None]] = []
 
     def wrap(self, module: str, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
         """Replace `module.name` by `make(what is there)`."""
@@ -26,8 +27,14 @@ class Patches:
         self._replaced.append((owner, name, old))
         setattr(owner, name, make(old))
 
+    def afterwards(self, end: Callable[[], None]) -> None:
+        """Call `end` when the patches are undone."""
+        self._afterwards.append(end)
+
     def undo(self) -> None:
         """Put everything back, the last replacement first."""
+        while self._afterwards:
+            self._afterwards.pop()()
         while self._replaced:
             setattr(*self._replaced.pop())
 
@@ -43,7 +50,7 @@ class Deviation:
     name: str
     """What `--without` takes: the name of the function that makes it."""
     where: str
-    """What is replaced, as module:attribute; `environment` where only variables are set."""
+    """What is replaced, as module:attribute; `environment` or `the run's folder` where nothing of a module is."""
     host: str
     """What MapAnything does."""
     ours: str

@@ -71,7 +71,7 @@ class RunState:
 
     @cached_property
     def plain_config(self) -> dict[str, Any]:
-        """The config, resolved; the host must have built its model before, which makes a resolver that it needs."""
+        """The config, resolved. Ask after MapAnything has built its model: that registers a resolver which it needs."""
         return plain_values(self.config)
 
     @property
@@ -81,12 +81,12 @@ class RunState:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process is the one that writes and speaks."""
+        """Whether this is the first process, the only one that writes files and logs."""
         return os.environ.get("RANK", "0") == "0"
 
     @property
     def world_size(self) -> int:
-        """Processes of the run; as the host, one where RANK or WORLD_SIZE is not set."""
+        """Number of processes; one unless RANK and WORLD_SIZE are both set, as MapAnything counts."""
         return int(os.environ["WORLD_SIZE"]) if {"RANK", "WORLD_SIZE"} <= os.environ.keys() else 1
 
     def record(self) -> RunRecord:

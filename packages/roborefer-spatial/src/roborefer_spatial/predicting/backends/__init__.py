@@ -5,7 +5,11 @@ A backend module has:
 - `Options`, a frozen keyword-only dataclass of everything that a user can set (`model`, `device`, ...);
 - `add_arguments(group)`, which adds one flag per field that is not shared, each with
   `default=argparse.SUPPRESS` and the field's name as `dest`;
-- `create(options) -> Backend`, which loads the model or checks the server.
+- `create(options) -> Backend`, which loads the model or checks the server;
+- `same_answers(options) -> frozenset[str]`: names of the options that do not change answers (a run may go on
+  with other values of them);
+- `takes_depth(options) -> bool`: whether depth maps of the samples reach the model;
+- `EXTRA`, the extra of this package that installs what the module imports ("" for none).
 """
 
 from __future__ import annotations
@@ -17,6 +21,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+from roborefer_spatial.predictions import Sizes
+from roborefer_spatial.sample import Sample
 
 MODULES: dict[str, str] = {
     "host": "roborefer_spatial.host.backend",
@@ -42,11 +49,32 @@ class Request:
         Image files in the order of the prompt (reference before query; one for concatenated samples).
     prompt
         The user's text without `<image>` tokens: the backend inserts what its model expects.
+    depth
+        Depth images, one for each image, or None. A backend that cannot use them is never given any.
+    position
+        The sample's row in its file, from 0.
+    sizes
+        (width, height) at which the model is expected to see each image, where its profile has a rule for it.
     """
 
     id: str
     images: tuple[Path, ...]
     prompt: str
+    depth: tuple[Path, ...] | None = None
+    position: int = 0
+    sizes: Sizes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A text and what is known of how it came about; see `predictions.Prediction`."""
+
+    text: str
+    finish: str | None = None
+    seen: Sizes | None = None
+
+
+Reply = str | Answer | Exception
 
 
 class Unavailable(RuntimeError):
@@ -56,12 +84,13 @@ class Unavailable(RuntimeError):
 class Backend(Protocol):
     """Answers questions in batches."""
 
-    def answer(self, requests: Sequence[Request]) -> Sequence[str | Exception]:
-        """Return one answer text per request, in order, decoded greedily and without the prompt.
+    def answer(self, requests: Sequence[Request]) -> Sequence[Reply]:
+        """Return one answer per request, in order, decoded greedily and without the prompt.
 
         A request that cannot be answered has its exception in that place. A backend that cannot tell which
         request failed raises: the caller then asks one by one, so that only the request at fault is recorded.
-        Raise `Unavailable` where going on makes no sense.
+        Raise `Unavailable` where going on makes no sense, or give it in the place of the requests that it
+        concerns, so that answers that others got are kept.
         """
         ...
 
@@ -118,9 +147,30 @@ def options(name: str, given: Mapping[str, Any]) -> Any:
 
 
 def create(name: str, chosen: Any) -> Backend:
-    """Return the backend for options made by `options`."""
-    backend: Backend = _module(name).create(chosen)
+    """Return the backend for options made by `options`; Unavailable names a package that it lacks."""
+    module = _module(name)
+    try:
+        backend: Backend = module.create(chosen)
+    except ImportError as error:
+        how = f"pip install 'roborefer-spatial[{module.EXTRA}]'" if module.EXTRA else "pip install it"
+        raise Unavailable(f"--backend {name} cannot import {error.name or 'what it needs'} ({error}): {how}") from error
     return backend
+
+
+def same_answers(name: str, chosen: Any) -> frozenset[str]:
+    """Return the names of the backend's options that do not change answers."""
+    names: frozenset[str] = _module(name).same_answers(chosen)
+    return names
+
+
+def check_depth(name: str, chosen: Any, samples: Sequence[Sample]) -> None:
+    """Raise ValueError when samples bring depth maps that would not reach the model."""
+    with_depth = next((sample for sample in samples if sample.depth is not None), None)
+    if with_depth is not None and not _module(name).takes_depth(chosen):
+        raise ValueError(
+            f"sample {with_depth.id} brings depth images, and backend {name} as chosen cannot use them: "
+            "--depth ignore asks with the images alone"
+        )
 
 
 def _flag(field: str) -> str:

@@ -1,4 +1,4 @@
-"""Answers that somebody else's program has written to a JSON or JSONL file."""
+"""Answers that somebody else's program has written: see `importing.answer_files` for the files it takes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,22 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
-from roborefer_spatial import predictions
+from roborefer_spatial.importing.answer_files import By, read_answer_file
 from roborefer_spatial.predicting.backends import Request
+
+EXTRA = ""
+
+
+def same_answers(options: Options) -> frozenset[str]:
+    """Name the options that do not change answers."""
+    return frozenset()
+
+
+def takes_depth(options: Options) -> bool:
+    """Whether depth maps reach the model: nothing here says that they did not."""
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,22 +31,33 @@ class Options:
     Attributes
     ----------
     answers
-        JSON list or JSONL of objects.
+        JSON, JSONL, CSV, TSV or XLSX.
     id_key, text_key
-        Names of the fields with the sample's id and the answer's text (RefSpatial-Bench outputs: question_id
-        and text).
+        Names of the fields with the sample and the answer's text; by default those of the layout that the
+        file has.
+    by
+        "id" or "position": what the first of them holds; by default as the layout has it.
     """
 
     answers: Path
-    id_key: str = "id"
-    text_key: str = "text"
+    id_key: str | None = None
+    text_key: str | None = None
+    by: By | None = None
+
+    def __post_init__(self) -> None:
+        if self.by not in (None, *get_args(By)):
+            raise ValueError(f"--by {self.by}: known are {', '.join(get_args(By))}")
 
 
 def add_arguments(group: argparse._ArgumentGroup) -> None:
     """Add this backend's flags."""
-    group.add_argument("--answers", type=Path, default=argparse.SUPPRESS, help="JSON or JSONL file of answers")
-    group.add_argument("--id-key", default=argparse.SUPPRESS, help="field with the sample's id (default: id)")
-    group.add_argument("--text-key", default=argparse.SUPPRESS, help="field with the answer (default: text)")
+    add = group.add_argument
+    add("--answers", type=Path, default=argparse.SUPPRESS, metavar="FILE",
+        help="JSON, JSONL, CSV, TSV or XLSX: ours, RefSpatial-Bench's, lmms-eval's, VLMEvalKit's")  # fmt: skip
+    add("--id-key", default=argparse.SUPPRESS, help="field with the sample (default: as the file's layout has it)")
+    add("--text-key", default=argparse.SUPPRESS, help="field with the answer (default: as the layout has it)")
+    add("--by", choices=get_args(By), default=argparse.SUPPRESS,
+        help="what --id-key holds: the sample's id, or its position in the sample file from 0")  # fmt: skip
 
 
 def create(options: Options) -> FileBackend:
@@ -42,17 +66,17 @@ def create(options: Options) -> FileBackend:
 
 
 class FileBackend:
-    """Looks answers up by sample id."""
+    """Looks answers up by sample."""
 
     def __init__(self, options: Options) -> None:
         self.path = options.answers
-        rows = predictions.read(options.answers, id_key=options.id_key, text_key=options.text_key)
-        self.texts = {row.id: row.text for row in rows}
+        self.found = read_answer_file(options.answers, id_key=options.id_key, text_key=options.text_key, by=options.by)
 
     def answer(self, requests: Sequence[Request]) -> list[str | Exception]:
-        """Return the text of every id; an id without one is that request's error."""
-        return [self._one(request.id) for request in requests]
+        """Return the text of every sample; one without is that request's error."""
+        return [self._one(request) for request in requests]
 
-    def _one(self, sample_id: str) -> str | Exception:
-        text = self.texts.get(sample_id)
-        return ValueError(f"{self.path} holds no answer for id {sample_id!r}") if text is None else text
+    def _one(self, request: Request) -> str | Exception:
+        key = request.id if self.found.by == "id" else str(request.position)
+        text = self.found.texts.get(key)
+        return ValueError(f"{self.path} holds no answer for {self.found.by} {key!r}") if text is None else text

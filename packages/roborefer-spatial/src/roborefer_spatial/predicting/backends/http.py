@@ -1,4 +1,7 @@
-"""Servers: RoboRefer's own `/query`, and OpenAI-compatible ones such as vLLM, SGLang and llama.cpp."""
+"""Servers: RoboRefer's own `/query`, and OpenAI-compatible ones such as vLLM, SGLang and llama.cpp.
+
+What the two protocols say stands in `http_messages`; here is how a server is reached.
+"""
 
 from __future__ import annotations
 
@@ -8,74 +11,30 @@ import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
-from urllib.parse import urlsplit
+from typing import Any, get_args
 
 from PIL import Image
 
 from roborefer_spatial.images import read_rgb
-from roborefer_spatial.predicting.backends import Request, Unavailable
+from roborefer_spatial.predicting.backends import Answer, Reply, Request, Unavailable, http_messages
+from roborefer_spatial.predicting.backends.http_options import Api, Options, TokenField
 
-Api = Literal["roborefer", "openai"]
 RETRIED_STATUS = (429, 502, 503, 504)
+LONGEST_PAUSE_S = 120
+EXTRA = ""
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """How to reach the server.
+def same_answers(options: Options) -> frozenset[str]:
+    """Name the options that do not change answers: an OpenAI server's model has a name, wherever it runs."""
+    names = {"timeout_s", "retries", "concurrency", "api_key_env"}
+    return frozenset(names | {"url"} if options.api == "openai" else names)
 
-    Attributes
-    ----------
-    url
-        "roborefer": the server's root, such as http://127.0.0.1:25547. "openai": the base URL, which usually
-        ends in /v1.
-    api
-        Which protocol it speaks.
-    model
-        The model's name; "openai" only, and required there.
-    max_new_tokens
-        Longest answer in tokens; "openai" only (RoboRefer's server decides by itself). 64 unless given.
-    enable_depth
-        1 asks RoboRefer's server to estimate depth; "roborefer" only.
-    api_key_env
-        Environment variable with the key that is sent as bearer token; "openai" only.
-    timeout_s
-        Seconds for one attempt at an answer.
-    retries
-        Further attempts, with growing pauses, after a broken connection, no answer in time, or status 429,
-        502, 503 or 504.
-    concurrency
-        Requests under way at once.
-    """
 
-    url: str
-    api: Api = "roborefer"
-    model: str | None = None
-    max_new_tokens: int | None = None
-    enable_depth: int | None = None
-    api_key_env: str | None = None
-    timeout_s: float = 120.0
-    retries: int = 3
-    concurrency: int = 4
-
-    def __post_init__(self) -> None:
-        if self.api not in get_args(Api):
-            raise ValueError(f"--api {self.api}: known are {', '.join(get_args(Api))}")
-        if urlsplit(self.url).scheme not in ("http", "https"):
-            raise ValueError(f"--url {self.url}: expected http://host:port or https://...")
-        foreign = ("enable_depth",) if self.api == "openai" else ("model", "max_new_tokens", "api_key_env")
-        for name in foreign:
-            if getattr(self, name) is not None:
-                raise ValueError(f"--{name.replace('_', '-')} means nothing to --api {self.api}")
-        if self.api == "openai" and not self.model:
-            raise ValueError("--api openai needs --model, the name under which the server knows the model")
-        if self.enable_depth not in (None, 0, 1):
-            raise ValueError(f"--enable-depth is 0 or 1, got {self.enable_depth}")
-        if self.timeout_s <= 0 or self.retries < 0 or self.concurrency < 1:
-            raise ValueError("--timeout-s must be above 0, --retries at least 0, --concurrency at least 1")
+def takes_depth(options: Options) -> bool:
+    """Whether depth maps reach the model: RoboRefer's own protocol has a place for them."""
+    return options.api == "roborefer"
 
 
 def add_arguments(group: argparse._ArgumentGroup) -> None:
@@ -84,6 +43,14 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
     add("--url", default=argparse.SUPPRESS, help="server, e.g. http://127.0.0.1:25547 or http://host:8000/v1")
     add("--api", choices=get_args(Api), default=argparse.SUPPRESS, help="protocol (default: roborefer)")
     add("--enable-depth", type=int, choices=(0, 1), default=argparse.SUPPRESS, help="roborefer: use depth")
+    add("--token-field", choices=get_args(TokenField), default=argparse.SUPPRESS,
+        help="openai: name of the field with --max-new-tokens (default: max_tokens)")  # fmt: skip
+    add("--temperature", default=argparse.SUPPRESS, metavar="NUMBER|server",
+        help="openai: default 0; 'server' leaves the field out")  # fmt: skip
+    add("--top-p", type=float, default=argparse.SUPPRESS, help="openai: sent if given")
+    add("--request-seed", type=int, default=argparse.SUPPRESS, help="openai: sent as seed if given")
+    add("--extra-body", default=argparse.SUPPRESS, metavar="JSON",
+        help="""openai: more fields of the request, e.g. '{"reasoning_effort": "low"}'""")  # fmt: skip
     add("--api-key-env", default=argparse.SUPPRESS, help="openai: environment variable that holds the key")
     add("--timeout-s", type=float, default=argparse.SUPPRESS, help="seconds for one answer (default: 120)")
     add("--retries", type=int, default=argparse.SUPPRESS, help="attempts after a failed one (default: 3)")
@@ -104,7 +71,18 @@ class HttpBackend:
 
         self.options = options
         self.session = requests.Session()
-        retry = Retry(
+
+        class Patient(Retry):
+            def sleep_for_retry(self, response: Any) -> bool:
+                pause = self.get_retry_after(response)
+                if pause is not None and pause > LONGEST_PAUSE_S:
+                    raise Unavailable(
+                        f"{options.url}: status {response.status}, and the server asks to wait {pause:.0f} s; run "
+                        "the same command again then"
+                    )
+                return super().sleep_for_retry(response)
+
+        retry = Patient(
             total=options.retries,
             backoff_factor=0.5,
             status_forcelist=RETRIED_STATUS,
@@ -119,21 +97,24 @@ class HttpBackend:
                 raise ValueError(f"--api-key-env {options.api_key_env}: this environment variable is not set")
             self.session.headers["Authorization"] = f"Bearer {os.environ[options.api_key_env]}"
 
-    def answer(self, requests: Sequence[Request]) -> list[str | Exception]:
+    def answer(self, requests: Sequence[Request]) -> list[Reply]:
         """Ask all requests at once; one that the server refuses has its exception in its place."""
         with ThreadPoolExecutor(self.options.concurrency) as pool:
             return list(pool.map(self._guarded, requests))
 
-    def _guarded(self, request: Request) -> str | Exception:
+    def _guarded(self, request: Request) -> Reply:
         try:
-            return self._ask(request)
-        except ValueError as error:
+            answer = self._ask(request)
+            return answer if answer.finish else answer.text
+        except (ValueError, Unavailable) as error:  # in this one's place: the others' answers are kept
             return error
 
-    def _ask(self, request: Request) -> str:
+    def _ask(self, request: Request) -> Answer:
         import requests
 
-        path, body = self._message(request)
+        pictures = [_png_base64(path) for path in request.images]
+        depth = [_png_base64(path) for path in request.depth or ()]
+        path, body = http_messages.message(self.options, request.prompt, pictures, depth)
         url = self.options.url.rstrip("/") + path
         try:
             reply = self.session.post(url, json=body, timeout=self.options.timeout_s)
@@ -143,45 +124,13 @@ class HttpBackend:
                 limit = f"{self.options.timeout_s:g} s"
                 raise ValueError(f"{url}: no answer within {limit} in {tries}; see --timeout-s") from error
             raise Unavailable(f"{url}: cannot be reached after {tries}: {error}") from error
-        if reply.status_code in (401, 403, 404):
-            raise Unavailable(
-                f"{url}: status {reply.status_code}: {_excerpt(reply.text)}; check --url, --api and the key"
-            )
         if reply.status_code != 200:
-            raise ValueError(f"{url}: status {reply.status_code}: {_excerpt(reply.text)}")
+            raise http_messages.refusal(url, reply.status_code, reply.text)
         try:
-            return self._text(reply.json())
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise ValueError(
-                f"{url}: not a reply of the {self.options.api} protocol: {_excerpt(reply.text)}"
-            ) from error
-
-    def _message(self, request: Request) -> tuple[str, dict[str, Any]]:
-        pictures = [_png_base64(path) for path in request.images]
-        if self.options.api == "roborefer":
-            # the server puts one <image> per picture directly before the text; training has a newline there
-            text = "\n" + request.prompt
-            depth = self.options.enable_depth or 0
-            return "/query", {"image_url": pictures, "depth_url": [], "enable_depth": depth, "text": text}
-        content: list[dict[str, Any]] = [
-            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture}"}} for picture in pictures
-        ]
-        content.append({"type": "text", "text": request.prompt})
-        return "/chat/completions", {
-            "model": self.options.model,
-            "messages": [{"role": "user", "content": content}],
-            "max_tokens": self.options.max_new_tokens or 64,
-            "temperature": 0,
-        }
-
-    def _text(self, reply: Any) -> str:
-        if self.options.api == "roborefer":
-            text = reply["answer"] if reply["result"] == 1 else None
-        else:
-            text = reply["choices"][0]["message"]["content"]
-        if not isinstance(text, str):
-            raise TypeError("the answer is not a string")
-        return text
+            document = reply.json()
+        except ValueError as error:
+            raise http_messages.not_a_reply(url, self.options.api, reply.text) from error
+        return http_messages.answer(document, self.options, where=url, text=reply.text)
 
 
 def _png_base64(path: Path) -> str:
@@ -192,7 +141,3 @@ def _png_base64(path: Path) -> str:
         Image.fromarray(read_rgb(path)).save(buffer, "PNG")
         data = buffer.getvalue()
     return base64.b64encode(data).decode("ascii")
-
-
-def _excerpt(text: str) -> str:
-    return repr(text if len(text) <= 200 else text[:197] + "...")

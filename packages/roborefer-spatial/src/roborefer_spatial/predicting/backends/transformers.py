@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,21 @@ from typing import Any, Literal, get_args
 
 from roborefer_spatial import torchvision_cpu
 from roborefer_spatial.images import read_rgb
-from roborefer_spatial.predicting.backends import Request, Unavailable
+from roborefer_spatial.predicting.backends import Answer, Request, Unavailable
+from roborefer_spatial.predictions import Sizes
 
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
+EXTRA = "predict"
+
+
+def same_answers(options: Options) -> frozenset[str]:
+    """Name the options that do not change answers."""
+    return frozenset({"device"})
+
+
+def takes_depth(options: Options) -> bool:
+    """Whether depth maps reach the model."""
+    return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +84,8 @@ class TransformersBackend:
 
         self.options = options
         self.device = torch.device(options.device) if options.device else PartialState().device
+        if not sys.stderr.isatty():
+            transformers.utils.logging.disable_progress_bar()  # a log gets lines, not bars
         dtype = "auto" if options.dtype == "auto" else getattr(torch, options.dtype)
         renamed = tuple(map(int, transformers.__version__.split(".")[:2])) >= (4, 56)
         name = "dtype" if renamed else "torch_dtype"
@@ -88,11 +103,13 @@ class TransformersBackend:
         if self.processor.tokenizer.pad_token is None:
             self.processor.tokenizer.pad_token = self.processor.tokenizer.eos_token
 
-    def answer(self, requests: Sequence[Request]) -> list[str]:
+    def answer(self, requests: Sequence[Request]) -> list[Answer]:
         """Answer a batch."""
         import torch
 
-        inputs = self.inputs(requests).to(self.device, dtype=self.model.dtype)
+        inputs = self.inputs(requests)
+        seen = seen_sizes(inputs, self.processor, [len(request.images) for request in requests])
+        inputs = inputs.to(self.device, dtype=self.model.dtype)
         with torch.inference_mode():
             tokens = self.model.generate(
                 **inputs,
@@ -104,7 +121,7 @@ class TransformersBackend:
             )
         answers = tokens[:, inputs["input_ids"].shape[1] :]
         texts: list[str] = self.processor.batch_decode(answers, skip_special_tokens=True)
-        return [text.strip() for text in texts]
+        return [Answer(text.strip(), None, sizes) for text, sizes in zip(texts, seen)]
 
     def inputs(self, requests: Sequence[Request]) -> Any:
         """Return the model's inputs: images first, then the prompt, as one user turn."""
@@ -134,3 +151,26 @@ class TransformersBackend:
             return_tensors="pt",
             **padding,
         )
+
+
+def seen_sizes(inputs: Any, processor: Any, counts: Sequence[int]) -> list[Sizes | None]:
+    """Return, for each question, the (width, height) in pixels at which the processor gave its images.
+
+    Known for processors that say the grid of patches of each image (Qwen), and for those that make one picture
+    of one size of each (SigLIP, CLIP). None for others, such as tiled ones.
+    """
+    total = sum(counts)
+    grid, pixels = inputs.get("image_grid_thw"), inputs.get("pixel_values")
+    patch = getattr(processor.image_processor, "patch_size", None)
+    sizes: list[tuple[int, int]]
+    if grid is not None and isinstance(patch, int) and len(grid) == total:
+        sizes = [(int(columns) * patch, int(rows) * patch) for _, rows, columns in grid.tolist()]
+    elif pixels is not None and pixels.ndim == 4 and len(pixels) == total:
+        sizes = [(int(pixels.shape[3]), int(pixels.shape[2]))] * total
+    else:
+        return [None] * len(counts)
+    found: list[Sizes | None] = []
+    for count in counts:
+        found.append(tuple(sizes[:count]))
+        sizes = sizes[count:]
+    return found

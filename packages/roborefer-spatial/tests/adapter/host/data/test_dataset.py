@@ -87,7 +87,7 @@ def test_a_missing_image_is_named(host, make, tmp_path):
     path = make.rows(tmp_path, ["A", "B"])
     (tmp_path / "rows_1_0.png").unlink()
     data = dataset(path, make)
-    with pytest.raises(ValueError, match=r"row 1, image: .*rows_1_0.png cannot be read: No such file"):
+    with pytest.raises(ValueError, match=r"row 1, image: .*rows_1_0.png cannot be read: "):
         data[1]
 
 

@@ -142,7 +142,7 @@ def trainer(model=None, **arguments):
 
 
 def test_log_takes_a_second_argument(host, tmp_path):
-    with pytest.raises(TypeError, match="positional arguments"):
+    with pytest.raises(TypeError):
         trainer(output_dir=tmp_path).log({"loss": 1.0}, 0.0)
     repaired(host, "trainer-log")
     trainer(output_dir=tmp_path).log({"loss": 1.0}, 0.0)

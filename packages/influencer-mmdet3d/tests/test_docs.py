@@ -1,4 +1,4 @@
-"""The README against the code: options, scalars, reasons, commands, and the Python that it shows."""
+"""README and docs pages against the code: options, scalars, reasons, commands, the recipe, and the Python shown."""
 
 import dataclasses
 import re
@@ -12,28 +12,32 @@ from influencer_mmdet3d import cli
 from influencer_mmdet3d.host.criterion import InfluencerCriterion
 from influencer_mmdet3d.host.options import CriterionOptions
 from influencer_mmdet3d.host.pin import load_pin
+from influencer_mmdet3d.host.recipe import install_steps
 from influencer_mmdet3d.host.schedule import InfluencerScheduleHook
 from influencer_mmdet3d.host.verify import REASONS, load_config
 from scenes import make_batch
 
 README = Path(__file__).parents[1] / "README.md"
-TEXT = README.read_text(encoding="utf-8")
+PAGES = Path(__file__).parents[3] / "docs" / "influencer-mmdet3d"
+TRAINING, OWN_DATA = PAGES / "training.md", PAGES / "own-data.md"
+TEXT = "\n".join(path.read_text(encoding="utf-8") for path in (README, *sorted(PAGES.glob("*.md"))))
 PYTHON = re.findall(r"^```python\n(.*?)^```", TEXT, re.M | re.S)
 SHELL = "\n".join(re.findall(r"^```bash\n(.*?)^```", TEXT, re.M | re.S))
 COMMANDS = [shlex.split(line)[1:] for line in SHELL.splitlines() if line.startswith("influencer-mmdet3d ")]
 
 
-def section(title: str) -> str:
-    return re.search(rf"^#+ {re.escape(title)}\n(.*?)(?=^#|\Z)", TEXT, re.M | re.S).group(1)
+def section(page: Path, title: str) -> str:
+    return re.search(rf"^#+ {re.escape(title)}\n(.*?)(?=^#|\Z)", page.read_text(encoding="utf-8"), re.M | re.S).group(1)
 
 
 def block(start: str) -> str:
-    (found,) = [text for text in PYTHON if start in text]
-    return found
+    found = {text for text in PYTHON if start in text}
+    assert len(found) == 1, "shown once, or the same everywhere"
+    return found.pop()
 
 
 def test_option_table_is_the_dataclass():
-    rows = re.findall(r"^\| `(\w+)` \| (?:`(.*?)`|(required)) \|", section("Options"), re.M)
+    rows = re.findall(r"^\| `(\w+)` \| (?:`(.*?)`|(required)) \|", section(TRAINING, "Options"), re.M)
     shown = {name: required or eval(default, {}) for name, default, required in rows}
     real = {
         field.name: "required" if field.default is dataclasses.MISSING else field.default
@@ -45,13 +49,22 @@ def test_option_table_is_the_dataclass():
 
 
 def test_scalar_table_is_what_the_criterion_logs():
-    shown = set(re.findall(r"^\| `(inst_\w+)` \|", section("What the log says"), re.M))
+    shown = set(re.findall(r"^\| `(inst_\w+)` \|", section(TRAINING, "What the log says"), re.M))
     pred, insts = make_batch()
     assert shown == set(InfluencerCriterion(num_classes=13)(pred, insts))
 
 
 def test_reasons_exist_and_are_explained():
-    assert set(re.findall(r"\[([a-z0-9-]+)\](?!\()", section("Troubleshooting"))) <= set(REASONS)
+    page = PAGES / "troubleshooting.md"
+    named = set(re.findall(r"\[([a-z0-9-]+)\](?!\()", section(page, "Errors and what to do")))
+    explained = set(re.findall(r"^\| `([a-z0-9-]+)` \|", section(page, "Reasons of `verify`"), re.M))
+    assert named <= set(REASONS) and explained == {*REASONS, "package-missing"}
+
+
+def test_recipe_of_the_docs_is_what_doctor_prints():
+    shell = TRAINING.read_text(encoding="utf-8")
+    for cuda in (None, "12.6"):
+        assert "\n".join(["```bash", *install_steps(cuda), "```"]) in shell
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -70,11 +83,12 @@ def test_pin_is_the_one_of_pyproject():
 
 @pytest.mark.parametrize("text", PYTHON, ids=lambda text: text.splitlines()[0][:40])
 def test_python_compiles(text):
-    compile(text, "README.md", "exec")
+    compile(text, "docs", "exec")
 
 
-def test_losses_alone_run():
-    exec(block("MaskInfluencerLoss()(logits"), {})
+@pytest.mark.parametrize("text", [text for text in PYTHON if "MaskInfluencerLoss()(logits" in text])
+def test_losses_alone_run(text):
+    exec(text, {})
 
 
 def test_ramps_build():
@@ -119,7 +133,7 @@ def test_own_config_changes_every_count(host, tmp_path):
     assert cfg.test_dataloader.dataset.pipeline[0].type == "B" and cfg.test_dataloader.dataset.test_mode
 
 
-def test_writer_makes_what_check_data_accepts(tmp_path, capsys):
+def test_writer_makes_what_check_accepts(tmp_path, capsys):
     names: dict = {}
     exec(block("# write_data.py"), names)
     generator = np.random.default_rng(0)
@@ -127,6 +141,6 @@ def test_writer_makes_what_check_data_accepts(tmp_path, capsys):
     points = np.concatenate([generator.random((200, 3)), generator.integers(0, 256, (200, 3))], axis=1)
     for split in ("train", "val"):
         names["write_split"](tmp_path, split, {f"{split}_{n}": (points, instance, instance) for n in range(2)})
-    words = ["check-data", str(tmp_path), "--format", "s3dis", "--infos", "my_infos_train.pkl", "my_infos_val.pkl"]
+    words = ["check", str(tmp_path), "--format", "s3dis", "--infos", "my_infos_train.pkl", "my_infos_val.pkl"]
     code = cli.main(words)
     assert code == 0, capsys.readouterr().out
