@@ -1,4 +1,4 @@
-"""What `InfluencerCriterion` is timed against: the host's criterion and the literal loops of the notes' formula."""
+"""What `InfluencerCriterion` is timed against: the host's criterion and literal loops of the geometric mean."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def host_criteria() -> types.ModuleType:
 
 
 def literal_loops(pred: dict[str, Any], insts: list[Any]) -> dict[str, torch.Tensor]:
-    """The notes' formula as a reader would first write it: loops over layers, samples, instances and pairs."""
+    """The formula of `geomean.py` as a reader would first write it: loops over layers, samples, instances and pairs."""
     total = torch.zeros(())
     for layer in [*pred["aux_outputs"], pred]:
         for classes, logits, inst in zip(layer["cls_preds"], layer["masks"], insts):

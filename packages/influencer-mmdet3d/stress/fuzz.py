@@ -156,10 +156,11 @@ def outcome(reader: Reader, path: Path, package: Path) -> str:
         own = [frame for frame in frames if Path(frame.filename).is_relative_to(package)]
         named = isinstance(error, ValueError | OSError) and (reader.called or path.name) in str(error)
         system = isinstance(error, OSError) and error.errno is not None
-        if own and named and (frames[-1] is own[-1] or system):
+        raised = bool(own) and frames[-1] is own[-1] and (frames[-1].line or "").startswith("raise")
+        if own and named and (raised or system):
             return "error"
         place = f"{Path(own[-1].filename).name}:{own[-1].lineno} in {own[-1].name}" if own else "outside"
-        what = "not named" if own and frames[-1] is own[-1] else "not ours"
+        what = "not named" if raised else "not ours"
         return f"{type(error).__name__} ({what}) at {place}: {str(error)[:200]}"
 
 

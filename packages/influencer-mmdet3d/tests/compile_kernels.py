@@ -76,8 +76,10 @@ def compile_step(dtype: torch.dtype, iter_matcher: bool, **shape) -> None:
     """Compile what one forward and backward pass launches."""
     samples = collect(*make_batch(dtype=dtype, layers=2, **shape), 13)
     weights = Weights(
-        13, 0.5, 1.0, 1.0, 0.5, 2.0, 0.1, 1.0, 1.0, 0.1, 0.1, 1.0, 0.03, 0.2, iter_matcher, not iter_matcher
-    )
+        num_classes=13, class_weight=0.5, bce_weight=1.0, dice_weight=1.0, score_weight=0.5, class_price=2.0,
+        non_object_weight=0.1, score_others=1.0, attr_weight=1.0, rep_weight=0.1, bg_weight=0.1, rep_margin=1.0,
+        temperature=0.03, soft_share=0.2, iter_matcher=iter_matcher, log_odds=not iter_matcher,
+    )  # fmt: skip
     checks = torch.empty(len(samples), 2, dtype=torch.int32)
     step_loss([sample.contiguous() for sample in samples], weights, checks)[0].backward()
 

@@ -36,7 +36,7 @@ from mapanything_opv2v.views.cloudfile import load_cloud
 torch.set_num_threads(1)
 CYLINDER = Cylinder(32, 8, 60.0)
 SMALL = ("--frames", "2", "--agents", "1", "--image-size", "40", "30", "--seed", "1")
-SIZE = ("--width", "64", "--height", "16")
+SIZE = ("--panorama-resolution", "64", "16")
 
 
 def jobs(scratch: Path) -> list[Job]:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import os
+import zipfile
 from collections import OrderedDict
 
 import numpy as np
@@ -57,6 +59,25 @@ def test_a_cut_checkpoint_is_named(tmp_path, keep):
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ValueError, match=r"checkpoint-last\.pth: (not loaded|cannot be read)"):
         storage.load(path)
+
+
+def test_what_torch_answers_with_other_errors_is_named(tmp_path):
+    """A byte order that is none, and a class whose name takes torch hours to refuse."""
+    stream = io.BytesIO()
+    torch.save({"model": torch.ones(3)}, stream)
+    name = b"collections " + b"(" * 2000 + b"\n"
+    for entry, old, new in (
+        ("byteorder", b"little", b"middle"),
+        ("data.pkl", b"ctorch\nFloatStorage\n", b"ctorch\n" + name),
+    ):
+        with zipfile.ZipFile(stream) as source, zipfile.ZipFile(tmp_path / "a.pth", "w") as target:
+            for item in source.namelist():
+                data = source.read(item)
+                target.writestr(item, data.replace(old, new) if item.endswith(entry) else data)
+        with pytest.raises(
+            ValueError, match=r"a\.pth: (cannot be read, it may be damaged|.*a class whose name has 20)"
+        ):
+            storage.load(tmp_path / "a.pth")
 
 
 def test_nothing_stays_allowed_afterwards(tmp_path):

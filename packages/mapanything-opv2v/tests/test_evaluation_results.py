@@ -27,6 +27,13 @@ def test_a_folder_resumes_and_refuses_another_run(tmp_path):
         ResultsFolder(tmp_path / "out", {"checkpoint": "xyz", "inputs": ["pose"], "seed": 1})
 
 
+@pytest.mark.parametrize("text", ["{", "[1]", "[" * 100_000])
+def test_a_damaged_provenance_is_named(tmp_path, text):
+    (tmp_path / "provenance.json").write_text(text)
+    with pytest.raises(ValueError, match=r"provenance\.json: (damaged JSON|expected an object, got list)"):
+        ResultsFolder(tmp_path, {"checkpoint": "abc"})
+
+
 def test_a_summary_by_hand():
     figures = summarise(FRAMES)["figures"]
     values = [1.0, 3.0, 8.5]

@@ -1,4 +1,8 @@
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from mapanything_opv2v import jobs
@@ -60,3 +64,22 @@ def test_bad_worker_count():
 def test_the_bar_counts_items(capsys):
     list(jobs.run(halve, [2, 4, 5], description="halving"))
     assert "halving: 3 of 3 items, " in capsys.readouterr().err
+
+
+def test_workers_end_when_their_job_is_killed(tmp_path):
+    """A worker writes its id, and waits; its parent is killed."""
+    note = f"open({str(tmp_path / 'pid')!r} + str(__import__('os').getpid()), 'w').close()"
+    wait = f"[{note}, __import__('time').sleep(60)]"
+    code = f"from mapanything_opv2v import jobs; list(jobs.run(eval, [{wait!r}] * 2, workers=2, progress=False))"
+    with subprocess.Popen([sys.executable, "-c", code]) as job:
+        wait_until(lambda: list(tmp_path.iterdir()), 60)
+        job.kill()
+    workers = [int(path.name.removeprefix("pid")) for path in tmp_path.iterdir()]
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 20)
+
+
+def wait_until(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)

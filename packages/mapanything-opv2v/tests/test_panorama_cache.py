@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 from mapanything_opv2v import panorama, rawdata
+from mapanything_opv2v.arrays import load_npz
 from mapanything_opv2v.geometry import Cylinder
 
 CYLINDER = Cylinder(96, 24)
@@ -120,6 +121,20 @@ def test_depth_that_is_not_used_does_not_make_it_stale(town, tmp_path):
 def test_every_parameter_has_its_own_place(cache, change):
     assert dataclasses.replace(cache, **change).home != cache.home
     assert len(panorama.PanoramaOptions.__dataclass_fields__) == 6  # a new option must be added above
+
+
+def test_arrays_of_another_kind_are_named(town, cache):
+    """numpy and OpenCV answer them with a TypeError and an error of their own."""
+    where = first(town)
+    cache.save(*where, cache.build(where[2]))
+    path = cache.path(where[0], where[1], where[2].agent_id, where[3])
+    good = load_npz(path)
+    png = good["color_png"].copy()
+    png[16:20] = (0, 1, 0, 0)
+    for change in ({"masks": good["masks"].astype(float)}, {"color_png": png}, {"range_m": good["range_m"][:-1]}):
+        np.savez(path, **{**good, **change})
+        with pytest.raises(ValueError, match=f"{path.name}: damaged cached panorama"):
+            cache.load(*where)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "text"])

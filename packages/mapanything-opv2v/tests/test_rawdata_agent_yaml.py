@@ -165,6 +165,8 @@ def test_large_files_are_refused_unread(tmp_path, monkeypatch):
         ({"vehicles": {3: {}}}, "vehicles: 3: no key 'location'; keys there: none"),
         ({"vehicles": {3: 1}}, "vehicles: 3: expected a mapping, got int"),
         ({"ego_speed": "fast"}, "ego_speed: expected a number, got 'fast'"),
+        ({"ego_speed": 10**400}, "ego_speed: expected a number that fits 64 bits, got 1000"),
+        ({"lidar_pose": [1, 2, 3, 4, 5, 10**400]}, r"lidar_pose: expected numbers of shape \(6,\)"),
     ],
 )
 def test_bad_values_name_file_and_key(tmp_path, change, message):
@@ -180,6 +182,8 @@ def test_bad_values_name_file_and_key(tmp_path, change, message):
         ("a: [1, 2", "not readable as YAML"),
         ("vehicles: {}", "no key 'lidar_pose'; keys there: vehicles"),
         ("\x00", "not readable as YAML"),
+        ("a: " + "9" * 5000, "not readable as YAML"),
+        ("a: 2001-99-99", "not readable as YAML"),
     ],
 )
 def test_files_that_are_no_agent(tmp_path, text, message):

@@ -1,3 +1,4 @@
+import json
 import os
 import time
 from pathlib import Path
@@ -159,7 +160,19 @@ def test_folders_that_have_just_changed_are_not_cached(tree, scans):
     assert len(scans) == 2
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[1]", '{"format": 0}'])
+WRONG_CACHES = [
+    json.dumps({"format": scan._FORMAT, **parts})
+    for parts in (
+        {},
+        {"folders": [], "sequences": 1},
+        {"folders": [[["a"], 1]], "sequences": []},
+        {"folders": [["x" * 5000, 1]], "sequences": []},
+        {"folders": [], "sequences": [["a", [[1, "1", [10**400], [0]]]]]},
+    )
+]
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[1]", "[" * 100_000, '{"format": 0}', *WRONG_CACHES])
 def test_a_damaged_cache_is_made_anew(tree, scans, damage):
     settle(tree)
     rawdata.index_tree(tree / "data", cache_dir=tree / "cache", splits=["test"])

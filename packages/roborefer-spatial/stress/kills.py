@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-LIMIT, LINGER = 120.0, 10.0
+LIMIT, LINGER = 300.0, 60.0
 """Seconds for one undisturbed run, and for the processes of a killed one to end."""
 
 

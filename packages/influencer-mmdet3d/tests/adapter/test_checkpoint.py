@@ -65,7 +65,7 @@ def test_mixed_layouts_and_odd_shapes_are_named():
     with pytest.raises(ValueError, match=rf"different layouts, e\.g\. {KEYS[1]} and {KEYS[0]}"):
         kernels_fit(mixed, Path("x"))
     mixed["state_dict"][KEYS[0]] = torch.zeros(2, 3, 4, 5, 6)
-    with pytest.raises(ValueError, match=r"\(2, 3, 4, 5, 6\) is neither"):
+    with pytest.raises(ValueError, match=r"checkpoint x: sparse-conv kernel of shape \(2, 3, 4, 5, 6\) is neither"):
         kernels_fit(mixed, Path("x"))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mapanything_opv2v import geometry, jobs, rawdata
-from mapanything_opv2v.files import remove_stale, write_json
+from mapanything_opv2v.files import read_json, remove_stale, write_json
 from mapanything_opv2v.geometry import FloatArray
 from mapanything_opv2v.rawdata.calibration import fitted_intrinsic
 
@@ -274,9 +273,9 @@ def _claim(depth_root: Path, options: DepthOptions, overwrite: bool) -> None:
     path, mine = depth_root / PARAMETERS_FILE, asdict(options)
     if path.exists() and not overwrite:
         try:
-            theirs = json.loads(path.read_text())
+            theirs = read_json(path)
         except ValueError as error:
-            raise ValueError(f"{path}: damaged ({error}); write to another folder, or overwrite") from error
+            raise ValueError(f"{error}; write to another folder, or overwrite") from error
         if theirs != mine:
             raise ValueError(
                 f"{depth_root} was begun with {theirs}, now asked for {mine}; write to another folder, or overwrite"

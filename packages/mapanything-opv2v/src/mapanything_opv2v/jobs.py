@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager, nullcontext
@@ -98,7 +100,7 @@ def _spread(
     """Keep every worker busy with a few items waiting."""
     # spawned, not forked: the parent may hold threads
     context = multiprocessing.get_context("spawn")
-    owned = executor or ProcessPoolExecutor(workers, mp_context=context)
+    owned = executor or ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
     waiting: dict[Future[tuple[Result | None, Exception | None]], Item] = {}  # items do not travel back
 
     def finished() -> Iterator[Done[Item, Result]]:
@@ -112,6 +114,18 @@ def _spread(
                 yield from finished()
         while waiting:
             yield from finished()
+
+
+def _end_with_parent() -> None:
+    """End this worker when the process that started it is killed: it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @dataclass(frozen=True)

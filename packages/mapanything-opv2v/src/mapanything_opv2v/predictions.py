@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import re
-import zipfile
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mapanything_opv2v.arrays import load_npz
 from mapanything_opv2v.files import whole_file
 from mapanything_opv2v.geometry import Cylinder, FloatArray, check_rigid, pinhole_rays, transform_points
 from mapanything_opv2v.kinds import INPUTS, LAYOUTS
@@ -292,11 +292,7 @@ def load_predictions(path: str | Path) -> FramePredictions:
     """
     path = Path(path)
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("a single array, expected an .npz archive")
-        with archive:
-            arrays: dict[str, Any] = {name: archive[name] for name in archive.files}
+        arrays: dict[str, Any] = dict(load_npz(path))
         meta = FrameMeta.from_json(str(arrays.pop("meta", "")))
         wrong = set(arrays) - set(_ARRAYS) - {"metric_scale"}
         wrong |= {"metric_scale", *_ARRAYS} - _OPTIONAL - set(arrays)
@@ -304,8 +300,10 @@ def load_predictions(path: str | Path) -> FramePredictions:
             raise ValueError(f"arrays {sorted(wrong)} are missing or unknown")
         arrays["metric_scale"] = float(arrays["metric_scale"])
         return FramePredictions(meta=meta, **arrays)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: no predictions of a frame: {error}") from error
+    except OSError:
+        raise
+    except Exception as error:  # a value of another kind than expected can raise nearly anything
+        raise ValueError(f"{path}: no predictions of a frame: {error or type(error).__name__}") from error
 
 
 def list_predictions(folder: str | Path) -> list[Path]:

@@ -117,7 +117,7 @@ def run_demo(
     }
     write_s3dis(rooms, areas=[1], rooms_per_area=TRAIN_ROOMS, **size)
     write_s3dis(rooms, areas=[5], rooms_per_area=TEST_ROOMS, **size)
-    queries = max(64, 2 * (objects[1] + 6))
+    queries = max(96, 3 * (objects[1] + 6))
     changes = {"model.decoder.num_queries": queries, "custom_hooks.0.quiet": quiet}
     configs = [
         (name, demo_config(name, rooms, out / "training" / f"{name}-{one}", steps=steps, seed=one, changes=changes))

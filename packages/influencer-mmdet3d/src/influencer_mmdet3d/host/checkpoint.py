@@ -171,11 +171,11 @@ def kernels_fit(checkpoint: Mapping[str, Any], path: Path) -> bool:
         If some kernels would fit and others would not.
     """
     state = checkpoint.get("state_dict", checkpoint)
-    fits = {
-        key: _is_own_layout(weight) == (_version(state, key) == OWN_VERSION)
-        for key, weight in _kernels(state).items()
-        if _is_own_layout(weight) is not None
-    }
+    try:
+        layouts = {key: _is_own_layout(weight) for key, weight in _kernels(state).items()}
+    except ValueError as error:
+        raise ValueError(f"checkpoint {path}: {error}") from error
+    fits = {key: own == (_version(state, key) == OWN_VERSION) for key, own in layouts.items() if own is not None}
     if len(set(fits.values())) == 2:
         good, bad = (next(key for key, fit in fits.items() if fit is wanted) for wanted in (True, False))
         raise ValueError(f"checkpoint {path}: kernels in different layouts, e.g. {good} and {bad}; it is damaged")

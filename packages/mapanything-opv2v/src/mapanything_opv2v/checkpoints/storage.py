@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import pickle
+import pickletools
 import typing
+import zipfile
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +18,9 @@ import numpy as np
 import torch
 
 from mapanything_opv2v.files import remove_leftovers, whole_file
+
+MAX_NAME = 1000
+"""Longest name of a class, for words to refuse one take torch a time that grows with its square."""
 
 PATTERN = "checkpoint-*.pth"
 """Names of MapAnything's checkpoints in a run's folder."""
@@ -67,6 +72,8 @@ def load(path: str | Path, **options: Any) -> Any:
 
 def load_with(torch_load: Callable[..., Any], path: Any, *arguments: Any, **options: Any) -> Any:
     """Do what `load` does by the given `torch.load`, with its own arguments."""
+    if isinstance(path, str | Path) and (length := _longest_name(Path(path))) > MAX_NAME:
+        raise ValueError(f"{path}: not loaded, it asks for a class whose name has {length} characters; it is damaged")
     with _allowed():
         try:
             return torch_load(path, *arguments, **{**options, "weights_only": True})
@@ -76,9 +83,27 @@ def load_with(torch_load: Callable[..., Any], path: Any, *arguments: Any, **opti
                 f"{str(error).splitlines()[0]}. Loading it could run code; if you trust its source, a training takes "
                 "it with --without safe_loading"
             ) from error
-        except (EOFError, RuntimeError) as error:
-            reason = str(error).partition("\n")[0] or "the file is empty"
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # a damaged file can raise nearly anything
+            reason = str(error).partition("\n")[0] or (
+                "the file is empty" if isinstance(error, EOFError) else repr(error)
+            )
             raise ValueError(f"{path}: cannot be read, it may be damaged: {reason}") from error
+
+
+def _longest_name(path: Path) -> int:
+    """Return the length of the longest class name that a checkpoint asks for, as far as it can be read."""
+    longest = 0
+    try:
+        with zipfile.ZipFile(path) as archive:
+            name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+            for operation, argument, _ in pickletools.genops(archive.read(name)):
+                if operation.name == "GLOBAL":
+                    longest = max(longest, len(str(argument)))
+    except Exception:  # what is damaged, or of torch's old format, is torch's to refuse
+        return longest
+    return longest
 
 
 def _no_default(factory: object = None) -> dict[Any, Any]:

@@ -103,7 +103,8 @@ def open_source(args: argparse.Namespace) -> Source:
         print(f"{args.out}: removed {len(removed)} files that killed runs left half written", file=sys.stderr)
     if args.checkpoint is not None:
         return _model_source(args)
-    from mapanything_opv2v.evaluation.results import PROVENANCE, read_json
+    from mapanything_opv2v.evaluation.results import PROVENANCE
+    from mapanything_opv2v.files import read_json
     from mapanything_opv2v.predictions import list_predictions
 
     paths = {

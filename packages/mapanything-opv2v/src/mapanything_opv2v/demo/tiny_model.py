@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mapanything_opv2v import synthetic
-from mapanything_opv2v.evaluation.results import read_json
+from mapanything_opv2v.files import read_json
 from mapanything_opv2v.predictions import list_predictions
 
 ROOT = "MAPANYTHING_ROOT"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mapanything_opv2v.evaluation.metrics import Figures, scale_applied
-from mapanything_opv2v.files import write_bytes, write_json
+from mapanything_opv2v.files import read_json, write_bytes, write_json
 
 FRAMES, FAILED, PROVENANCE = "frames", "failed", "provenance.json"
 
@@ -30,6 +30,8 @@ def claim(folder: Path, provenance: Mapping[str, Any]) -> None:
     wanted = json.loads(json.dumps(provenance))
     if path.is_file():
         there = read_json(path)
+        if not isinstance(there, dict):
+            raise ValueError(f"{path}: expected an object, got {type(there).__name__}; give another folder")
         differ = sorted(key for key in {*there, *wanted} if there.get(key) != wanted.get(key))
         if differ:
             listed = "; ".join(f"{key}: {there.get(key)!r} there, {wanted.get(key)!r} now" for key in differ)
@@ -72,11 +74,6 @@ class ResultsFolder:
         """Return why those of these frames that failed did."""
         paths = {name: self._path(name, FAILED) for name in names}
         return {name: read_json(path) for name, path in paths.items() if path.is_file()}
-
-
-def read_json(path: Path) -> Any:
-    """Return a JSON file's value."""
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def summarise(frames: Mapping[str, Figures]) -> dict[str, Any]:

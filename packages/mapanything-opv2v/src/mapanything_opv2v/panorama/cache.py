@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
@@ -22,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mapanything_opv2v import jobs
+from mapanything_opv2v.arrays import load_npz
 from mapanything_opv2v.files import remove_stale, whole_file, write_json
 from mapanything_opv2v.geometry import Cylinder
 from mapanything_opv2v.panorama.agent import load_panorama
@@ -88,13 +88,13 @@ class PanoramaCache:
         """
         path = self.path(split, sequence, agent.agent_id, frame)
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                if not np.array_equal(archive["sources"], self._sources(agent)):
-                    return None
-                return _unpack(archive, (self.cylinder.height, self.cylinder.width))
+            archive = load_npz(path)
+            if not np.array_equal(archive["sources"], self._sources(agent)):
+                return None
+            return _unpack(archive, (self.cylinder.height, self.cylinder.width))
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, cv2.error) as error:
+        except Exception as error:  # arrays of another shape or kind than expected can raise nearly anything
             raise ValueError(f"{path}: damaged cached panorama ({error}); delete it and prebuild again") from error
 
     def save(self, split: str, sequence: str, agent: AgentRecord, frame: str, panorama: Panorama) -> None:
@@ -218,7 +218,10 @@ def _prebuild_one(task: _Task) -> bool:
 
 def _unpack(archive: Any, shape: tuple[int, int]) -> Panorama:
     """Return the panorama in an open file."""
-    color = cv2.imdecode(archive["color_png"], cv2.IMREAD_COLOR)
+    png = archive["color_png"]
+    if (int.from_bytes(png[20:24], "big"), int.from_bytes(png[16:20], "big")) != shape:
+        raise ValueError("its colours have another size")
+    color = cv2.imdecode(png, cv2.IMREAD_COLOR)
     if color is None or color.shape != (*shape, 3):
         raise ValueError("its colours do not decode")
     count = shape[0] * shape[1]

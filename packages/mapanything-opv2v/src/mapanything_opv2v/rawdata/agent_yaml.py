@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import reprlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,8 +127,11 @@ def load_yaml(path: Path) -> Any:
     data = path.read_bytes()
     try:
         _check_structure(data, path)
-        return yaml.load(data, Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not readable as YAML: {error}") from error
+    try:
+        return yaml.load(data, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # no such date, a number of too many digits
         raise ValueError(f"{path}: not readable as YAML: {error}") from error
 
 
@@ -228,7 +232,7 @@ def _array(data: Mapping[Any, Any], key: str, shape: tuple[int, ...], where: str
         raise ValueError(f"{where}: no key {key!r}; keys there: {known}")
     try:
         array = np.array(data[key], dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{where}: {key}: expected numbers of shape {shape}, got {reprlib.repr(data[key])}") from None
     if array.shape != shape:
         raise ValueError(f"{where}: {key}: expected shape {shape}, got {array.shape}")
@@ -243,6 +247,8 @@ def _number(data: Mapping[Any, Any], key: str, where: str) -> float:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{where}: {key}: expected a number, got {reprlib.repr(value)}")
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        raise ValueError(f"{where}: {key}: expected a number that fits 64 bits, got {reprlib.repr(value)}")
     return float(value)
 
 

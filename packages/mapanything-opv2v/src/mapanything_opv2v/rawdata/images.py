@@ -12,16 +12,16 @@ Values from `SKY_DISTANCE_M` on are sky.
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, PngImagePlugin
 
+from mapanything_opv2v.arrays import load_npy
 from mapanything_opv2v.files import whole_file
 
 SKY = -1.0
@@ -138,12 +138,10 @@ def save_depth(path: str | Path, depth_z_m: npt.NDArray[np.floating[Any]]) -> No
 
 
 def _load_npy(path: Path) -> npt.NDArray[np.float32]:
-    with path.open("rb") as stream:
-        try:
-            _check_npy_header(stream, path)
-            array = np.load(stream, allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise ValueError(f"{path}: not a whole .npy array: {error}") from error
+    try:
+        array = load_npy(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: not a whole .npy array: {error}") from error
     if array.ndim not in (2, 3) or array.dtype.kind != "f":
         raise ValueError(f"{path}: expected an (H, W) array of floats in metres, got {array.dtype} {array.shape}")
     if array.ndim == 3:
@@ -157,21 +155,6 @@ def _load_npy(path: Path) -> npt.NDArray[np.float32]:
     if low < 0 or high >= SKY_DISTANCE_M:
         depth[(depth < 0) | (depth >= SKY_DISTANCE_M)] = SKY
     return depth
-
-
-def _check_npy_header(stream: BinaryIO, path: Path) -> None:
-    """Refuse a header that promises more than the file holds, before memory is taken for it."""
-    version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    elif version == (2, 0):
-        shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
-    else:
-        raise ValueError(f"version {version} of the format, expected 1.0 or 2.0")
-    there = path.stat().st_size - stream.tell()
-    if not dtype.hasobject and math.prod(shape) * dtype.itemsize != there:
-        raise ValueError(f"{there} bytes for {dtype} {shape}; truncated?")
-    stream.seek(0)
 
 
 def _load_png(path: Path, png_units_per_m: float | None) -> npt.NDArray[np.float32]:

@@ -87,15 +87,13 @@ def _load(path: Path) -> list[names.SequenceFolder] | None:
     """Return the cached sequences, or None if there are none or a folder has changed."""
     try:
         data = json.loads(path.read_bytes())
+        if data["format"] != _FORMAT or any(_modified(folder) != moment for folder, moment in data["folders"]):
+            return None
+        return [names.SequenceFolder(name, tuple(_agents(agents))) for name, agents in data["sequences"]]
     except FileNotFoundError:
         return None
-    except ValueError:
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError):
         return None  # a damaged cache is made anew
-    if not isinstance(data, dict) or data.get("format") != _FORMAT:
-        return None
-    if any(_modified(folder) != moment for folder, moment in data["folders"]):
-        return None
-    return [names.SequenceFolder(name, tuple(_agents(agents))) for name, agents in data["sequences"]]
 
 
 def _agents(rows: Iterable[list[Any]]) -> Iterable[names.AgentFolder]:
@@ -111,6 +109,6 @@ def _save(path: Path, sequences: list[names.SequenceFolder], folders: list[str],
 
 def _modified(folder: str) -> int | None:
     try:
-        return os.stat(folder).st_mtime_ns  # noqa: PTH116
-    except FileNotFoundError:
+        return os.stat(str(folder)).st_mtime_ns  # noqa: PTH116
+    except OSError:
         return None

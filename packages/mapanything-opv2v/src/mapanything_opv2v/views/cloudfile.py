@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mapanything_opv2v import rawdata
+from mapanything_opv2v.arrays import load_npy
 from mapanything_opv2v.geometry import points_carla_to_opencv
 from mapanything_opv2v.views.frame import Cloud
 
@@ -65,8 +66,8 @@ def load_cloud(path: str | Path, axes: str = "opencv") -> Cloud:
 
 def _load_npy(path: Path) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.uint8]]:
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        array = load_npy(path)
+    except ValueError as error:
         raise ValueError(f"{path}: not a whole .npy array: {error}") from error
     if array.ndim != 2 or array.shape[1] not in (3, 6) or array.dtype.kind not in "fiu":
         raise ValueError(f"{path}: expected numbers of shape (N, 3) or (N, 6), got {array.dtype} {array.shape}")
@@ -85,6 +86,8 @@ def _load_ply(path: Path) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.uint
     if not data.startswith(b"ply") or end < 0 or start == 0:
         raise ValueError(f"{path}: not a PLY file")
     form, count, fields = _ply_header(data[:end].decode("ascii", "replace"), path)
+    if count > len(data):
+        raise ValueError(f"{path}: truncated: {len(data)} bytes for {count} vertices")
     if form == "ascii":
         rows = data[start:].split(b"\n", count)[:count]
         try:
@@ -110,17 +113,20 @@ def _load_ply(path: Path) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.uint
 
 def _ply_header(text: str, path: Path) -> tuple[str, int, list[tuple[str, str]]]:
     """Return format, number of vertices, and their (name, type) pairs."""
-    form, count, fields, element = "", -1, [], ""
+    form, count, element = "", -1, ""
+    fields: list[tuple[str, str]] = []
     for words in (line.split() for line in text.splitlines()):
         match words:
             case ["format", form, _]:
                 pass
             case ["element", element, number]:
-                if element == "vertex" and number.isdecimal():
+                if element == "vertex" and number.isdecimal() and len(number) < 19:
                     count = int(number)
                 elif count < 0:
                     raise ValueError(f"{path}: element {element!r} stands before the vertices")
             case ["property", kind, name] if element == "vertex":
+                if any(name == taken for taken, _ in fields):
+                    raise ValueError(f"{path}: vertex property {name!r} appears twice")
                 if kind not in _PLY_TYPES:
                     raise ValueError(f"{path}: vertex property {name!r} of unknown type {kind!r}")
                 fields.append((name, _PLY_TYPES[kind]))
