@@ -13,6 +13,7 @@ the least time of the repeats counts, on a GPU the median. What is there after a
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import gc
 import importlib.util
 import json
@@ -72,10 +73,15 @@ def missing(name: str, device: str, dtype: str) -> str | None:
     return None
 
 
+def shape_of(args: argparse.Namespace, size: str) -> Size:
+    """Return a size with the groups of the command line."""
+    return dataclasses.replace(SIZES[args.device][size], groups=args.groups)
+
+
 def worker(name: str, args: argparse.Namespace, cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
     """Measure a competitor in a process of its own; yields a row for each size and type, which may have `failed`."""
     command = [sys.executable, __file__, "--device", args.device, "--worker", name]
-    command += ["--repeats", str(args.repeats), "--threads", str(args.threads)]
+    command += ["--repeats", str(args.repeats), "--threads", str(args.threads), "--groups", str(args.groups)]
     for size, dtype in cells:
         command += ["--cell", size, dtype]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -96,7 +102,7 @@ def work(args: argparse.Namespace) -> None:
         if args.device == "cuda":
             torch.cuda.empty_cache()
         try:
-            shape = SIZES[args.device][size]
+            shape = shape_of(args, size)
             row: dict[str, Any] = dict(measure(args.worker, shape, args.device, DTYPES[dtype], args.repeats))
         except RuntimeError as error:  # the other cells are still worth the time
             row = {"failed": (str(error).splitlines() or [repr(error)])[-1]}
@@ -107,7 +113,7 @@ def compare(args: argparse.Namespace, about: dict[str, Any]) -> None:
     """Run every competitor at every size and type; prints the tables, and writes the rows as they come."""
     cells = [(size, dtype) for dtype in args.dtypes for size in args.sizes]
     floors = {
-        (size, dtype): floor_ms(SIZES[args.device][size], args.device, DTYPES[dtype], 2 * args.repeats)
+        (size, dtype): floor_ms(shape_of(args, size), args.device, DTYPES[dtype], 2 * args.repeats)
         for size, dtype in cells
     }
     if args.device == "cuda":
@@ -123,18 +129,18 @@ def compare(args: argparse.Namespace, about: dict[str, Any]) -> None:
         possible = [cell for cell in cells if not lacks[cell]]
         groups = [possible] if args.device == "cuda" else [[cell] for cell in possible]
         for row in (row for group in groups if group for row in worker(name, args, group)):
-            rows.append(finished(row, args.device, floors[row["size"], row["dtype"]]))
+            rows.append(finished(row, shape_of(args, row["size"]), floors[row["size"], row["dtype"]]))
             print(f"{row['size']}, {row['dtype']}: {line(row)}", file=sys.stderr, flush=True)
             if args.json:
                 args.json.write_text(json.dumps({**about, "rows": rows}, indent=1))
     for size, dtype in cells:
-        table(SIZES[args.device][size], size, dtype, floors[size, dtype], rows)
+        table(shape_of(args, size), size, dtype, floors[size, dtype], rows)
 
 
-def finished(row: dict[str, Any], device: str, floor: float) -> dict[str, Any]:
+def finished(row: dict[str, Any], shape: Size, floor: float) -> dict[str, Any]:
     """Add what follows from time and memory."""
     if "ms" in row:
-        logits = SIZES[device][row["size"]].logits_bytes(DTYPES[row["dtype"]])
+        logits = shape.logits_bytes(DTYPES[row["dtype"]])
         row["floor_ms"] = floor
         row["gb_per_s"] = PASSES * logits / 1e6 / row["ms"]
         row["extra_share"] = row["extra_mb"] * 2**20 / logits
@@ -173,6 +179,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES["cpu"]), default=list(SIZES["cpu"]))
     parser.add_argument("--criteria", nargs="+", choices=NAMES, default=list(NAMES))
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--groups", type=int, default=1, help="query sets of the size's queries each")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--json", type=Path, help="also write the rows, hardware and date to this file")
     parser.add_argument("--profile", action="store_true", help="print the fused kernels' times instead; needs a GPU")
@@ -189,11 +196,12 @@ def main() -> None:
         "date": time.strftime("%Y-%m-%d"),
         "torch": torch.__version__,
         "threads": args.threads,
+        "groups": args.groups,
     }
     print(", ".join(f"{key} {value}" for key, value in about.items()) + "; forward + backward, all layers")
     if args.profile:
         for size in args.sizes:
-            print(size, kernel_times(SIZES["cuda"][size], "cuda", DTYPES[args.dtypes[0]], args.repeats), sep="\n")
+            print(size, kernel_times(shape_of(args, size), "cuda", DTYPES[args.dtypes[0]], args.repeats), sep="\n")
         return
     compare(args, about)
 

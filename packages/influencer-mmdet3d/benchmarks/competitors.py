@@ -1,4 +1,4 @@
-"""What `InfluencerCriterion` is timed against: the host's criterion and the literal loops of the notes' formula."""
+"""What `InfluencerCriterion` is timed against: the host's criterion and literal loops of the geometric mean."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ def build(name: str, num_classes: int) -> Criterion:
         If the host is asked for and ONEFORMER3D_ROOT does not name its checkout.
     """
     if name == "geomean":
-        return GeomeanCriterion(num_classes)
+        return _each_group(GeomeanCriterion(num_classes))
     if name.startswith("influence"):
         return InfluencerCriterion(num_classes=num_classes, impl="plain" if name.endswith("plain") else "triton")
     if name == "autograd alone":
         return _Nothing()
     if name == "literal loops":
-        return literal_loops
+        return _each_group(literal_loops)
     costs = [
         dict(type="QueryClassificationCost", weight=0.5),
         dict(type="MaskBCECost", weight=1.0),
         dict(type="MaskDiceCost", weight=1.0),
     ]
-    return host_criteria().InstanceCriterion(
+    criterion = host_criteria().InstanceCriterion(
         matcher=ConfigDict(type="HungarianMatcher", costs=costs),
         loss_weight=[0.5, 1.0, 1.0, 0.5],
         non_object_weight=0.05,
@@ -56,6 +56,21 @@ def build(name: str, num_classes: int) -> Criterion:
         iter_matcher=True,
         fix_mean_loss=True,
     )
+    return _each_group(criterion)
+
+
+def _each_group(criterion: Criterion) -> Criterion:
+    """Let a criterion that knows no groups take each group of queries for a sample."""
+
+    def parts(layer: dict[str, Any], groups: int) -> dict[str, Any]:
+        return {key: [part for x in layer[key] for part in x.chunk(groups)] for key in ("cls_preds", "masks", "scores")}
+
+    def call(pred: dict[str, Any], insts: list[Any]) -> dict[str, torch.Tensor]:
+        groups = pred["groups"]
+        aux = [parts(layer, groups) for layer in pred["aux_outputs"]]
+        return criterion({**parts(pred, groups), "aux_outputs": aux}, [inst for inst in insts for _ in range(groups)])
+
+    return call
 
 
 class _Nothing:
@@ -100,7 +115,7 @@ def host_criteria() -> types.ModuleType:
 
 
 def literal_loops(pred: dict[str, Any], insts: list[Any]) -> dict[str, torch.Tensor]:
-    """The notes' formula as a reader would first write it: loops over layers, samples, instances and pairs."""
+    """The formula of `geomean.py` as a reader would first write it: loops over layers, samples, instances and pairs."""
     total = torch.zeros(())
     for layer in [*pred["aux_outputs"], pred]:
         for classes, logits, inst in zip(layer["cls_preds"], layer["masks"], insts):

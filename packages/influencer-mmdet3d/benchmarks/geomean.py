@@ -24,7 +24,7 @@ from torch.autograd.function import once_differentiable
 def geomean_influencer_loss(
     logits: Tensor, masks: Tensor, *, temperature: float = 1.0, rep_margin: float = 1.0
 ) -> InfluencerTerms:
-    """Return the terms of the notes' formula, in log-space.
+    """Return the terms of the formula, in log-space.
 
     With g[q, k] the mean over the points of instance k of log sigmoid(logits[q]):
 
@@ -71,7 +71,7 @@ def geomean_influencer_loss(
 
 @torch.no_grad()
 def geomean_labels(logits: Tensor, masks: Tensor) -> Tensor:
-    """Return each query's instance by the notes' rule, the argmax of the mean logit if that is positive.
+    """Return each query's instance by the formula's rule, the argmax of the mean logit if that is positive.
 
     Returns
     -------

@@ -20,7 +20,7 @@ PASSES = 3
 
 @dataclass(frozen=True)
 class Size:
-    """Layers L, batch B, queries Q, points N, instances K, classes C."""
+    """Layers L, batch B, queries Q of a group, points N, instances K, classes C, groups G."""
 
     layers: int
     batch: int
@@ -28,10 +28,16 @@ class Size:
     points: int
     instances: int
     classes: int
+    groups: int = 1
+
+    @property
+    def rows(self) -> int:
+        """Queries of all groups."""
+        return self.queries * self.groups
 
     def logits_bytes(self, dtype: torch.dtype) -> int:
         """Bytes of all mask logits."""
-        return self.layers * self.batch * self.queries * self.points * dtype.itemsize
+        return self.layers * self.batch * self.rows * self.points * dtype.itemsize
 
 
 def inputs(size: Size, device: str, dtype: torch.dtype) -> tuple[dict[str, Any], list[Any], list[torch.Tensor]]:
@@ -46,13 +52,13 @@ def inputs(size: Size, device: str, dtype: torch.dtype) -> tuple[dict[str, Any],
 
     def layer() -> dict[str, Any]:
         return {
-            "cls_preds": [leaf(size.queries, size.classes + 1) for _ in range(size.batch)],
-            "masks": [leaf(size.queries, size.points) for _ in range(size.batch)],
-            "scores": [leaf(size.queries, 1) for _ in range(size.batch)],
+            "cls_preds": [leaf(size.rows, size.classes + 1) for _ in range(size.batch)],
+            "masks": [leaf(size.rows, size.points) for _ in range(size.batch)],
+            "scores": [leaf(size.rows, 1) for _ in range(size.batch)],
         }
 
     aux = [layer() for _ in range(size.layers - 1)]
-    pred = {**layer(), "aux_outputs": aux}
+    pred = {**layer(), "aux_outputs": aux, "groups": size.groups}
     insts = []
     for _ in range(size.batch):
         segments = torch.randint(0, size.instances + 1, (size.points,), generator=generator, device=device)

@@ -1,8 +1,6 @@
 """What used to end in a traceback, or leave rubbish: a message with the way out."""
 
 import errno
-import os
-import time
 import types
 
 import numpy as np
@@ -76,14 +74,12 @@ def test_a_torchvision_of_another_torch_is_named(monkeypatch):
 
 
 def test_what_a_killed_run_left_is_swept_up(tmp_path):
-    old, young = (tmp_path / "test" / f".a.npz.{digit * 16}.part" for digit in "ab")
-    old.parent.mkdir()
-    for path in (old, young):
-        path.write_bytes(b"half")
-    os.utime(old, (time.time() - 3600,) * 2)
-    (tmp_path / "test" / "a.part").write_text("mine")
-    assert files.remove_stale(tmp_path) == [old.name]
-    assert {path.name for path in old.parent.iterdir()} == {young.name, "a.part"}
+    left = tmp_path / "test" / f".a.npz.{'a' * 16}.part"
+    with files.whole_file(tmp_path / "test" / "b.npz"):  # somebody is writing
+        left.write_bytes(b"half")
+        (tmp_path / "test" / "a.part").write_text("mine")
+        assert files.remove_stale(tmp_path) == [left.name]
+    assert {path.name for path in left.parent.iterdir()} == {"b.npz", "a.part"}
     assert files.remove_stale(tmp_path / "nothing") == []
 
 

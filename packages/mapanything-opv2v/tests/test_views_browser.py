@@ -339,7 +339,8 @@ def test_hostile_names_do_nothing(town_predictions, tmp_path, open_page):
     pointcloud.write_pointcloud(tmp_path / "pointcloud.html", frame)
     poses.write_rig(tmp_path, frame)
     bev.write_bev(tmp_path, frame, bev.BevOptions(reach_m=10, cell_m=0.5))
-    side = replace(compare.load_side(path), title=ATTACK)
+    side = compare.load_side(path)
+    side = replace(side, title=ATTACK, frame=replace(side.frame, name=f"test/{ATTACK}/000068"))
     compare.write_compare(tmp_path, side, side)
     for name in ("panorama", "pointcloud", "rig", "bev", "compare"):
         page = open_page(tmp_path / f"{name}.html")

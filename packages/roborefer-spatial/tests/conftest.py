@@ -3,12 +3,17 @@
 import json
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
 from roborefer_spatial.answers import NOT_VISIBLE, format_points
 from roborefer_spatial.images import ConcatMap
 from roborefer_spatial.sample import Sample
+
+# what an example does is tested, not how long a busy machine takes for it
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 
 class SampleMaker:

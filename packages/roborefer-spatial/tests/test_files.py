@@ -96,3 +96,16 @@ def test_what_is_no_json_is_named(tmp_path, data):
     (tmp_path / "x.json").write_bytes(b"[]")
     with pytest.raises(ValueError, match=r"x\.json: expected a JSON object, got list"):
         files.read_json_object(tmp_path / "x.json")
+
+
+def test_the_data_are_on_the_disk_before_they_have_their_name(tmp_path, monkeypatch):
+    path, done = tmp_path / "file.bin", []
+    real = files.os.fsync
+
+    def sync(descriptor):
+        done.append(path.exists())
+        real(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", sync)
+    write_bytes(path, b"data")
+    assert done and done[0] is False

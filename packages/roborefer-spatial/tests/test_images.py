@@ -1,4 +1,5 @@
 import io
+import math
 import struct
 import zlib
 
@@ -205,6 +206,12 @@ def test_chunks_that_pillow_stumbles_over_are_named(kind, size, tmp_path):
     path.write_bytes(data[:33] + chunk + data[33:])
     with pytest.raises(ValueError, match=r"x\.png: not a readable image"):
         read_rgb(path)
+
+
+def test_the_last_number_below_one_is_in_the_last_pixel():
+    last = math.nextafter(1, 0)
+    for width in (*range(1, 5000), 2**20 - 1, 2**20, 2**20 + 1, 2**31 - 1):
+        assert pixel_of(last, last, (width, width)) == (width - 1, width - 1)
 
 
 def test_an_image_that_would_take_all_memory_is_refused(tmp_path):

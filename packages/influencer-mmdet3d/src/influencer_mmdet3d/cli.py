@@ -35,6 +35,16 @@ COMMANDS = {
         "check data/s3dis --format s3dis",
         ("check-data",),
     ),
+    "prepare": Command(
+        "data.prepare",
+        "turn labelled scans (.ply, .npz) into a data folder with your own classes",
+        "prepare scans/*.ply --classes names.txt --val scan_9 --out data/mine",
+    ),
+    "new-config": Command(
+        "host.new_config",
+        "write a config that trains on a data folder of `prepare`",
+        "new-config data/mine --criterion influencer --out my_config.py",
+    ),
     "verify": Command("host.verify", "check that a config trains with InfluencerCriterion", "verify my_config.py"),
     "train": Command(
         "host.launch",

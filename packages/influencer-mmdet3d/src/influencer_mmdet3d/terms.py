@@ -8,7 +8,17 @@ from torch import Tensor
 
 
 class InfluencerTerms(NamedTuple):
-    """The three terms, each a mean over what it speaks of; scalars, or (E,) where entries are kept apart."""
+    """The three terms of the loss, each a mean: scalars for one scene, (E,) for E layers and samples.
+
+    Attributes
+    ----------
+    attraction : Tensor
+        Over instances.
+    repulsion : Tensor
+        Over pairs of instances.
+    background : Tensor
+        Over queries and the points of no instance.
+    """
 
     attraction: Tensor
     repulsion: Tensor

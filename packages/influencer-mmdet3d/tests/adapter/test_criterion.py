@@ -204,6 +204,19 @@ def test_class_cost_weight_hand_computed():
     assert two_queries(class_cost_weight=0.0)[1][1] == 0 and two_queries(class_cost_weight=0.0)[1][0] != 0
 
 
+def test_log_odds_hand_computed():
+    """Both queries are sure of the class to 1e-4: by probability the better mask decides, by odds 12 against 10."""
+    logits = torch.tensor([[2.0, -4.0], [4.0, -4.0]])
+    pred = dict(masks=[logits], cls_preds=[torch.tensor([[12.0, 0.0], [10.0, 0.0]])], aux_outputs=[])
+    pred["scores"] = [torch.tensor([[0.5], [0.4]], requires_grad=True)]
+    insts = [SimpleNamespace(sp_masks=torch.tensor([[True, False]]), labels_3d=torch.tensor([0]))]
+    trained = {}
+    for class_cost in ("probability", "log_odds"):
+        loss = InfluencerCriterion(num_classes=1, class_cost=class_cost)(pred, insts)["inst_loss"]
+        trained[class_cost] = torch.autograd.grad(loss, pred["scores"][0])[0].flatten().ne(0).tolist()
+    assert trained == {"probability": [False, True], "log_odds": [True, False]}
+
+
 def test_set_option_checks():
     with pytest.raises(ValueError, match="unknown option 'bgweight'"):
         InfluencerCriterion(num_classes=13).set_option("bgweight", 1.0)

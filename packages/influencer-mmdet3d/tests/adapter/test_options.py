@@ -1,4 +1,5 @@
 import pytest
+from influencer_mmdet3d import InfluencerCriterion
 from influencer_mmdet3d.host.options import CriterionOptions
 
 
@@ -48,3 +49,23 @@ def test_two_weights_of_the_research_notes():
     assert options.loss_weight == (0.7, 1.0, 1.0, 0.5)
     assert (options.attr_weight, options.rep_weight) == (3.0, pytest.approx(0.3))
     assert options.bg_weight == pytest.approx(0.6)
+
+
+def test_a_recipe_stands_for_its_parts_and_what_is_given_wins():
+    plain = CriterionOptions.from_kwargs(num_classes=13)
+    free = CriterionOptions.from_kwargs(num_classes=13, recipe="nms_free")
+    assert (free.class_cost, free.class_cost_weight, free.score_others, free.non_object_weight) == (
+        "log_odds", 2.0, 1.0, 0.2,
+    )  # fmt: skip
+    assert plain.class_cost == "probability"
+    own = CriterionOptions.from_kwargs(num_classes=13, recipe="nms_free", non_object_weight=0.05)
+    assert own.non_object_weight == 0.05 and own.score_others == 1.0
+    with pytest.raises(ValueError, match=r"recipe must be one of \('nms_free',\), got 'fast'"):
+        CriterionOptions.from_kwargs(num_classes=13, recipe="fast")
+    with pytest.raises(ValueError, match=r"class_cost must be one of \('probability', 'log_odds'\), got 'odds'"):
+        CriterionOptions.from_kwargs(num_classes=13, class_cost="odds")
+
+
+def test_a_recipe_cannot_be_ramped():
+    with pytest.raises(ValueError, match="a recipe is chosen once"):
+        InfluencerCriterion(num_classes=13).set_option("recipe", "nms_free")

@@ -12,7 +12,7 @@ geomean_influencer_loss, geomean_labels = geomean.geomean_influencer_loss, geome
 
 
 def literal(logits, masks, temperature, margin):
-    """The notes' formula, loop by loop, in float64."""
+    """The formula, loop by loop, in float64."""
     p = logits.double().sigmoid()
     masks = [mask for mask in masks if mask.any()]
     attraction, profiles = [], []

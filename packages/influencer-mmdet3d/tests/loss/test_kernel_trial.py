@@ -42,7 +42,7 @@ def test_a_verdict_is_kept(monkeypatch):
     first = trial.verdict(DEVICE)
     trial.verdict.cache_clear()
     assert trial.verdict(DEVICE) == first and first.passed and first.times == {"S": [20.0, 2.0]}
-    assert len(commands) == 1 and commands[0][1:] == ["-m", "influencer_mmdet3d.host.trial", "0"]
+    assert len(commands) == 1 and commands[0][1:] == ["-m", "influencer_mmdet3d.host.kernel_trial", "0"]
 
 
 def test_it_holds_for_one_gpu_and_these_versions(monkeypatch):

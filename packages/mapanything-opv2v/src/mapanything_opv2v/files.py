@@ -8,8 +8,7 @@ import os
 import re
 import secrets
 import shutil
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,9 +20,6 @@ except ImportError:  # Windows: what a killed process leaves there stays until s
 
 _PART = re.compile(r"\..*\.[0-9a-f]{16}\.part")
 _swept: set[Path] = set()
-STALE_S = 60.0
-"""Age from which on a temporary file belongs to a writer that was killed: no file here takes so long to write."""
-
 _NEARLY_FULL_BYTES = 1 << 20
 
 
@@ -46,21 +42,27 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.parent not in _swept:
         _swept.add(path.parent)  # a process looks into each folder once
-        _remove_abandoned(path.parent)
+        _remove_abandoned(path.parent.glob(".*.part"))
     temporary, descriptor = _new_part(path)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
+    with os.fdopen(descriptor, "wb") as stream:
+        try:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
             temporary.replace(path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and _is_full(error, path.parent):
-            raise OSError(
-                errno.ENOSPC, f"no space left on the disk of {path.parent}; {path.name} was not written, make room"
-            ) from error
-        raise
+        except BaseException as error:
+            temporary.unlink(missing_ok=True)
+            if isinstance(error, OSError) and _is_full(error, path.parent):
+                raise OSError(
+                    errno.ENOSPC, f"no space left on the disk of {path.parent}; {path.name} was not written, make room"
+                ) from error
+            raise
+
+
+def _is_full(error: OSError, folder: Path) -> bool:
+    """Say whether a disk was full; numpy says only that fewer bytes were written."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or (error.errno is None and shutil.disk_usage(folder).free < _NEARLY_FULL_BYTES)
 
 
 def _new_part(path: Path) -> tuple[Path, int]:
@@ -76,10 +78,10 @@ def _new_part(path: Path) -> tuple[Path, int]:
         os.close(descriptor)  # another process removed it before it was locked
 
 
-def _remove_abandoned(folder: Path, pattern: str = "*") -> list[str]:
+def _remove_abandoned(paths: Iterable[Path]) -> list[str]:
     """Remove the temporary files that nobody holds a lock on: their writers were killed. Return their names."""
     names = []
-    for path in sorted(folder.glob(f".{pattern}.part")):
+    for path in sorted(paths):
         if fcntl is None or not _PART.fullmatch(path.name):
             continue
         with suppress(OSError), path.open("r+b") as stream:  # it is locked, or gone, or there are no locks
@@ -89,26 +91,9 @@ def _remove_abandoned(folder: Path, pattern: str = "*") -> list[str]:
     return names
 
 
-def _is_full(error: OSError, folder: Path) -> bool:
-    """Say whether a disk was full; numpy says only that fewer bytes were written."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return full or (error.errno is None and shutil.disk_usage(folder).free < _NEARLY_FULL_BYTES)
-
-
-def remove_stale(folder: Path, older_than_s: float = STALE_S) -> list[str]:
-    """Remove temporary files of killed writers anywhere below a folder, and return their names.
-
-    Those younger than `older_than_s` may belong to a writer that is at work.
-    """
-    names = []
-    for path in sorted(folder.rglob(f".*.{'[0-9a-f]' * 16}.part")) if folder.is_dir() else ():
-        try:
-            if time.time() - path.stat().st_mtime > older_than_s:
-                path.unlink()
-                names.append(path.name)
-        except FileNotFoundError:
-            continue  # its writer has finished meanwhile
-    return names
+def remove_stale(folder: Path) -> list[str]:
+    """Remove temporary files of killed writers anywhere below a folder, and return their names."""
+    return _remove_abandoned(folder.rglob(".*.part"))
 
 
 def remove_leftovers(folder: Path, pattern: str) -> list[str]:
@@ -121,7 +106,7 @@ def remove_leftovers(folder: Path, pattern: str) -> list[str]:
     pattern : str
         Names of the files that were to be written, as in `Path.glob`.
     """
-    return _remove_abandoned(folder, f"{pattern}.{'[0-9a-f]' * 16}")
+    return _remove_abandoned(folder.glob(f".{pattern}.{'[0-9a-f]' * 16}.part"))
 
 
 def write_bytes(path: Path, data: bytes) -> None:

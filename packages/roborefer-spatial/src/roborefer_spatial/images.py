@@ -42,8 +42,8 @@ def pixel_of(x: float, y: float, size_wh: tuple[int, int]) -> tuple[int, int] | 
     """Return the pixel (col, row) that holds the normalised point, or None when it is not in the image."""
     if not (0 <= x < 1 and 0 <= y < 1):  # also refuses NaN
         return None
-    # x just below 1 can round up to w in the product
-    return min(math.floor(x * size_wh[0]), size_wh[0] - 1), min(math.floor(y * size_wh[1]), size_wh[1] - 1)
+    # the largest x below 1 is 1 - 2**-53, and its product with a whole w rounds to less than w
+    return math.floor(x * size_wh[0]), math.floor(y * size_wh[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +185,19 @@ def probe(data: bytes, name: str | Path) -> tuple[int, int]:
             image.load()
     _check_mode(mode, name)
     return size_wh
+
+
+_ORIENTATION_TAG = 0x0112
+
+
+def orientation(data: bytes) -> int:
+    """Return an image file's EXIF orientation: 1 for upright pixels, 2 to 8 where a viewer turns them."""
+    tags = Image.Exif()
+    with Image.open(io.BytesIO(data)) as image:
+        if "exif" in image.info:  # `getexif` would decode a PNG to look behind its pixels
+            tags.load(image.info["exif"])
+    value = tags.get(_ORIENTATION_TAG, 1)
+    return value if value in range(1, 9) else 1
 
 
 def to_rgb(image: Image.Image, name: str | Path) -> NDArray[np.uint8]:

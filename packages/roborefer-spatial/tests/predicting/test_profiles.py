@@ -5,13 +5,13 @@ import re
 import numpy as np
 import pytest
 from roborefer_spatial.answers import parse
+from roborefer_spatial.predicting import backends, profiles
 from roborefer_spatial.predicting import predict as predicting
-from roborefer_spatial.predicting import profiles
 from roborefer_spatial.predicting.backends import Answer
 from roborefer_spatial.predicting.predict import predict
 from roborefer_spatial.predicting.profiles import choose, load, shipped
 from roborefer_spatial.predicting.seen import Resize
-from roborefer_spatial.predicting.store import changes
+from roborefer_spatial.predicting.store import changes, run_identity
 from roborefer_spatial.scoring import evaluate
 from roborefer_spatial.tasks import prompts
 
@@ -193,3 +193,12 @@ def test_answers_in_pixels_that_do_not_say_of_which_size(make_sample):
     options = evaluate.ScoreOptions(units="pixel", frame="seen")
     with pytest.raises(ValueError, match="does not say at which size the model saw its images"):
         evaluate.load_scores(make_sample.write([sample]), answers, options)
+
+
+def test_what_asks_as_before_needs_no_word_in_the_record(make_sample):
+    assert {name for name, profile in shipped().items() if profile.asks_as_built} == {"as-built", "roborefer", "gpt"}
+    samples = make_sample.write([make_sample((1, 1))])
+    options = backends.options("http", {"url": "http://h"})
+    identity = run_identity(samples, "http", options, profile=load("roborefer"))
+    assert "profile" not in identity
+    assert run_identity(samples, "http", options, profile=load("gemini"))["profile"]["point_order"] == "yx"

@@ -81,3 +81,10 @@ def test_missing_and_broken_masks(tmp_path):
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(ValueError, match=r"text\.png: not a readable image"):
         read_mask(tmp_path / "text.png")
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 5, 640, 1023, 1024, 1025, 4095, 65537])
+def test_the_last_number_below_one_is_in_the_last_pixel(make_sample, width):
+    sample = make_sample((0, 0), size_wh=(width, 1), mask=np.ones((1, width), bool))
+    found = locate([sample], np.zeros(1, np.int64), np.array([[np.nextafter(1, 0), 0.5]]))
+    assert found.pixel.tolist() == [[width - 1, 0]] and found.on_query.all()

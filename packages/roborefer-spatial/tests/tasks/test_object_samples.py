@@ -8,7 +8,7 @@ from PIL import Image
 from roborefer_spatial.answers import parse
 from roborefer_spatial.images import pixel_of, read_rgb
 from roborefer_spatial.sample import Sample
-from roborefer_spatial.tasks.masks import to_mask
+from roborefer_spatial.tasks.masks import sample_seed, to_mask
 from roborefer_spatial.tasks.object_samples import BuildOptions, build_uid
 from roborefer_spatial.tasks.scenes import scan
 
@@ -235,3 +235,28 @@ def test_a_picture_with_sound_checksums_that_does_not_decode(x3_tree, made):
 def test_options_that_cannot_act_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         BuildOptions(**{"out_dir": Path("/out"), **options})
+
+
+def test_the_recorded_seed_is_the_one_of_the_query_view(x3_tree, made):
+    x3_tree.uid(views=2)
+    [sample] = made(seed=7)[0]["t1_train_multi"]
+    assert sample.seed == sample_seed(7, "s1", "1", "02_000002")
+
+
+@pytest.mark.parametrize(("a", "b", "places"), [(24, 1200, 4), (1200, 24, 3)])
+def test_decimals_are_those_of_the_image_answered_about(x3_tree, made, a, b, places):
+    x3_tree.view(1, size_wh=(a, 18))
+    x3_tree.view(2, size_wh=(b, 18))
+    [sample] = made()[0]["t1_train_multi"]
+    assert len(sample.answer.split(",")[0].partition(".")[2]) == places
+
+
+def test_the_mark_has_the_notes_opacity_unless_told():
+    import argparse
+
+    from roborefer_spatial.tasks import build
+
+    parser = argparse.ArgumentParser()
+    build.add_arguments(parser)
+    args = parser.parse_args(["--data-root", "a", "--out-dir", "b"])
+    assert args.alpha == BuildOptions(out_dir=Path("/b")).alpha == 0.45

@@ -123,3 +123,18 @@ def test_a_picture_that_does_not_decode_says_so_when_it_is_needed(x3_tree):
     with pytest.raises(Unusable, match=r"01_000001_original\.png: not a readable image") as caught:
         view.rgb  # noqa: B018
     assert caught.value.files is view.files
+
+
+def test_masks_that_are_jpeg_inside_and_turned_pictures_are_left_out(x3_tree):
+    from PIL import Image
+
+    first, second = x3_tree.view(1), x3_tree.view(2)
+    Image.open(f"{first}_mask.png").convert("L").save(f"{first}_mask.png", "JPEG")
+    picture, tag = Image.open(f"{second}_original.png"), Image.Exif()
+    tag[0x0112] = 6
+    picture.save(f"{second}_original.png", exif=tag)
+    [uid] = scan(x3_tree.root)
+    views, skipped = read_views(uid, use_dilated_mask=True, want_inpainted=False, seed=0)
+    assert views == []
+    assert [(skip.where[-2:], skip.reason) for skip in skipped] == [("01", "lossy_mask"), ("02", "rotated")]
+    assert "EXIF orientation 6: turn its pixels and drop the tag" in skipped[1].detail

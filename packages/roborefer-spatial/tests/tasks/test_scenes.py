@@ -109,3 +109,16 @@ def test_names_of_samples_cannot_clash(x3_tree):
     x3_tree.view(1, scene="a", uid="1_uid2")
     with pytest.raises(ValueError, match="two objects would have samples named 'a_uid1_uid2'"):
         scan(x3_tree.root)
+
+
+@pytest.mark.parametrize(("suffix", "found"), [(".jpg", 1), (".PNG", 1), (".JPEG", 1), (".webp", 0)])
+def test_other_suffixes_are_read_or_told(x3_tree, suffix, found):
+    folder = x3_tree.uid(views=1)
+    for path in folder.iterdir():
+        if path.name.endswith("original.png"):
+            path.rename(path.with_suffix(suffix))
+    [uid] = scan(x3_tree.root)
+    assert len(uid.views) == found
+    reasons = [(skip.where, skip.reason) for skip in uid.skipped]
+    if not found:
+        assert reasons[0] == ("train/s1/uid_1/01_000001_original.webp", "other_format")

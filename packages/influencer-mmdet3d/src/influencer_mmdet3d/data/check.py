@@ -96,7 +96,7 @@ def check_dataset(
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     report = DatasetReport(root, kind)
-    entries = list(_entries(report, list(infos or kind.infos)))
+    entries = list(_entries(report, list(infos or _usual_infos(root, kind))))
     with (
         ThreadPoolExecutor(workers) as pool,
         progress(description="checking scenes", unit="scene", total=len(entries), quiet=quiet) as bar,
@@ -146,6 +146,12 @@ def _check_labels_of_all(report: DatasetReport) -> None:
     finding = Finding("error" if certain else "warning", "labels-from-1", str(report.root), message)
     if certain or (kind.own and len(seen) == count - 1):
         report.findings.append(finding)
+
+
+def _usual_infos(root: Path, kind: Format) -> tuple[str, ...]:
+    """Return the format's names of infos files; those of `prepare` where the folder has its own classes."""
+    own = ("infos_train.pkl", "infos_val.pkl")
+    return own if kind.own and all((root / name).is_file() for name in own) else kind.infos
 
 
 def _entries(report: DatasetReport, patterns: list[str]) -> Iterator[tuple[str, Any]]:

@@ -111,8 +111,8 @@ def _draw_bars(axes: Any, runs: Sequence[TrainedRun]) -> None:
         places = np.arange(len(names)) + number * width
         axes.bar(places, values, width, color=COLOURS[criterion], label=CRITERIA[criterion])
     axes.set_xticks(np.arange(len(names)) + 0.4 - width / 2, names, rotation=35, ha="right", fontsize=8)
-    axes.set(ylabel="AP50", title="AP50 of each class, held-out rooms", ylim=(0, 1))
-    axes.legend(frameon=False, fontsize=8)
+    axes.set(ylabel="AP50", title="AP50 of each class, held-out rooms", ylim=(0, 1.15), yticks=np.arange(0, 1.1, 0.2))
+    axes.legend(frameon=False, fontsize=8, loc="upper right", ncols=2)
 
 
 def _png(figure: Any) -> bytes:

@@ -23,8 +23,8 @@ POINTS = 8192
 DESCRIPTION = """Make synthetic rooms, train a small query segmentor on them with the influencer criterion and with
 Hungarian matching (same seed, samples, steps and loss weights), evaluate both on held-out rooms with mmdet3d's
 ScanNet evaluator, and write OUT/index.html, OUT/overview.png and OUT/result.json. The criterion gets start masks, as
-in ScanNet: it is told which queries start inside which instance. Takes about two minutes of one CPU core for each
-seed; uses a GPU if there is one. Needs matplotlib and mmdet3d (no compiled mmcv)."""
+in ScanNet: it is told which queries start inside which instance. Takes two to three minutes of one CPU core for
+each seed; uses a GPU if there is one. Needs matplotlib and mmdet3d (no compiled mmcv)."""
 
 EXAMPLE = "example: influencer-mmdet3d demo --out demo_out"
 
@@ -117,7 +117,7 @@ def run_demo(
     }
     write_s3dis(rooms, areas=[1], rooms_per_area=TRAIN_ROOMS, **size)
     write_s3dis(rooms, areas=[5], rooms_per_area=TEST_ROOMS, **size)
-    queries = max(64, 2 * (objects[1] + 6))
+    queries = max(96, 3 * (objects[1] + 6))
     changes = {"model.decoder.num_queries": queries, "custom_hooks.0.quiet": quiet}
     configs = [
         (name, demo_config(name, rooms, out / "training" / f"{name}-{one}", steps=steps, seed=one, changes=changes))
@@ -135,7 +135,7 @@ def run_demo(
         summary=_summary(configs[0][1].model.criterion),
         note=_note(steps, seeds, len(shown)),
         synthetic=result["synthetic"],
-        command=f"{command} --layout {layout} --objects {objects[0]} {objects[1]}",
+        command=f"{command} --objects {objects[0]} {objects[1]}",
         runs=runs,
         rooms=[page.room_data(*room) for room in shown],
         curves=plots.curves(runs),

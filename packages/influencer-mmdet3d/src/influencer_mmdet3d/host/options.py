@@ -36,13 +36,13 @@ class CriterionOptions:
         'log_odds' against "no object", which still differ between queries that are all sure of the class. They
         outweigh the masks: use them where it is known which queries start inside an instance.
     class_cost_weight : float, optional
-        Weight of that part; None for the weight of the classification loss. The larger, the more a query that stands
-        for an instance already goes on to do so.
+        Weight of that part; None for the weight of the classification loss. With a large weight, a query that was
+        trained towards an instance's class keeps the instance, even where another query has a slightly better mask.
     non_object_weight : float
         Class weight of "no object" in the cross-entropy.
     score_others : float
-        Weight of the mean squared score of queries that own no instance, beside the error of those that do (both are
-        times the score's loss weight): their target is 0, so that they rank below in a prediction without NMS.
+        Weight of the mean squared score of queries that own no instance. Their target is 0, so that they rank last in
+        a prediction without NMS. The score's loss weight is a factor of this term and of the own queries' error.
     attr_weight, rep_weight, bg_weight : float
         Weights of attraction (mask BCE and Dice), repulsion and background.
     rep_margin : float

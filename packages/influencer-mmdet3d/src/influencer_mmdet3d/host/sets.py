@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 _HEADS = ("cls_preds", "masks", "scores")
@@ -71,6 +72,8 @@ class SetsDecoder(nn.Module):
             raise ValueError(f"{name}: pilot_noise must be in [0, 1), got {pilot_noise!r}")
         self.groups, self.pilots, self.pilot_noise = groups, pilots, float(pilot_noise)
         self.scene, self._rows = Scene(), None
+        if groups > 1 or pilots:
+            print_log(f"{name}: training with groups={groups}, pilots={pilots}; prediction as without", "current")
         for layer in self.self_attn_layers:  # type: ignore[union-attr]
             layer.register_forward_pre_hook(self._apart)
             layer.register_forward_hook(self._together)

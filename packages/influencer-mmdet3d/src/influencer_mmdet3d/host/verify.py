@@ -201,10 +201,17 @@ def verify(path: Path) -> list[str]:
         tried = try_scene(cfg)
     except TrialError as error:
         raise VerifyError("does-not-run", f"{path}: {error}") from error
-    lines = [_versions(), f"host {root}", f"config {path}", f"criterion {criterion.options}", *tried]
+    lines = [_versions(), f"host {root}", f"config {path}", f"criterion {criterion.options}", *_sets(cfg), *tried]
     if cfg.custom_imports.get("allow_failed_imports"):
         lines.append("note: allow_failed_imports=True turns a failed import into a later KeyError; set it to False")
     return lines
+
+
+def _sets(cfg: Any) -> list[str]:
+    """Name the groups, starts and pilots of our decoders."""
+    decoder = cfg.model.get("decoder", {})
+    said = [f"{name}={decoder[name]!r}" for name in ("groups", "start", "pilots") if name in decoder]
+    return [f"decoder {decoder.get('type')}: {', '.join(said)}"] if said else []
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ def write_hf(folder: Path, final: Path, name: str, samples: Sequence[Sample]) ->
     """Write one set as a configuration of the dataset; return a summary.
 
     Columns: `id`, `task`, `images` (list), `mask`, `mask_dilated`, `prompt`, `answer`, and `sample`, the
-    whole row as JSON for `schema.Sample.from_row`. Image files are embedded as they are.
+    whole row as JSON for `sample.Sample.from_row`, its paths relative to the folder that holds all of them.
+    Image files are embedded as they are.
 
     Raises
     ------
@@ -39,9 +41,10 @@ def write_hf(folder: Path, final: Path, name: str, samples: Sequence[Sample]) ->
             **{key: datasets.Value("string") for key in ("prompt", "answer", "sample")},
         }
     )
+    common = _common_folder(samples)
     starts = range(0, len(samples), SHARD_ROWS)
     for number, start in enumerate(starts):
-        rows = [_row(sample) for sample in samples[start : start + SHARD_ROWS]]
+        rows = [_row(sample, common) for sample in samples[start : start + SHARD_ROWS]]
         shard = datasets.Dataset.from_list(rows, features=features)
         with files.atomic_open(folder / name / f"{splits[0]}-{number:05d}-of-{len(starts):05d}.parquet") as stream:
             shard.to_parquet(stream)
@@ -49,7 +52,7 @@ def write_hf(folder: Path, final: Path, name: str, samples: Sequence[Sample]) ->
     return f"{name}: {len(samples)} samples; load_dataset({str(final)!r}, {name!r}, split={splits[0]!r})"
 
 
-def _row(sample: Sample) -> dict[str, Any]:
+def _row(sample: Sample, folder: str) -> dict[str, Any]:
     return {
         "id": sample.id,
         "task": sample.task,
@@ -58,8 +61,37 @@ def _row(sample: Sample) -> dict[str, Any]:
         "mask_dilated": _embedded(sample.mask_dilated_path),
         "prompt": sample.prompt,
         "answer": sample.answer,
-        "sample": json.dumps(sample.to_row(), ensure_ascii=False),
+        "sample": json.dumps(_movable(sample.to_row(), folder), ensure_ascii=False),
     }
+
+
+_PATHS = ("image", "depth", "query_original", "mask_path", "mask_dilated_path")
+
+
+def _movable(row: dict[str, Any], folder: str) -> dict[str, Any]:
+    """Return a row whose paths start at `folder`: a dataset is for other machines than this one."""
+    for key in _PATHS:
+        value = row.get(key)
+        if isinstance(value, list):
+            row[key] = [os.path.relpath(path, folder) for path in value]
+        elif value is not None:
+            row[key] = os.path.relpath(value, folder)
+    return row
+
+
+def _common_folder(samples: Sequence[Sample]) -> str:
+    """Return the deepest folder that holds every file of the samples."""
+    found: set[str] = set()
+    for sample in samples:
+        paths = [
+            *sample.image,
+            *(sample.depth or ()),
+            sample.query_original,
+            sample.mask_path,
+            sample.mask_dilated_path,
+        ]
+        found.update(os.path.dirname(os.path.abspath(path)) for path in paths if path is not None)  # noqa: PTH100, PTH120
+    return os.path.commonpath(sorted(found))
 
 
 def _embedded(path: str | None) -> dict[str, Any] | None:
@@ -71,9 +103,16 @@ def _embedded(path: str | None) -> dict[str, Any] | None:
         raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
+_HEADER = "license: other\nlicense_name: that-of-the-source-scenes\nconfigs:\n"
+_TERMS = (
+    "x3 spatial tasks.\n\nThe pictures and masks are those of the source scenes and stay under their licence: "
+    "name it here before you share this dataset.\n"
+)
+
+
 def _card(folder: Path, final: Path, name: str, split: str) -> None:
     """Add a set to the dataset card, whose header tells `load_dataset` what there is."""
     card = folder / "README.md"
     entry = f"- config_name: {name}\n  data_files:\n  - split: {split}\n    path: {name}/{split}-*.parquet\n"
-    header = card.read_text(encoding="utf-8").split("---\n")[1] if card.exists() else "configs:\n"
-    files.write_bytes(card, f"---\n{header}{entry}---\n# {final.name}\n\nx3 spatial tasks.\n".encode())
+    header = card.read_text(encoding="utf-8").split("---\n")[1] if card.exists() else _HEADER
+    files.write_bytes(card, f"---\n{header}{entry}---\n# {final.name}\n\n{_TERMS}".encode())

@@ -20,7 +20,7 @@ from roborefer_spatial.look.curves import success_curve, svg
 from roborefer_spatial.look.thumbnails import Thumbnails
 from roborefer_spatial.sample import Sample
 from roborefer_spatial.scoring import evaluate
-from roborefer_spatial.scoring.metrics import Metrics, by_set
+from roborefer_spatial.scoring.metrics import BOOTSTRAP, Metrics, by_set
 from roborefer_spatial.scoring.score import REASONS, Scores
 
 EMBED_LIMIT_BYTES = 256 << 20
@@ -59,7 +59,7 @@ def write_report(
     title: str,
     embed: bool = True,
     image_px: int = 320,
-    bootstrap: int = 1000,
+    bootstrap: int = BOOTSTRAP,
     progress: bool = False,
 ) -> None:
     """Write the page.
@@ -242,8 +242,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--bootstrap",
         type=int,
-        default=1000,
-        help="resamples for the 95 %% intervals; 0: none (default: 1000)",
+        default=BOOTSTRAP,
+        help="resamples for the 95 %% intervals; 0: none (default: %(default)s)",
     )
     add("--limit", type=int, help="show the first N samples of each file only")
     add("--quiet", action="store_true", help="show no progress")

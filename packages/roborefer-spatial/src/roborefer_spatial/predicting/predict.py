@@ -24,6 +24,8 @@ from roborefer_spatial.sample import Sample, load_samples
 
 log = logging.getLogger(__name__)
 
+BATCH_SIZE, MAX_ERRORS = 8, 100
+
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -52,8 +54,8 @@ def predict(
     out: Path,
     *,
     identity: dict[str, Any],
-    batch_size: int = 8,
-    max_errors: int = 100,
+    batch_size: int = BATCH_SIZE,
+    max_errors: int = MAX_ERRORS,
     restart: bool = False,
     process: Process | None = None,
     profile: Profile | None = None,
@@ -270,8 +272,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, required=True, help="JSONL file of answers to write or to go on with")
     add("--image-folder", type=Path, help="where relative image paths start (default: the file's folder)")
     add("--limit", type=int, help="answer the first N samples only")
-    add("--batch-size", type=int, default=8, help="samples a call (default: 8)")
-    add("--max-errors", type=int, default=100, help="stop after N failed samples (default: 100)")
+    add("--batch-size", type=int, default=BATCH_SIZE, help="samples a call (default: %(default)s)")
+    add("--max-errors", type=int, default=MAX_ERRORS, help="stop after N failed samples (default: %(default)s)")
     add("--restart", action="store_true", help="set aside what --out holds, as OUT.old-N, and begin anew")
     add("--depth", choices=("use", "ignore"), default="use", help="depth images of the samples (default: use)")
     add("--quiet", action="store_true", help="show no progress")

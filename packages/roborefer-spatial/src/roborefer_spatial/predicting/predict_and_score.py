@@ -16,6 +16,8 @@ from roborefer_spatial import files, terminal
 from roborefer_spatial.predicting import backends
 from roborefer_spatial.predicting.backends import Backend, Unavailable
 from roborefer_spatial.predicting.predict import (
+    BATCH_SIZE,
+    MAX_ERRORS,
     add_profile_argument,
     asked,
     options_and_profile,
@@ -26,7 +28,7 @@ from roborefer_spatial.predicting.predict import (
 from roborefer_spatial.predicting.store import run_identity
 from roborefer_spatial.sample import load_samples
 from roborefer_spatial.scoring import evaluate
-from roborefer_spatial.scoring.metrics import Metrics
+from roborefer_spatial.scoring.metrics import BOOTSTRAP, Metrics
 
 
 class _LoadedOnce:
@@ -69,11 +71,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="must be what the checkpoint says",
     )
     add("--limit", type=int, help="the first N samples of each file only")
-    add("--batch-size", type=int, default=8, help="samples a call (default: 8)")
-    add("--max-errors", type=int, default=100, help="stop after N failed samples (default: 100)")
+    add("--batch-size", type=int, default=BATCH_SIZE, help="samples a call (default: %(default)s)")
+    add("--max-errors", type=int, default=MAX_ERRORS, help="stop after N failed samples (default: %(default)s)")
     add("--restart", action="store_true", help="set aside answers of an earlier call, and begin anew")
     add("--depth", choices=("use", "ignore"), default="use", help="depth images of the samples (default: use)")
-    add("--bootstrap", type=int, default=1000, help="resamples for the 95 %% intervals (default: 1000)")
+    add("--bootstrap", type=int, default=BOOTSTRAP, help="resamples for the 95 %% intervals (default: %(default)s)")
     add("--seed", type=int, default=0, help="of the resamples (default: 0)")
     add("--quiet", action="store_true", help="show no progress")
     evaluate.add_score_arguments(parser)

@@ -74,6 +74,12 @@ class Profile:
         left_out = ("sources", "models", "model_types")
         return {key: value for key, value in asdict(self).items() if key not in left_out and value not in (None, ())}
 
+    @property
+    def asks_as_built(self) -> bool:
+        """Whether questions and answers are those of `as-built`, so that a record need not name it."""
+        plain = Profile(name=self.name, units="normalized", sources=self.sources, max_new_tokens=self.max_new_tokens)
+        return self.record() == plain.record()
+
     def prompt(self, sample: Sample) -> str:
         """Return the sample's question as this model is asked.
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from roborefer_spatial import __version__, files, predictions
 from roborefer_spatial.predicting import backends
-from roborefer_spatial.predicting.profiles import AS_BUILT, Profile
+from roborefer_spatial.predicting.profiles import Profile
 from roborefer_spatial.predictions import Prediction
 
 
@@ -138,7 +138,7 @@ def run_identity(
         "same_answers": sorted(backends.same_answers(backend, options)),
         "samples_sha256": hashlib.sha256(samples_file.read_bytes()).hexdigest(),
     }
-    if profile is not None and profile.name != AS_BUILT:  # records of earlier versions have none
+    if profile is not None and not profile.asks_as_built:  # records of earlier versions have none
         identity["profile"] = profile.record()
     if depth != "use":
         identity["depth"] = depth

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from roborefer_spatial import files, terminal
 from roborefer_spatial.scoring import evaluate
+from roborefer_spatial.scoring.metrics import BOOTSTRAP
 from roborefer_spatial.scoring.score import Scores
 
 Floats = NDArray[np.float64]
@@ -158,7 +159,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--samples", type=Path, required=True, help="sample file of `build`")
     add("--predictions", type=Path, nargs=2, required=True, metavar=("A", "B"), help="the two models' answer files")
     add("--differ", type=Path, help="JSONL file to write: the samples where only one of them is right")
-    add("--bootstrap", type=int, default=1000, help="resamples for the 95 %% interval; 0: none (default: 1000)")
+    add(
+        "--bootstrap",
+        type=int,
+        default=BOOTSTRAP,
+        help="resamples for the 95 %% interval; 0: none (default: %(default)s)",
+    )
     add("--seed", type=int, default=0, help="of the resamples (default: 0)")
     add("--json", action="store_true", help="print one JSON object instead of text")
     evaluate.add_score_arguments(parser)

@@ -18,7 +18,7 @@ from roborefer_spatial import __version__, files, predictions, terminal
 from roborefer_spatial.answers import Boxes, PointOrder, Units
 from roborefer_spatial.sample import load_samples
 from roborefer_spatial.scoring import fit
-from roborefer_spatial.scoring.metrics import SUCCESS, Metrics, by_set
+from roborefer_spatial.scoring.metrics import BOOTSTRAP, SUCCESS, Metrics, by_set
 from roborefer_spatial.scoring.score import Frame, Multi, ScoreOptions, Scores, score
 
 
@@ -219,8 +219,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--bootstrap",
         type=int,
-        default=1000,
-        help="resamples for the 95 %% intervals; 0: none (default: 1000)",
+        default=BOOTSTRAP,
+        help="resamples for the 95 %% intervals; 0: none (default: %(default)s)",
     )
     add("--seed", type=int, default=0, help="of the resamples (default: 0)")
     add("--json", action="store_true", help="print the metrics as JSON instead of a table")

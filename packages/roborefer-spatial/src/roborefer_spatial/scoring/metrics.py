@@ -27,6 +27,9 @@ SUCCESS = tuple(f"success_{round(limit * 100):03d}" for limit in THRESHOLDS)
 
 LEVEL = 0.95
 
+BOOTSTRAP = 1000
+"""Resamples of the scenes for an interval, unless told otherwise."""
+
 PROPORTIONS = frozenset(
     {
         "overall_accuracy", "not_visible_accuracy", "not_visible_precision", "not_visible_recall", "not_visible_f1",
@@ -37,7 +40,7 @@ PROPORTIONS = frozenset(
 """Metrics that are shares of samples."""
 
 
-def by_set(scores: Scores, *, bootstrap: int = 1000, seed: int = 0) -> dict[str, Metrics]:
+def by_set(scores: Scores, *, bootstrap: int = BOOTSTRAP, seed: int = 0) -> dict[str, Metrics]:
     """Return the metrics of every task and split among the samples, such as "t1_multi/val".
 
     Parameters
@@ -54,7 +57,7 @@ def by_set(scores: Scores, *, bootstrap: int = 1000, seed: int = 0) -> dict[str,
     return {name: metrics(scores, labels == name, bootstrap=bootstrap, seed=seed) for name in dict.fromkeys(names)}
 
 
-def metrics(scores: Scores, chosen: Bools, *, bootstrap: int = 1000, seed: int = 0) -> Metrics:
+def metrics(scores: Scores, chosen: Bools, *, bootstrap: int = BOOTSTRAP, seed: int = 0) -> Metrics:
     """Return the metrics of the chosen samples, which must be of one coordinate frame.
 
     Parameters

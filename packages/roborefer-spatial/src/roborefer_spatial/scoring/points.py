@@ -85,7 +85,6 @@ def _locate(
         where = frame_of_point == code
         size = np.array(concat.size_wh if concat else query_wh)
         found = np.floor(np.where(inside[where, None], xy[where], 0) * size).astype(np.int64)
-        found = np.minimum(found, size - 1)  # a value just below 1 can round up to the width in the product
         if concat:
             found[:, 0] -= concat.left_wh[0]
             x, y = xy[where].T

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from roborefer_spatial.images import decode, pixel_center, probe, to_rgb
+from roborefer_spatial.images import decode, orientation, pixel_center, probe, to_rgb
 from roborefer_spatial.tasks.masks import Mask, point_of_mask, sample_seed, to_mask
 from roborefer_spatial.tasks.scenes import Skip, UidFolder, ViewFiles
 
@@ -130,7 +130,12 @@ def _check_inpainted(view: View) -> Path:
 def _mask(path: Path, size_wh: tuple[int, int], digests: dict[str, str]) -> Mask:
     data = _bytes(path, digests)
     try:
-        mask = to_mask(decode(data, path.name), path.name)
+        image = decode(data, path.name)
+        if image.format == "JPEG":
+            raise Unusable("lossy_mask", f"{path.name}: save the mask as PNG from its source")
+        mask = to_mask(image, path.name)
+    except Unusable:
+        raise
     except ValueError as error:
         raise Unusable("unreadable", str(error)) from error
     if mask.shape != (size_wh[1], size_wh[0]):
@@ -150,9 +155,12 @@ def _bytes(path: Path, digests: dict[str, str]) -> bytes:
 
 def _size(data: bytes, path: Path) -> tuple[int, int]:
     try:
-        return probe(data, path.name)
+        size_wh, turn = probe(data, path.name), orientation(data)
     except ValueError as error:
         raise Unusable("unreadable", str(error)) from error
+    if turn != 1:
+        raise Unusable("rotated", f"{path.name} has EXIF orientation {turn}: turn its pixels and drop the tag")
+    return size_wh
 
 
 def _times(size_wh: tuple[int, int]) -> str:

@@ -2,7 +2,7 @@
 
 Layout: `{root}/{split}/{scene}/uid_{uid}/{kk}_{frame}_{kind}.png` with split `train`, `val` or `validation`,
 any number of views `kk` (01, 02, ...), and kind `original`, `inpainted`, `mask`, `mask_dialated` or
-`mask_dilated`.
+`mask_dilated`. The suffix may also be .jpg or .jpeg, in any case of letters.
 Only names are read here.
 """
 
@@ -20,7 +20,8 @@ SPLIT_FOLDERS = {"train": "train", "val": "val", "validation": "val"}
 """Folder name to split."""
 
 KINDS = ("original", "inpainted", "mask", "mask_dilated")
-_NAME = re.compile(r"(\d+)_(.+)_(original|inpainted|mask|mask_dialated|mask_dilated)\.png")
+_NAME = re.compile(r"(\d+)_(.+)_(original|inpainted|mask|mask_dialated|mask_dilated)\.(?i:png|jpg|jpeg)")
+_OTHER_FORMAT = re.compile(r"(\d+)_(.+)_(original|inpainted|mask|mask_dialated|mask_dilated)\.\w+")
 _SCANNET_SCAN = re.compile(r"(scene\d{4})_\d{2}")
 
 REASONS: dict[str, str] = {
@@ -30,6 +31,9 @@ REASONS: dict[str, str] = {
     "no_dilated_mask": "a view has no dilated mask file, and the answers come from dilated masks",
     "no_inpainted": "a view has no inpainted image (Task 2B)",
     "unreadable": "a file cannot be read or decoded",
+    "other_format": "a file has a view's name and is neither PNG nor JPEG",
+    "lossy_mask": "a mask is JPEG inside, whatever its name: its edges are blurred, and blur counts as object",
+    "rotated": "a picture is to be turned by its EXIF tag, which some readers obey and others do not",
     "size_mismatch": "mask, original and inpainted image differ in size",
     "mask_disagreement": "of the raw and the dilated mask one is empty and the other is not",
     "no_change": "the inpainted image is the original, although the mask is not empty (Task 2B)",
@@ -153,6 +157,8 @@ def _scan_split(root: Path, name: str) -> list[UidFolder]:
 def _views(folder: Path, where: str) -> tuple[tuple[ViewFiles, ...], tuple[Skip, ...]]:
     """Return the views of one object's folder, and those that cannot be used."""
     by_view: dict[int, dict[str, list[tuple[str, Path]]]] = defaultdict(lambda: defaultdict(list))
+    views: list[ViewFiles] = []
+    skipped: list[Skip] = []
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries)
     for name in names:
@@ -160,7 +166,8 @@ def _views(folder: Path, where: str) -> tuple[tuple[ViewFiles, ...], tuple[Skip,
         if match:
             kind = match.group(3).replace("dialated", "dilated")
             by_view[int(match.group(1))][kind].append((match.group(2), folder / name))
-    views, skipped = [], []
+        elif _OTHER_FORMAT.fullmatch(name):
+            skipped.append(Skip(f"{where}/{name}", "other_format", "save it as PNG (pictures may be JPEG)"))
     for number, files in sorted(by_view.items()):
         here = f"{where}/{number:02d}"
         doubles = [path.name for paths in files.values() if len(paths) > 1 for _, path in paths]

@@ -5,7 +5,7 @@ model = {
         "_delete_": True,
         "type": "DemoHungarianCriterion",
         "num_classes": 13,
-        "loss_weight": [0.5, 1.0, 1.0, 0.5],
+        "loss_weight": [0.5, 2.0, 2.0, 0.5],
         "non_object_weight": 0.05,
     },
 }

@@ -26,11 +26,11 @@ model = {
     "num_classes": len(classes),
     "start_masks": True,
     "encoder": {"width": 24, "voxel": 0.2},
-    "decoder": {"num_queries": 64, "width": 64, "num_layers": 3, "heads": 4},
+    "decoder": {"num_queries": 96, "width": 64, "num_layers": 3, "heads": 4},
     "criterion": {
         "type": "InfluencerCriterion",
         "num_classes": len(classes),
-        "loss_weight": [0.5, 1.0, 1.0, 0.5],
+        "loss_weight": [0.5, 2.0, 2.0, 0.5],
         "non_object_weight": 0.05,
     },
     "test": {"min_points": 20},

@@ -271,70 +271,92 @@ def finish(
     bg_weight,
     others_weight,
     COLUMNS: tl.constexpr,  # of the small matrices: a power of two above the largest K
-    ENTRY_WIDTH: tl.constexpr,  # a power of two from B L on
+    BE: tl.constexpr,  # layers and samples that are read together
     BQ: tl.constexpr,  # queries of a block
     EVERY_LAYER: tl.constexpr,  # False: the last layer's assignment serves all
 ):
-    """The loss and the diagnostics of the last layer, from the parts of all blocks; one program."""
-    e = tl.arange(0, ENTRY_WIDTH)
+    """The loss and the diagnostics of the last layer, from the parts of all blocks; one program.
+
+    Layers and samples are read BE at a time, so that registers and shared memory do not grow with the batch.
+    """
     k = tl.arange(0, COLUMNS)
-    real = e < BATCH * LAYERS
-    sample = tl.where(real, e // LAYERS, 0)
-    queries = tl.load(samples_ptr + sample * SAMPLE + QUERIES, mask=real, other=1).to(tl.int32)
-    blocks = tl.where(real, tl.cdiv(queries, BQ), 0)
-    own_sum = tl.zeros((ENTRY_WIDTH,), tl.float32)
-    soft_sum = tl.zeros((ENTRY_WIDTH,), tl.float32)
-    outside = tl.zeros((ENTRY_WIDTH,), tl.float32)
-    classification = tl.zeros((ENTRY_WIDTH,), tl.float32)
-    score = tl.zeros((ENTRY_WIDTH,), tl.float32)
-    others = tl.zeros((ENTRY_WIDTH,), tl.float32)
-    objects = tl.zeros((ENTRY_WIDTH,), tl.float32)
-    wrong = tl.zeros((ENTRY_WIDTH,), tl.int32)
-    for first in range(0, BLOCKS, _LINES):
-        block = first + tl.arange(0, _LINES)
-        there = block[None, :] < blocks[:, None]
-        line = e[:, None] * BLOCKS + block[None, :]
-        own_sum += tl.sum(tl.load(parts_ptr + line * 8 + OWN, mask=there, other=0.0), 1)
-        soft_sum += tl.sum(tl.load(parts_ptr + line * 8 + SOFT, mask=there, other=0.0), 1)
-        outside += tl.sum(tl.load(parts_ptr + line * 8 + BACKGROUND, mask=there, other=0.0), 1)
-        classification += tl.sum(tl.load(parts_ptr + line * 8 + CLASSIFICATION, mask=there, other=0.0), 1)
-        score += tl.sum(tl.load(parts_ptr + line * 8 + SCORE, mask=there, other=0.0), 1)
-        others += tl.sum(tl.load(parts_ptr + line * 8 + OTHER_SCORES, mask=there, other=0.0), 1)
-        objects += tl.sum(tl.load(parts_ptr + line * 8 + OBJECTNESS, mask=there, other=0.0), 1)
-        for kind in tl.static_range(4):
-            found = tl.load(bad_ptr + line * 4 + kind, mask=there, other=0)
-            wrong = wrong | (tl.max(found, 1) << kind)
-    repels = tl.load(parts_ptr + e * BLOCKS * 8 + REPULSION, mask=real & (blocks > 0), other=0.0)
-    tl.store(checks_ptr + e, wrong, mask=real)
+    entries = BATCH * LAYERS
+    filled_samples = 0.0
+    for first_sample in range(0, BATCH, BE):
+        filled_samples += tl.sum(_filled(cheapest_ptr, first_sample + tl.arange(0, BE), LAYERS, BATCH, COLUMNS), 0)
+    filled_count = tl.maximum(filled_samples, 1.0)
+    total = 0.0
+    attraction = 0.0
+    repulsion = 0.0
+    background = 0.0
+    owned_last = 0.0
+    present_count = 0.0
+    objectness = 0.0
+    any_wrong = 0
+    for begin in range(0, entries, BE):
+        e = begin + tl.arange(0, BE)
+        real = e < entries
+        sample = tl.where(real, e // LAYERS, 0)
+        queries = tl.load(samples_ptr + sample * SAMPLE + QUERIES, mask=real, other=1).to(tl.int32)
+        blocks = tl.where(real, tl.cdiv(queries, BQ), 0)
+        own_sum = tl.zeros((BE,), tl.float32)
+        soft_sum = tl.zeros((BE,), tl.float32)
+        outside = tl.zeros((BE,), tl.float32)
+        classification = tl.zeros((BE,), tl.float32)
+        score = tl.zeros((BE,), tl.float32)
+        others = tl.zeros((BE,), tl.float32)
+        objects = tl.zeros((BE,), tl.float32)
+        wrong = tl.zeros((BE,), tl.int32)
+        for first in range(0, BLOCKS, _LINES):
+            block = first + tl.arange(0, _LINES)
+            there = block[None, :] < blocks[:, None]
+            line = e[:, None] * BLOCKS + block[None, :]
+            own_sum += tl.sum(tl.load(parts_ptr + line * 8 + OWN, mask=there, other=0.0), 1)
+            soft_sum += tl.sum(tl.load(parts_ptr + line * 8 + SOFT, mask=there, other=0.0), 1)
+            outside += tl.sum(tl.load(parts_ptr + line * 8 + BACKGROUND, mask=there, other=0.0), 1)
+            classification += tl.sum(tl.load(parts_ptr + line * 8 + CLASSIFICATION, mask=there, other=0.0), 1)
+            score += tl.sum(tl.load(parts_ptr + line * 8 + SCORE, mask=there, other=0.0), 1)
+            others += tl.sum(tl.load(parts_ptr + line * 8 + OTHER_SCORES, mask=there, other=0.0), 1)
+            objects += tl.sum(tl.load(parts_ptr + line * 8 + OBJECTNESS, mask=there, other=0.0), 1)
+            for kind in tl.static_range(4):
+                found = tl.load(bad_ptr + line * 4 + kind, mask=there, other=0)
+                wrong = wrong | (tl.max(found, 1) << kind)
+        repels = tl.load(parts_ptr + e * BLOCKS * 8 + REPULSION, mask=real & (blocks > 0), other=0.0)
+        tl.store(checks_ptr + e, wrong, mask=real)
+        any_wrong = tl.maximum(any_wrong, tl.max(wrong, 0))
 
-    source = e if EVERY_LAYER else sample * LAYERS + LAYERS - 1
-    cell = source[:, None] * COLUMNS + k[None, :]
-    owned = tl.sum((tl.load(own_ptr + cell, mask=real[:, None], other=-1) >= 0).to(tl.float32), 1)
-    shared = tl.load(cheapest_ptr + cell, mask=real[:, None], other=INFINITY) < INFINITY
-    attracts = (1.0 - soft_share) * own_sum / tl.maximum(owned, 1.0) + soft_share * soft_sum / tl.maximum(
-        tl.sum(shared.to(tl.float32), 1), 1.0
-    )
-    outside = outside / tl.maximum(queries, 1).to(tl.float32)
-    score = score / tl.maximum(owned, 1.0)
-    filled = tl.where(real, _filled(cheapest_ptr, sample, LAYERS, BATCH, COLUMNS), 0.0)
-    last = real & (e % LAYERS == LAYERS - 1)
-    last_filled = tl.where(last, filled, 0.0)
-    filled_count = tl.maximum(tl.sum(last_filled, 0), 1.0)
-    others = others / tl.maximum(queries.to(tl.float32) - owned, 1.0)
-    everywhere = class_weight * classification + bg_weight * outside + others_weight * others
-    where_filled = attr_weight * attracts + rep_weight * repels + score_weight * score
-    total = tl.sum(tl.where(real, everywhere / BATCH + filled * where_filled / filled_count, 0.0), 0)
-    total = tl.where(tl.max(wrong, 0) > 0, float("nan"), total)
-    tl.store(loss_ptr, total)
-    tl.store(loss_ptr + 1, tl.sum(tl.where(last_filled > 0, attracts, 0.0), 0) / filled_count)
-    tl.store(loss_ptr + 2, tl.sum(tl.where(last_filled > 0, repels, 0.0), 0) / filled_count)
-    tl.store(loss_ptr + 3, tl.sum(tl.where(last, outside, 0.0), 0) / BATCH)
+        source = e if EVERY_LAYER else sample * LAYERS + LAYERS - 1
+        cell = source[:, None] * COLUMNS + k[None, :]
+        owned = tl.sum((tl.load(own_ptr + cell, mask=real[:, None], other=-1) >= 0).to(tl.float32), 1)
+        shared = tl.load(cheapest_ptr + cell, mask=real[:, None], other=INFINITY) < INFINITY
+        attracts = (1.0 - soft_share) * own_sum / tl.maximum(owned, 1.0) + soft_share * soft_sum / tl.maximum(
+            tl.sum(shared.to(tl.float32), 1), 1.0
+        )
+        outside = outside / tl.maximum(queries, 1).to(tl.float32)
+        score = score / tl.maximum(owned, 1.0)
+        objects = objects / tl.maximum(queries, 1).to(tl.float32)
+        filled = tl.where(real, _filled(cheapest_ptr, sample, LAYERS, BATCH, COLUMNS), 0.0)
+        others = others / tl.maximum(queries.to(tl.float32) - owned, 1.0)
+        everywhere = class_weight * classification + bg_weight * outside + others_weight * others
+        where_filled = attr_weight * attracts + rep_weight * repels + score_weight * score
+        total += tl.sum(tl.where(real, everywhere / BATCH + filled * where_filled / filled_count, 0.0), 0)
 
-    instances = tl.load(samples_ptr + sample * SAMPLE + INSTANCES, mask=real, other=0).to(tl.int32)
-    size = tl.load(sizes_ptr + sample[:, None] * COLUMNS + k[None, :])
-    present = (size > 0) & (k[None, :] < instances[:, None]) & last[:, None]
-    present_count = tl.sum(tl.sum(present.to(tl.float32), 1), 0)
-    tl.store(loss_ptr + 4, tl.sum(tl.where(last, owned, 0.0), 0) / tl.maximum(present_count, 1.0))
+        last = real & (e % LAYERS == LAYERS - 1)
+        last_filled = tl.where(last, filled, 0.0) > 0
+        attraction += tl.sum(tl.where(last_filled, attracts, 0.0), 0)
+        repulsion += tl.sum(tl.where(last_filled, repels, 0.0), 0)
+        background += tl.sum(tl.where(last, outside, 0.0), 0)
+        owned_last += tl.sum(tl.where(last, owned, 0.0), 0)
+        objectness += tl.sum(tl.where(last, objects, 0.0), 0)
+        instances = tl.load(samples_ptr + sample * SAMPLE + INSTANCES, mask=real, other=0).to(tl.int32)
+        size = tl.load(sizes_ptr + sample[:, None] * COLUMNS + k[None, :])
+        present = (size > 0) & (k[None, :] < instances[:, None]) & last[:, None]
+        present_count += tl.sum(tl.sum(present.to(tl.float32), 1), 0)
+    tl.store(loss_ptr, tl.where(any_wrong > 0, float("nan"), total))
+    tl.store(loss_ptr + 1, attraction / filled_count)
+    tl.store(loss_ptr + 2, repulsion / filled_count)
+    tl.store(loss_ptr + 3, background / BATCH)
+    tl.store(loss_ptr + 4, owned_last / tl.maximum(present_count, 1.0))
     repeats = 0.0
     covers = 0.0
     for b in range(0, BATCH):
@@ -347,5 +369,4 @@ def finish(
         repeats += tl.sum(tl.maximum(count - 1.0, 0.0), 0)
         covers += tl.sum(count, 0)
     tl.store(loss_ptr + 5, repeats / tl.maximum(covers, 1.0))
-    objects = objects / tl.maximum(queries, 1).to(tl.float32)
-    tl.store(loss_ptr + 6, tl.sum(tl.where(last, objects, 0.0), 0) / BATCH)
+    tl.store(loss_ptr + 6, objectness / BATCH)

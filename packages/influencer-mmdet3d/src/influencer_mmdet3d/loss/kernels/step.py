@@ -130,6 +130,9 @@ def _scaled(slopes: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.mul(slopes, factor, out=torch.empty(slopes.shape, dtype=dtype, device=slopes.device))
 
 
+_ENTRIES_BLOCK = 32  # layers and samples that the last kernel reads together
+
+
 class _Variants(NamedTuple):
     """The kernels between the two passes over the logits, and the sizes that their grids follow from."""
 
@@ -167,7 +170,7 @@ def _variants(
         ),
         Variant(
             slopes.finish,
-            dict(COLUMNS=columns, ENTRY_WIDTH=_power_of_two(batch * layers), BQ=queries_block, **every), num_warps=4,
+            dict(COLUMNS=columns, BE=_ENTRIES_BLOCK, BQ=queries_block, **every), num_warps=4,
         ),
         queries_block,
         block,

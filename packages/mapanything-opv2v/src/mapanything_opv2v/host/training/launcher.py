@@ -132,6 +132,7 @@ def run(task: HostTraining) -> None:
     """Let Hydra read the command line, compose the config and run the training, here or in jobs."""
     import hydra
 
+    task.__module__ = "mapanything_opv2v.train"  # Hydra names the job and its log, train.log, after the last part
     hydra.main(version_base=None, config_path=str(task.host_root / "configs"), config_name="train")(task)()
 
 
