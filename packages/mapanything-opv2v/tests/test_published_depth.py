@@ -9,7 +9,8 @@ from mapanything_opv2v.rawdata.images import SKY
 
 @pytest.fixture(autouse=True)
 def no_scale(monkeypatch):
-    monkeypatch.delenv("OPV2V_PNG_UNITS_PER_M", raising=False)
+    monkeypatch.setenv("OPV2V_PNG_UNITS_PER_M", "1")  # what is set is undone afterwards, also where it was not set
+    monkeypatch.delenv("OPV2V_PNG_UNITS_PER_M")
 
 
 def carla(metres):

@@ -244,7 +244,7 @@ def _answer(path: Path) -> Any:
 
 
 def _claim(record: dict[str, Any], path: Path) -> None:
-    Store(path.with_name("a.jsonl")).claim(record, restart=False)
+    Store(path.with_name("a.jsonl")).check(record, restart=False)
 
 
 def _write_rows(folder: Path) -> None:

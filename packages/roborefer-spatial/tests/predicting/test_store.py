@@ -191,6 +191,13 @@ def test_identity_follows_samples_and_checkpoint(tmp_path):
     assert "checkpoint" not in run_identity(samples, "file", Options("org/model", tmp_path))
 
 
+@pytest.mark.parametrize("options", ["3", "[1]", '{"url": 1}'])
+def test_a_record_with_other_options_than_a_runs_is_named(store, options):
+    store.record.write_text(f'{{"options": {options}}}')
+    with pytest.raises(ValueError, match=r"answers.jsonl.run.json: no record of a run, its options are"):
+        store.check(ONE, restart=False)
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000])
 def test_a_broken_record_is_named(store, text):
     store.record.write_text(text)

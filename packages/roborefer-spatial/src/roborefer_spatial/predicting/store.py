@@ -53,7 +53,11 @@ class Store:
                     "another file, or pass --restart to set it aside"
                 )
             return
-        differences = changes(files.read_json_object(self.record), identity)
+        before = files.read_json_object(self.record)
+        options = before.get("options", {})
+        if not isinstance(options, dict) or not isinstance(options.get("url"), str | None):
+            raise ValueError(f"{self.record}: no record of a run, its options are {options!r}; is it damaged?")
+        differences = changes(before, identity)
         if not differences:
             return
         if not any(row.text is not None for row in self.rows().values()):
