@@ -146,11 +146,6 @@ def add_sessions(name: str) -> None:
         """Measure speed against the named peers."""
         scripts(session, "benchmarks/bench_*.py")
 
-    @nox.session(name=f"mutants-{name}")
-    def mutants(session: nox.Session) -> None:
-        """Put small faults into the modules that the package exists for and count those that its tests see."""
-        scripts(session, "mutants/run.py")
-
     @nox.session(name=f"stress-{name}")
     def stress(session: nox.Session) -> None:
         """Kill long jobs and feed readers broken files at random: -- --minutes M --seed S."""
