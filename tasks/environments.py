@@ -99,5 +99,5 @@ def clone_hint(name: str) -> str:
 
 def pytest(session: nox.Session, python: Path, tests: str, *options: str, env: dict[str, str] | None = None) -> None:
     """Run a folder of tests against the installed wheel; its own helper modules are importable."""
-    path = f"pythonpath={tests} {tests}/standins"
+    path = f"pythonpath={tests} {tests}/standins {tests.removesuffix('/host')}"
     run(session, python, "-m", "pytest", "-o", path, tests, *options, *session.posargs, env=env)
