@@ -151,9 +151,9 @@ def _table(sets: dict[str, dict[str, Metrics]]) -> str:
             cells.append(str(sum(metrics["parse_failures"].values())))
             rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     note = (
-        "<p class='legend'>Small: 95 % interval; of shares by Wilson, at the number of independent samples that the scenes "
-        "show. L2 and Success of concat sets are "
-        "in fractions of the whole image, the curves in fractions of the query image.</p>"
+        "<p class='legend'>Small: 95 % interval; of shares by Wilson, at the number of independent samples that the "
+        "scenes show. L2 and Success of concat sets are in "
+        "fractions of the whole image, the curves in fractions of the query image.</p>"
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>{note}"
 
