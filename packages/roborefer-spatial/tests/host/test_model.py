@@ -58,11 +58,13 @@ def test_prediction_asks_what_training_showed(model, dataset, data, checkpoint):
     backend = create("host", options("host", {"model": str(checkpoint), "device": "cpu"}))
     row = data.rows[0]
     images = tuple(data.folder / name for name in row["image"])
-    ids, tensors, blocks = backend._prepared(Request(id="0", images=images, prompt=row["conversations"][0]["value"]))
+    asked = backend._prepared(Request(id="0", images=images, prompt=row["conversations"][0]["value"]))
+    ids = asked.ids
     sample = dataset[0]
     assert torch.equal(ids, sample["input_ids"][: len(ids)])
     assert (sample["labels"][: len(ids)] == -100).all() and sample["labels"][len(ids)] >= 0
-    assert torch.equal(tensors, sample["image"]) and blocks is None
+    assert list(asked.tensors) == ["image"] and torch.equal(asked.tensors["image"], sample["image"])
+    assert asked.blocks.get("image") is None
 
 
 def test_tiles_give_the_same_answer_alone_and_together(model, data, checkpoint):
@@ -74,7 +76,7 @@ def test_tiles_give_the_same_answer_alone_and_together(model, data, checkpoint):
         Request(id=row["id"], images=tuple(data.folder / name for name in row["image"]), prompt="Where?" * (1 + n))
         for n, row in enumerate(data.rows[:2])
     ]
-    assert len(backend._prepared(requests[0])[1]) == 26
+    assert len(backend._prepared(requests[0]).tensors["image"]) == 26
     assert backend.answer(requests) == [backend.answer([request])[0] for request in requests]
 
 
