@@ -2,7 +2,8 @@
 
 The model is the one that the experiments train (`model=mapanything`: DINOv2 ViT-g and 16 layers of attention between
 views), with MapAnything's own optimizer, mixed precision, loss scaler and step, and this package's losses. No data and
-no weights are read. The code of DINOv2 must lie on this machine: --dinov2 FOLDER, a checkout of facebookresearch/dinov2.
+no weights are read. The code of DINOv2 must lie on this machine: --dinov2 FOLDER is a checkout of
+facebookresearch/dinov2.
 
     python memory.py --out memory --dinov2 ~/dinov2 --images 4 8 12 16 24
     python memory.py --out memory --dinov2 ~/dinov2 --card 24 --images 4 --checkpointing on --encoder frozen
@@ -62,6 +63,9 @@ def main() -> int:
                     with path.open("a") as stream:
                         stream.write(json.dumps(line) + "\n")
                     if line["fits"] is False:
+                        run = None  # DistributedDataParallel does not go on after a failed step
+                        gc.collect()
+                        torch.cuda.empty_cache()
                         break  # more images do not fit either
             del run
             gc.collect()
@@ -82,9 +86,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--card", type=float, help="GB of the card to pretend")
     parser.add_argument("--ddp", action="store_true", help="in DistributedDataParallel, as on several GPUs")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument(
-        "--override", action="append", default=[], help="Hydra override, to try this with a small model"
-    )
+    parser.add_argument("--override", action="append", default=[], help="Hydra override, such as model=opv2v_tiny")
     return parser.parse_args()
 
 
