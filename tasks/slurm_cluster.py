@@ -19,6 +19,7 @@ import stat
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -180,7 +181,5 @@ if __name__ == "__main__":
         sys.exit(missing())
     with Cluster(Path(sys.argv[1])) as running:
         print(f"export SLURM_CONF={running.environment['SLURM_CONF']}", flush=True)
-        try:
+        with suppress(KeyboardInterrupt):
             signal.pause()
-        except KeyboardInterrupt:
-            pass
