@@ -47,8 +47,8 @@ def test_one_script_predicts_and_shows(script, tmp_path):
     assert len(list((tmp_path / "cloud").rglob("*.npz"))) == 1
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert len(summary["views"]) == 4  # the config's validation has so many
-    assert 0 < summary["pred_mask_mean"] < 1 and 0 < summary["gt_mask_mean"] <= 1
-    assert summary["metric_scale"] > 0 and summary["depth_rmse_m"] > 0 and len(summary["bounds"]["max"]) == 3
+    assert 0 <= summary["pred_mask_mean"] <= 1 and 0 < summary["gt_mask_mean"] <= 1  # trained for two steps
+    assert summary["metric_scale"] > 0 and summary["depth_rmse_m"] > 0 and summary["translation_error_m"] >= 0
     assert summary == json.loads((tmp_path / "views" / "summary.json").read_text())
     for view in summary["views"]:
         assert (tmp_path / "views" / view["picture"]).is_file()
