@@ -12,13 +12,18 @@ from mapanything_opv2v.evaluation.metrics import Figures
 
 SMALLER_IS_BETTER: Mapping[str, bool] = {
     "pose_translation_m": True,
+    "pose_translation_scaled_m": True,
     "pose_rotation_deg": True,
     "vehicle_translation_m": True,
+    "vehicle_translation_scaled_m": True,
+    "vehicle_direction_deg": True,
     "vehicle_rotation_deg": True,
     "depth_rmse_m": True,
     "depth_mae_m": True,
     "depth_relative": True,
     "depth_relative_scaled": True,
+    "depth_within_25pct": False,
+    "depth_within_25pct_scaled": False,
     "chamfer_raw_m": True,
     "chamfer_filtered_m": True,
     "bev_iou_raw": False,
