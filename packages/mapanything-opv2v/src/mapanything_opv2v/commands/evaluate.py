@@ -108,7 +108,7 @@ def evaluate_source(
     constant, missing = fitted_constant(args, source)
     mine = [name for name in source.shard() if not results.has(name)]
     items = source.items(mine, results.fail)
-    if args.keep_predictions and args.checkpoint is not None:
+    if args.keep_predictions and args.predictions is None:
         items = _keeping(items, args.out / "predictions")
     with jobs.place(args.workers, args.scheduler) as place:
         show = not args.quiet

@@ -20,6 +20,7 @@ from mapanything_opv2v.kinds import DATASETS, INPUTS, PANORAMA_SIZE, PINHOLE_SIZ
 if TYPE_CHECKING:
     from mapanything_opv2v.evaluation.baselines import Truth
     from mapanything_opv2v.evaluation.run import Item
+    from mapanything_opv2v.host.models.from_checkpoint import LoadedModel
 
 
 def add_command(
@@ -29,13 +30,20 @@ def add_command(
     text = f"{text}. On 4 GPUs: torchrun --no-python --nproc-per-node 4 before it"
     parser = options.add_command(commands, name, text, example, run, aliases=aliases)
     _add_source(parser)
-    parser.set_defaults(need_depth=True, images=None, or_images="")
+    parser.set_defaults(need_depth=True, images=None, rig=None, or_images="")
     return parser
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--checkpoint", type=Path, metavar="FILE", help="checkpoint of a training run")
+    source.add_argument(
+        "--model",
+        nargs="+",
+        metavar=("NAME", "OVERRIDE"),
+        help="a model of the host's configs/model with the weights that the host gets for it, such as vggt or pi3; "
+        "and Hydra overrides",
+    )
     source.add_argument("--predictions", type=Path, metavar="DIR", help="predictions that `predict` has written")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write into")
     parser.add_argument("--frames", nargs="+", metavar="NAME", help="only these: SPLIT/SEQUENCE/FRAME[_agentID]")
@@ -43,7 +51,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scheduler", metavar="ADDRESS", help="figures or exports on this Dask cluster instead")
     options.add_quiet(parser)
 
-    data = parser.add_argument_group("data, with --checkpoint")
+    data = parser.add_argument_group("data, with --checkpoint or --model")
     data.add_argument("--root", type=Path, help="folder that holds train, validate, test, test_culvercity")
     data.add_argument("--depth-root", type=Path, help="tree of depth maps, if not in ROOT itself")
     data.add_argument("--split", default="test", help="split to predict")
@@ -66,7 +74,13 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
         help="any other option of the dataset, such as main_agent_policy=closest or camera_ids=[0,3]; repeatable",
     )
 
-    model = parser.add_argument_group("model, with --checkpoint")
+    model = parser.add_argument_group("model, with --checkpoint or --model")
+    model.add_argument(
+        "--unit-is-metre",
+        action="store_true",
+        help="the model's unit is the metre although it predicts no scale (MASt3R, MoGe-2); else figures that need "
+        "metres are left out where there is no metric_scaling_factor",
+    )
     model.add_argument(
         "--inputs",
         nargs="+",
@@ -104,7 +118,7 @@ def open_source(args: argparse.Namespace) -> Source:
     """Return the frames that the options name, predicted or on disk; sweep up after killed runs in OUT."""
     if removed := remove_stale(args.out):
         print(f"{args.out}: removed {len(removed)} files that killed runs left half written", file=sys.stderr)
-    if args.checkpoint is not None:
+    if args.predictions is None:
         return _model_source(args)
     from mapanything_opv2v.evaluation.results import PROVENANCE
     from mapanything_opv2v.files import read_json
@@ -136,7 +150,6 @@ def _image_source(args: argparse.Namespace) -> Source:
     from mapanything_opv2v.host.register import register
 
     register()  # first: it says what is wrong with the host
-    from mapanything_opv2v.host.models import from_checkpoint
     from mapanything_opv2v.host.models import photographs as predicting
 
     if args.root is not None:
@@ -149,10 +162,10 @@ def _image_source(args: argparse.Namespace) -> Source:
     cylinder = Cylinder.from_size(size or PANORAMA_SIZE, *vertical) if panoramas else None
     folders = {predicting.sample_name(folder): folder for folder in photographs.find_folders(args.images)}
     names = _chosen(list(folders), args.frames)
-    loaded = from_checkpoint.load_model(args.checkpoint, args.device or _own_device(), args.model_config)
+    loaded = _loaded(args)
     count = sum(len(folders[name].paths) for name in names)
     kind = "panoramas" if panoramas else "photographs"
-    print(f"{loaded.checkpoint}: {loaded.model_str} on {count} {kind} in {len(names)} folders; the model sees: images")
+    print(f"{loaded.name}: {loaded.model_str} on {count} {kind} in {len(names)} folders; the model sees: images")
 
     def items(wanted: Sequence[str], on_failure: Callable[[str, str], None]) -> Iterator[Item]:
         return predicting.predict_folders(
@@ -168,7 +181,6 @@ def _image_source(args: argparse.Namespace) -> Source:
     provenance = {
         "version": __version__,
         **loaded.provenance(),
-        "checkpoint": f"{loaded.config}/{loaded.checkpoint.name}",
         "data": {"images": kind, "resolution": size, "vertical_deg": vertical if panoramas else None},
         "equirectangular": args.equirectangular,
         "inputs": (),
@@ -178,15 +190,68 @@ def _image_source(args: argparse.Namespace) -> Source:
     return Source(names, provenance, items)
 
 
+def _rig_source(args: argparse.Namespace) -> Source:
+    """Return the frames of a rig file to predict."""
+    from mapanything_opv2v.geometry import Cylinder
+    from mapanything_opv2v.host.register import register
+    from mapanything_opv2v.panorama.rig_file import load_rig_file
+
+    register()  # first: it says what is wrong with the host
+    from mapanything_opv2v.host.models import rigs
+
+    if args.root is not None:
+        raise ValueError("--rig and --root: give one of them; `mapanything-opv2v import` makes a tree of a rig")
+    if args.inputs or args.equirectangular:
+        raise ValueError(
+            "--rig: the model sees its images only; for --inputs make a tree with `mapanything-opv2v import`"
+        )
+    rig = load_rig_file(args.rig)
+    size = None if args.resolution is None else (args.resolution[0], args.resolution[1])
+    vertical = args.panorama_vertical_fov_deg, args.panorama_elevation_center_deg
+    cylinder = Cylinder.from_size(size or PANORAMA_SIZE, *vertical) if args.panoramas else None
+    frames = {rigs.sample_name(rig, frame): frame for frame in rig.frames}
+    names = _chosen(list(frames), args.frames)
+    loaded = _loaded(args)
+    kind = "a panorama each" if args.panoramas else f"{len(rig.cameras)} views each"
+    print(f"{loaded.name}: {loaded.model_str} on {len(names)} frames of {args.rig}, {kind}; the model sees: images")
+
+    def items(wanted: Sequence[str], on_failure: Callable[[str, str], None]) -> Iterator[Item]:
+        return rigs.predict_rig(
+            loaded,
+            rig,
+            [frames[name] for name in wanted],
+            on_failure=on_failure,
+            size_wh=size,
+            cylinder=cylinder,
+            precision=args.precision,
+        )
+
+    what = hashlib.sha256(args.rig.read_bytes()).hexdigest()
+    provenance = {
+        "version": __version__,
+        **loaded.provenance(),
+        "data": {"rig_sha256": what, "resolution": size, "panoramas": args.panoramas, "vertical_deg": vertical},
+        "inputs": (),
+        "precision": args.precision,
+        **_frames_provenance(names),
+    }
+    return Source(names, provenance, items)
+
+
 def _model_source(args: argparse.Namespace) -> Source:
+    if args.images is not None and args.rig is not None:
+        raise ValueError("--images and --rig: give one of them, photographs or a calibrated rig")
     if args.images is not None:
         return _image_source(args)
+    if args.rig is not None:
+        return _rig_source(args)
     if args.root is None:
-        raise ValueError(f"--checkpoint needs --root, the tree to {args.command}{args.or_images}")
+        given = "--checkpoint" if args.model is None else "--model"
+        raise ValueError(f"{given} needs --root, the tree to {args.command}{args.or_images}")
     from mapanything_opv2v.host.register import register
 
     register()  # first: it says what is wrong with the host
-    from mapanything_opv2v.host.models import from_checkpoint, inference, predicting
+    from mapanything_opv2v.host.models import inference, predicting
 
     inputs = inference.check_inputs(args.inputs)
     data = predicting.DataOptions(
@@ -202,7 +267,7 @@ def _model_source(args: argparse.Namespace) -> Source:
             **dict(_option(text) for text in args.option),
         },
     )
-    loaded = from_checkpoint.load_model(args.checkpoint, args.device or _own_device(), args.model_config)
+    loaded = _loaded(args)
     dataset = predicting.open_dataset(data, loaded.data_norm_type)
     for left in dataset.tree.excluded:
         print(left, file=sys.stderr)
@@ -210,7 +275,7 @@ def _model_source(args: argparse.Namespace) -> Source:
     names = _chosen(list(numbers), args.frames)
     seen = ", ".join(("images", *inputs))
     what = f"{loaded.model_str} on {len(names)} frames of {args.split}; the model sees: {seen}"
-    print(f"{loaded.checkpoint}: {what}", file=sys.stderr)
+    print(f"{loaded.name}: {what}", file=sys.stderr)
 
     def items(wanted: Sequence[str], on_failure: Callable[[str, str], None]) -> Iterator[Item]:
         return predicting.predict_samples(
@@ -227,7 +292,6 @@ def _model_source(args: argparse.Namespace) -> Source:
     provenance = {
         "version": __version__,
         **loaded.provenance(),
-        "checkpoint": f"{loaded.config}/{loaded.checkpoint.name}",
         "data": data.provenance(),
         "inputs": inputs,
         "precision": args.precision,
@@ -238,6 +302,18 @@ def _model_source(args: argparse.Namespace) -> Source:
         return predicting.split_truths(data, loaded.data_norm_type, split, samples)
 
     return Source(names, provenance, items, truths)
+
+
+def _loaded(args: argparse.Namespace) -> LoadedModel:
+    """Return the model that the options name."""
+    from mapanything_opv2v.host.models import from_checkpoint
+
+    device = args.device or _own_device()
+    if args.model is not None:
+        if args.model_config is not None:
+            raise ValueError("--model-config belongs to --checkpoint; with --model give overrides after its name")
+        return from_checkpoint.build_model(args.model, device, is_metric=args.unit_is_metre)
+    return from_checkpoint.load_model(args.checkpoint, device, args.model_config, is_metric=args.unit_is_metre)
 
 
 def _own_device() -> str:

@@ -10,7 +10,10 @@ from mapanything_opv2v.commands import options
 from mapanything_opv2v.terminal import DONE, FAILED
 
 if TYPE_CHECKING:
+    from mapanything_opv2v.geometry import Cylinder
+    from mapanything_opv2v.panorama import Panorama
     from mapanything_opv2v.rawdata import TreeIndex
+    from mapanything_opv2v.views.frame import View
 
 
 def add(commands: options.Commands) -> None:
@@ -23,11 +26,15 @@ def _add_panorama(commands: options.Commands) -> None:
     parser = options.add_command(
         commands,
         "panorama",
-        "build one agent's panorama and write page, picture, arrays and figures; or the page of a predictions file",
+        "build one agent's panorama, or one of any rig (rig.yaml), and write page, picture, arrays and figures; or the "
+        "page of a predictions file",
         "mapanything-opv2v panorama ~/OPV2V/train/SEQUENCE/641/000069.yaml --out panorama_out",
         run_panorama,
     )
-    parser.add_argument("yaml", type=Path, help="the agent's YAML, images beside it; or a file of predictions (.npz)")
+    parser.add_argument(
+        "yaml", type=Path, help="the agent's YAML, images beside it; or a rig.yaml, or a file of predictions (.npz)"
+    )
+    parser.add_argument("--frame", metavar="NAME", help="of a rig.yaml: which (default: the first)")
     parser.add_argument("--depth-dir", type=Path, help="folder of its depth maps, if not beside it")
     options.add_png_units(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder to write into")
@@ -38,8 +45,9 @@ def run_panorama(args: argparse.Namespace) -> int:
     """Build one panorama and write page, pictures, arrays and figures; or the page of a predictions file."""
     import numpy as np
 
-    from mapanything_opv2v import panorama, pictures, rawdata
+    from mapanything_opv2v import pictures, rawdata
     from mapanything_opv2v.files import whole_file, write_bytes, write_json
+    from mapanything_opv2v.panorama.rig_file import is_rig_file
     from mapanything_opv2v.views import panels, sources
 
     page = args.out / "panorama.html"
@@ -47,18 +55,10 @@ def run_panorama(args: argparse.Namespace) -> int:
         panels.write_panels(page, sources.load_predicted_frame(args.yaml))
         print(page)
         return DONE
-    agent = rawdata.agent_beside(args.yaml, args.depth_dir)
-    cylinder, with_depth = options.cylinder(args), not args.no_depth and bool(agent.depth_paths)
-    meta = rawdata.load_agent_yaml(agent.yaml_path)
-    made = panorama.load_panorama(
-        agent, cylinder, options.panorama_options(args), camera_ids=args.camera_ids, with_depth=with_depth, meta=meta
-    )
-    view = sources.panorama_view(made, agent.agent_id, cylinder, meta.lidar_pose, with_depth=with_depth)
+    cylinder = options.cylinder(args)
+    made, view, agreement, with_depth = (_of_rig if is_rig_file(args.yaml) else _of_agent)(args, cylinder)
     panels.write_panels(page, sources.raw_frame(args.yaml, [view]))
-    figures: dict[str, Any] = {
-        "covered": float(made.covered.mean()),
-        "overlap_agreement": panorama.agent_agreement(agent, args.camera_ids),
-    }
+    figures: dict[str, Any] = {"covered": float(made.covered.mean()), "overlap_agreement": agreement}
     rows = [(f"colour ({made.covered.mean():.1%} covered)", made.color)]
     if with_depth:
         figures |= {name: float(getattr(made, name).mean()) for name in ("has_range", "sky", "filled")}
@@ -79,6 +79,45 @@ def run_panorama(args: argparse.Namespace) -> int:
     for pair, value in figures["overlap_agreement"].items():
         print(f"cameras {pair}: correlation {value:.2f} where they overlap")
     return DONE
+
+
+def _of_agent(args: argparse.Namespace, cylinder: Cylinder) -> tuple[Panorama, View, dict[str, float], bool]:
+    """Return an agent's panorama, as a view, how its cameras agree, and whether it has depth."""
+    from mapanything_opv2v import panorama, rawdata
+    from mapanything_opv2v.views import sources
+
+    if args.frame is not None:
+        raise ValueError(f"--frame {args.frame}: an agent's YAML is one frame; the option belongs to a rig.yaml")
+    agent = rawdata.agent_beside(args.yaml, args.depth_dir)
+    with_depth = not args.no_depth and bool(agent.depth_paths)
+    meta = rawdata.load_agent_yaml(agent.yaml_path)
+    made = panorama.load_panorama(
+        agent, cylinder, options.panorama_options(args), camera_ids=args.camera_ids, with_depth=with_depth, meta=meta
+    )
+    view = sources.panorama_view(made, agent.agent_id, cylinder, meta.lidar_pose, with_depth=with_depth)
+    return made, view, panorama.agent_agreement(agent, args.camera_ids), with_depth
+
+
+def _of_rig(args: argparse.Namespace, cylinder: Cylinder) -> tuple[Panorama, View, dict[str, float], bool]:
+    """Return the same of a rig file's frame."""
+    import numpy as np
+
+    from mapanything_opv2v import panorama
+    from mapanything_opv2v.panorama.overlap import overlap_agreement
+    from mapanything_opv2v.panorama.rig_file import load_rig_file
+    from mapanything_opv2v.views import sources
+
+    for name in ("depth_dir", "camera_ids"):
+        if getattr(args, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')}: a rig.yaml says itself which cameras and files there are")
+    rig = load_rig_file(args.yaml)
+    frame = rig.frame(args.frame)
+    with_depth = not args.no_depth and rig.has_depth
+    images, depths = rig.images(frame), rig.depths(frame) if with_depth else None
+    made = panorama.PanoramaBuilder(rig.rig, cylinder, options.panorama_options(args)).build(images, depths)
+    names = [camera.name for camera in rig.cameras]
+    agreement = {f"{names[i]}-{names[j]}": value for (i, j), value in overlap_agreement(rig.rig, images).items()}
+    return made, sources.panorama_view(made, 0, cylinder, np.zeros(6), with_depth=with_depth), agreement, with_depth
 
 
 def _add_prebuild(commands: options.Commands) -> None:

@@ -161,7 +161,7 @@ def predict_samples(
             name = dataset.sample_name(index)
             meta = _meta(name, loaded, dataset, inputs)
             try:
-                yield name, frame_predictions(views, preds, row, meta, corners)
+                yield name, frame_predictions(views, preds, row, meta, corners, is_metric=loaded.is_metric)
             except ValueError as error:
                 on_failure(name, str(error))
 
@@ -179,7 +179,7 @@ def _meta(name: str, loaded: LoadedModel, dataset: OPV2VBase, inputs: Sequence[s
         cameras=None if panorama else (0,),  # the views say which; see frame_predictions
         cylinder=dataset.cylinder if isinstance(dataset, CylindricalBase) else None,
         inputs=tuple(inputs),
-        checkpoint=f"{loaded.config}/{loaded.checkpoint.name}",
+        checkpoint=loaded.name,
         checkpoint_sha256=loaded.sha256,
         config=loaded.config,
         commit=loaded.host_commit,
