@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 RIG = Path(os.environ.get("NUSCENES_RIG", SHARED / "nuscenes_rig/rig.json"))
 K = np.array([[60.0, 0, 41], [0, 60, 31], [0, 0, 1]])
-AHEAD = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0.5], [0, 1, 0, -0.4], [0, 0, 0, 1]])
+AHEAD = np.array([[1.0, 0, 0, 0], [0, 0, -1, -0.5], [0, 1, 0, -0.4], [0, 0, 0, 1]])
 """LiDAR (x right, y ahead, z up) to the front camera, which stands 0.4 m ahead of it and 0.5 m below."""
 
 

@@ -51,6 +51,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scheduler", metavar="ADDRESS", help="figures or exports on this Dask cluster instead")
     options.add_quiet(parser)
 
+    add_perturbation(parser)
     data = parser.add_argument_group("data, with --checkpoint or --model")
     data.add_argument("--root", type=Path, help="folder that holds train, validate, test, test_culvercity")
     data.add_argument("--depth-root", type=Path, help="tree of depth maps, if not in ROOT itself")
@@ -95,6 +96,26 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--loader-workers", type=int, default=0, help="processes that read samples")
 
 
+def add_perturbation(parser: argparse.ArgumentParser) -> None:
+    """Add what goes wrong with samples."""
+    group = parser.add_argument_group("what goes wrong in the field, with --root; recorded in the output")
+    group.add_argument("--drop-agents", type=int, default=0, metavar="N", help="so many other vehicles send nothing")
+    group.add_argument(
+        "--pose-noise",
+        type=float,
+        default=0.0,
+        metavar="SIGMA",
+        help="with --inputs pose: error of other vehicles' poses, metres and as many degrees (standard deviation)",
+    )
+    group.add_argument(
+        "--time-offset",
+        type=int,
+        default=0,
+        metavar="FRAMES",
+        help="other vehicles' views are so many recorded frames older (OPV2V: 0.1 s each)",
+    )
+
+
 @dataclass(frozen=True)
 class Source:
     """Frames to work on: `items` yields those of the given names and reports what failed."""
@@ -118,6 +139,8 @@ def open_source(args: argparse.Namespace) -> Source:
     """Return the frames that the options name, predicted or on disk; sweep up after killed runs in OUT."""
     if removed := remove_stale(args.out):
         print(f"{args.out}: removed {len(removed)} files that killed runs left half written", file=sys.stderr)
+    if args.root is None and (args.drop_agents or args.pose_noise or args.time_offset):
+        raise ValueError("--drop-agents, --pose-noise and --time-offset need a tree, --root: they change samples of it")
     if args.predictions is None:
         return _model_source(args)
     from mapanything_opv2v.evaluation.results import PROVENANCE
@@ -252,6 +275,7 @@ def _model_source(args: argparse.Namespace) -> Source:
 
     register()  # first: it says what is wrong with the host
     from mapanything_opv2v.host.models import inference, predicting
+    from mapanything_opv2v.samples.perturb import Perturbation
 
     inputs = inference.check_inputs(args.inputs)
     data = predicting.DataOptions(
@@ -267,11 +291,20 @@ def _model_source(args: argparse.Namespace) -> Source:
             **dict(_option(text) for text in args.option),
         },
     )
+    perturbation = Perturbation(drop_agents=args.drop_agents, pose_noise=args.pose_noise, time_offset=args.time_offset)
     loaded = _loaded(args)
     dataset = predicting.open_dataset(data, loaded.data_norm_type)
+    perturbation.check(cooperative=dataset.cooperative, inputs=inputs, batch_size=args.batch_size)
+    dataset.time_offset = perturbation.time_offset
     for left in dataset.tree.excluded:
         print(left, file=sys.stderr)
-    numbers = {dataset.sample_name(index): index for index in range(len(dataset))}
+    indices = [k for k in range(len(dataset)) if not perturbation.time_offset or dataset.reaches_back(k)]
+    if len(indices) < len(dataset):
+        left = len(dataset) - len(indices)
+        print(f"{left} samples are left out: nothing was recorded {args.time_offset} frames before", file=sys.stderr)
+    if not indices:
+        raise ValueError(f"--time-offset {args.time_offset}: no sequence of {args.split} reaches back so far")
+    numbers = {dataset.sample_name(index): index for index in indices}
     names = _chosen(list(numbers), args.frames)
     seen = ", ".join(("images", *inputs))
     what = f"{loaded.model_str} on {len(names)} frames of {args.split}; the model sees: {seen}"
@@ -287,6 +320,7 @@ def _model_source(args: argparse.Namespace) -> Source:
             precision=args.precision,
             batch_size=args.batch_size,
             loader_workers=args.loader_workers,
+            perturbation=perturbation,
         )
 
     provenance = {
@@ -294,6 +328,7 @@ def _model_source(args: argparse.Namespace) -> Source:
         **loaded.provenance(),
         "data": data.provenance(),
         "inputs": inputs,
+        **({"perturbation": changed} if (changed := perturbation.to_json()) else {}),
         "precision": args.precision,
         **_frames_provenance(names),
     }
@@ -308,6 +343,8 @@ def _loaded(args: argparse.Namespace) -> LoadedModel:
     """Return the model that the options name."""
     from mapanything_opv2v.host.models import from_checkpoint
 
+    if getattr(args, "loaded", None) is not None:  # one model for several evaluations
+        return args.loaded
     device = args.device or _own_device()
     if args.model is not None:
         if args.model_config is not None:

@@ -271,9 +271,19 @@ def _truth(views: Sequence[View], row: int) -> dict[str, np.ndarray]:
     return truth
 
 
+def as_given(view: View) -> View:
+    """Return a collated view with the pose that the model is told (`given_pose`), where that is not the true one."""
+    if "given_pose" not in view:
+        return view
+    pose = view["given_pose"]
+    quats = Rotation.from_matrix(pose[:, :3, :3].numpy()).as_quat()  # x, y, z, w
+    told = {"camera_pose": pose, "camera_pose_trans": pose[:, :3, 3]}
+    return {**view, **told, "camera_pose_quats": torch.from_numpy(quats).to(pose.dtype)}
+
+
 def sample_truth(views: Sequence[View]) -> Truth:
     """Return what is true of one sample, as a dataset gives it (not collated): for `evaluation.baselines.fit`."""
-    agents, cameras = _whose([str(view["instance"]) for view in views])
+    agents, cameras = whose([str(view["instance"]) for view in views])
     ranges, known = ([np.asarray(view[key]) for view in views] for key in ("depth_along_ray", "valid_mask"))
     rays = np.stack([np.asarray(view["ray_directions_cam"]) for view in views])
     return Truth(
@@ -293,11 +303,11 @@ def _stack(items: Sequence[View], key: str, row: int) -> np.ndarray:
 
 def _with_views(meta: FrameMeta, instances: Sequence[str]) -> FrameMeta:
     """Fill in whose views these are."""
-    agents, cameras = _whose(instances, meta.name)
+    agents, cameras = whose(instances, meta.name)
     return replace(meta, agents=agents, cameras=cameras)
 
 
-def _whose(instances: Sequence[str], where: str = "sample") -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+def whose(instances: Sequence[str], where: str = "sample") -> tuple[tuple[int, ...], tuple[int, ...] | None]:
     """Return agents and cameras (None: panoramas) of the datasets' `agent641/camera0` or `agent641/panorama`."""
     found = [_INSTANCE.fullmatch(text) for text in instances]
     if None in found:
