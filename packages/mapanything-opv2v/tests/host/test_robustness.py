@@ -60,7 +60,7 @@ def test_late_vehicles_show_an_older_frame(call, small_town, tmp_path, capsys):
     assert call("predict", tmp_path / "late", "--time-offset", "1") == 0
     assert "samples are left out: nothing was recorded 1 frames before" in capsys.readouterr().err
     now, late = load(tmp_path / "now"), load(tmp_path / "late")
-    first, second = small_town.frames[:2]
+    _, second = small_town.frames[:2]
     assert late and {frame.meta.frame for frame in late.values()} == {second}
     moved = 0
     for name, frame in late.items():
@@ -77,7 +77,7 @@ def test_late_vehicles_show_an_older_frame(call, small_town, tmp_path, capsys):
 
 def test_curves_in_one_page(call, tmp_path, capsys):
     out = tmp_path / "out"
-    more = ("--inputs", "pose", "--drop-agents-list", "1", "--pose-noise-list", "0.5", "--time-offset-list", "1")
+    more = ("--inputs", "pose", "--drop-agents", "1", "--pose-noise", "0.5", "--time-offset", "1")
     assert call("robustness", out, *more, "--baseline-samples", "2") == 0
     text = capsys.readouterr().out
     found = json.loads((out / "robustness.json").read_text())
@@ -93,5 +93,5 @@ def test_curves_in_one_page(call, tmp_path, capsys):
     assert "drop_agents: vehicles that send nothing" in text
     page = (out / "robustness.html").read_text()
     assert "recorded frames that other vehicles are late" in page
-    assert call("robustness", out, *more, "--drop-agents", "1") == 2
-    assert "one thing at a time" in capsys.readouterr().err
+    assert call("robustness", tmp_path / "no", "--pose-noise", "0.5") == 2
+    assert "--pose-noise: the model is given no poses; add --inputs pose" in capsys.readouterr().err

@@ -57,6 +57,7 @@ def add(commands: options.Commands) -> None:
         run_evaluate,
         aliases=("eval",),
     )
+    frames.add_perturbation(evaluate)
     options.add_json(evaluate)
     evaluate.add_argument("--keep-predictions", action="store_true", help="also write them, to OUT/predictions")
     evaluate.add_argument(

@@ -51,7 +51,6 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scheduler", metavar="ADDRESS", help="figures or exports on this Dask cluster instead")
     options.add_quiet(parser)
 
-    add_perturbation(parser)
     data = parser.add_argument_group("data, with --checkpoint or --model")
     data.add_argument("--root", type=Path, help="folder that holds train, validate, test, test_culvercity")
     data.add_argument("--depth-root", type=Path, help="tree of depth maps, if not in ROOT itself")

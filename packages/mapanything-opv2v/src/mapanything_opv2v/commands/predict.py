@@ -33,6 +33,7 @@ def add(commands: options.Commands) -> None:
         run_predict,
         aliases=("infer",),
     )
+    frames.add_perturbation(predict)
     predict.set_defaults(need_depth=False, or_images=", or --images, a folder of photographs, or --rig")
     images = predict.add_argument_group("photographs and other rigs, instead of --root")
     images.add_argument(

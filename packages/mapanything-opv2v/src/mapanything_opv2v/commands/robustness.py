@@ -31,9 +31,9 @@ def add(commands: options.Commands) -> None:
     )
     for name, (text, values) in SWEEPS.items():
         kind = float if name == "pose_noise" else int
-        flag = f"--{name.replace('_', '-')}-list"
         parser.add_argument(
-            flag,
+            f"--{name.replace('_', '-')}",
+            dest=f"{name}_list",
             nargs="*",
             type=kind,
             default=None,
@@ -41,6 +41,7 @@ def add(commands: options.Commands) -> None:
             help=f"{text} (default: {' '.join(f'{v:g}' for v in values)}; none leaves the curve out)",
         )
     parser.set_defaults(alignment=EvaluationOptions.alignment, keep_predictions=False)
+    parser.set_defaults(drop_agents=0, pose_noise=0.0, time_offset=0)
     evaluate.add_baselines(parser)
 
 
@@ -51,10 +52,6 @@ def run_robustness(args: argparse.Namespace) -> int:
 
     if args.predictions is not None or args.root is None:
         raise ValueError("robustness needs a model and a tree: --checkpoint or --model, and --root")
-    if args.drop_agents or args.pose_noise or args.time_offset:
-        raise ValueError(
-            "robustness varies one thing at a time: give --drop-agents-list, --pose-noise-list, --time-offset-list"
-        )
     points = list(_points(args))
     args.time_offset = max((value for name, value in points if name == "time_offset"), default=0)
     args.frames = frames.open_source(args).names  # every point is of the same frames
@@ -92,7 +89,7 @@ def _points(args: argparse.Namespace) -> Iterator[tuple[str, Any]]:
         given = getattr(args, f"{name}_list")
         if name == "pose_noise" and "pose" not in args.inputs:
             if given:
-                raise ValueError("--pose-noise-list: the model is given no poses; add --inputs pose")
+                raise ValueError("--pose-noise: the model is given no poses; add --inputs pose")
             continue
         yield from ((name, value) for value in sorted(set(values if given is None else given)) if value)
 
