@@ -30,14 +30,12 @@ def small_models(monkeypatch):
     return {
         "vggt": (
             "vggt_non_pretrained",
-            "+model.model_config.torch_hub_force_reload=false",
             "+model.model_config.depth=4",
             "+model.model_config.num_heads=4",
             "+model.model_config.intermediate_layer_idx=[0,1,2,3]",
         ),
         "pi3": (
             "pi3",
-            "+model.model_config.torch_hub_force_reload=false",
             "model.model_config.load_pretrained_weights=false",
             "+model.model_config.decoder_size=small",
         ),

@@ -46,21 +46,23 @@ def verdicts(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def number(value: float | None) -> str:
     """Return a figure for a table."""
-    return NOT_THERE if value is None else f"{value:.4g}"
+    if value is None:
+        return NOT_THERE
+    return f"{value:.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
 def _beside(summary: Mapping[str, Any]) -> dict[str, Any]:
     """Return the table of judged figures; cells in which the model loses are marked."""
     compared = {name: found["figures"] for name, found in summary["baselines"].items() if "figures" in found}
-    rows, bad, good = [], [], []
+    rows, bad = [], []
     for figure, smaller in SMALLER_IS_BETTER.items():
         mean = summary["figures"].get(figure, {}).get("mean")
         if mean is None:
             continue
         row = [figure, "smaller" if smaller else "larger", number(mean)]
         for found in (figures.get(figure) for figures in compared.values()):
-            if found is not None:
-                (good if found["better"] else bad).append([len(rows), len(row)])
+            if found is not None and not found["better"]:
+                bad.append([len(rows), len(row)])
             row.append(NOT_THERE if found is None else number(found["baseline"]))
         rows.append(row)
     return {
@@ -68,9 +70,8 @@ def _beside(summary: Mapping[str, Any]) -> dict[str, Any]:
         "head": ["mean", "better is", "model", *compared],
         "rows": rows,
         "bad": bad,
-        "good": good,
         "note": "constant: one relative pose and one range image per role of a view, fitted on the training split. "
-        "view0_copied: the model's own view 0 for every view. Red: the model is not better.",
+        "view0_copied: the model's own view 0 for every view. Red: as good as the model, or better.",
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,12 @@ FIGURES = (
 
 _SMALL = {"depth_relative", "depth_relative_scaled", "depth_within_25pct_scaled", "mask_iou"}
 
+_NOTES = {
+    "drop_agents": "Figures are of the views that are left: fewer views are fewer errors. Look at those of depth.",
+    "pose_noise": "Standard deviation; ahead, aside and of heading. The truth is the true pose.",
+    "time_offset": "The truth is of the moment at which each view was recorded.",
+}
+
 Curves = Mapping[str, Sequence[Mapping[str, Any]]]
 """What is varied to points: `value` and `figures`, by figure the mean of the model and of each baseline."""
 
@@ -28,16 +35,16 @@ def write_robustness(path: Path, curves: Curves, axes: Mapping[str, str]) -> Non
     """Write the page; `axes` says in words what is varied."""
     charts, tables = [], []
     for name, points in curves.items():
-        there = set.intersection(*(set(point["figures"]) for point in points))
-        shown = [next((f for f in pair if f in there), None) for pair in FIGURES]
-        for figure in filter(None, shown):
-            charts.append(_chart(figure, axes[name], points))
+        having = Counter(figure for point in points for figure in point["figures"])
+        shown = [next((f for f in pair if having[f] > 1), None) for pair in FIGURES]
         figures = [figure for figure in shown if figure]
+        drawn = [_chart(figure, axes[name], [p for p in points if figure in p["figures"]]) for figure in figures]
+        charts.append({"title": axes[name], "charts": drawn})
         rows = [
             [f"{point['value']:g}", *(number(point["figures"].get(f, {}).get("model")) for f in figures)]
             for point in points
         ]
-        tables.append({"title": axes[name], "head": ["value", *figures], "rows": rows})
+        tables.append({"title": axes[name], "head": ["value", *figures], "rows": rows, "note": _NOTES[name]})
     write_page(
         path,
         title="Robustness",
