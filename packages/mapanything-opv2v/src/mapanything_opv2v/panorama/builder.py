@@ -23,7 +23,7 @@ GATHER_PASSES = 4
 """Panorama pixels may lie this far from the next depth sample and still find their surface."""
 
 
-EXPOSURE_SIZE = (504, 126)
+EXPOSURE_SIZE = (1008, 252)
 """Pixels of the panorama in which the brightness of cameras is compared."""
 
 

@@ -3,7 +3,7 @@
 Gains multiply pixel values as they stand in the files (a change of exposure does so in gamma-encoded values too, by
 another power). Nothing is known of a camera without overlap: it keeps its brightness.
 
-Legend: C cameras, H rows and W columns of a coarse panorama in which each camera stands alone.
+Legend: C cameras, H rows and W columns of a panorama in which each camera stands alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 MIN_PIXELS = 150
-"""Overlaps with fewer pixels of the coarse panorama say nothing."""
+"""Overlaps with fewer pixels of that panorama say nothing."""
 
 MAX_GAIN = 2.0
 """Largest factor up or down; what asks for more is no matter of exposure."""
