@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mapanything_opv2v.commands import frames, options
+from mapanything_opv2v.commands import frames, options, sources
 from mapanything_opv2v.evaluation.options import ALIGNMENTS, CloudOptions, EvaluationOptions
 from mapanything_opv2v.terminal import DONE, FAILED
 
@@ -93,7 +93,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
 
 
 def evaluate_source(
-    args: argparse.Namespace, source: frames.Source, wanted: EvaluationOptions
+    args: argparse.Namespace, source: sources.Source, wanted: EvaluationOptions
 ) -> dict[str, Any] | None:
     """Evaluate the frames of a source into `args.out`; return the summary, None while other processes work on."""
     from mapanything_opv2v import jobs
@@ -120,7 +120,7 @@ def evaluate_source(
     return summary
 
 
-def fitted_constant(args: argparse.Namespace, source: frames.Source) -> tuple[Path | None, dict[str, str]]:
+def fitted_constant(args: argparse.Namespace, source: sources.Source) -> tuple[Path | None, dict[str, str]]:
     """Return the file of the constant baseline, made where it is not there, or why there is none."""
     from mapanything_opv2v.evaluation import baselines
 
