@@ -47,6 +47,39 @@ def call(command, model, town, out, *more):
     return cli.main([str(w) for w in (command, "--model", *model, *data, *SMALL, *more)])
 
 
+DA3 = pytest.mark.skipif(
+    importlib.util.find_spec("depth_anything_3") is None, reason="the package depth-anything-3 is not installed"
+)
+
+
+@pytest.fixture
+def small_da3(small_models, monkeypatch):
+    """Return the overrides of a DA3 with random weights in place of its published ones."""
+    from depth_anything_3.api import DepthAnything3
+
+    monkeypatch.setattr(
+        DepthAnything3, "from_pretrained", classmethod(lambda cls, *_, **__: cls(model_name="da3-small"))
+    )
+    return ("da3",)
+
+
+@DA3
+def test_da3_takes_poses_under_its_own_names(small_da3, small_town, tmp_path):
+    torch.manual_seed(0)
+    frame = ("--frames", f"test/{small_town.sequences[0]}/{small_town.frames[0]}")
+    given = ("--inputs", "calibration", "pose")
+    found = []
+    for name, more in (("images", ()), ("posed", given)):
+        torch.manual_seed(0)
+        assert call("predict", small_da3, small_town, tmp_path / name, *frame, *more) == 0
+        (path,) = list_predictions(tmp_path / name)
+        found.append(load_predictions(path))
+    images, posed = found
+    assert images.metric_scale is None and images.meta.inputs == () and posed.meta.inputs == ("calibration", "pose")
+    assert np.array_equal(images.image, posed.image)
+    assert not np.array_equal(images.pose_world_cam_pred, posed.pose_world_cam_pred)
+
+
 @pytest.mark.parametrize("name", ["vggt", "pi3"])
 def test_models_without_a_scale_have_scale_free_figures(name, small_models, small_town, tmp_path, capsys):
     out = tmp_path / "eval"
@@ -65,6 +98,23 @@ def test_models_without_a_scale_have_scale_free_figures(name, small_models, smal
     frame = load_predictions(list_predictions(out / "predictions")[0])
     assert frame.metric_scale is None and frame.confidence is not None
     assert np.allclose(frame.points_cam(0)[..., 2], frame.depth_z_m[0], atol=1e-5)
+
+
+def test_moge_has_one_view_and_no_poses(small_models, small_town, tmp_path, monkeypatch, capsys):
+    from mapanything.models.external import moge
+
+    small = classmethod(lambda cls, *_, **__: cls(encoder="dinov2_vits14", intermediate_layers=2))
+    monkeypatch.setattr(moge.MoGeModelV1, "from_pretrained", small)
+    torch.manual_seed(0)
+    words = ["predict", "--model", "moge_1", "--root", small_town.root, "--quiet", "--resolution", "56", "42"]
+    single = [*words, "--dataset", "OPV2VDataset", "--num-views", "1", "--out", tmp_path / "one"]
+    assert cli.main([str(word) for word in single]) == 0
+    frames = [load_predictions(path) for path in list_predictions(tmp_path / "one")]
+    assert frames and all(np.array_equal(frame.pose_world_cam_pred, np.eye(4)[None]) for frame in frames)
+    assert all(frame.metric_scale is None for frame in frames)
+    capsys.readouterr()
+    assert cli.main([str(word) for word in (*words, "--num-views", "2", "--out", tmp_path / "two")]) == 2
+    assert "MoGeWrapper does not take these 2 views" in capsys.readouterr().err
 
 
 def test_a_metric_model_without_a_scale_says_so(small_models, small_town, tmp_path):
