@@ -18,6 +18,7 @@ from mapanything_opv2v.files import remove_stale
 from mapanything_opv2v.kinds import DATASETS, INPUTS, PANORAMA_SIZE, PINHOLE_SIZE
 
 if TYPE_CHECKING:
+    from mapanything_opv2v.evaluation.baselines import Truth
     from mapanything_opv2v.evaluation.run import Item
 
 
@@ -88,6 +89,8 @@ class Source:
     """Of all processes."""
     provenance: dict[str, Any]
     items: Callable[[Sequence[str], Callable[[str, str], None]], Iterator[Item]]
+    truths: Callable[[str, int], list[Truth]] | None = None
+    """Return what is true of so many samples of a split, made as these frames are; None where there is no tree."""
 
     def shard(self) -> list[str]:
         """Return the names of this process (RANK of WORLD_SIZE, as torchrun sets them)."""
@@ -230,7 +233,11 @@ def _model_source(args: argparse.Namespace) -> Source:
         "precision": args.precision,
         **_frames_provenance(names),
     }
-    return Source(names, provenance, items)
+
+    def truths(split: str, samples: int) -> list[Truth]:
+        return predicting.split_truths(data, loaded.data_norm_type, split, samples)
+
+    return Source(names, provenance, items, truths)
 
 
 def _own_device() -> str:

@@ -18,6 +18,7 @@ import torch
 from mapanything.utils.image import rgb
 from scipy.spatial.transform import Rotation
 
+from mapanything_opv2v.evaluation.baselines import Truth
 from mapanything_opv2v.kinds import INPUTS
 from mapanything_opv2v.predictions import FrameMeta, FramePredictions
 
@@ -203,16 +204,36 @@ def _truth(views: Sequence[View], row: int) -> dict[str, np.ndarray]:
     return truth
 
 
+def sample_truth(views: Sequence[View]) -> Truth:
+    """Return what is true of one sample, as a dataset gives it (not collated): for `evaluation.baselines.fit`."""
+    agents, cameras = _whose([str(view["instance"]) for view in views])
+    ranges, known = ([np.asarray(view[key]) for view in views] for key in ("depth_along_ray", "valid_mask"))
+    rays = np.stack([np.asarray(view["ray_directions_cam"]) for view in views])
+    return Truth(
+        agents=agents,
+        cameras=cameras,
+        pose_world_cam=np.stack([np.asarray(view["camera_pose"], dtype=np.float64) for view in views]),
+        range_m=np.stack([np.where(k, r[..., 0], 0) for r, k in zip(ranges, known)]).astype(np.float32),
+        mask=np.stack([np.asarray(view["non_ambiguous_mask"]).astype(bool) for view in views]),
+        rays=(rays / np.linalg.norm(rays, axis=-1, keepdims=True)).astype(np.float32),
+    )
+
+
 def _stack(items: Sequence[View], key: str, row: int) -> np.ndarray:
     """Return (V, ...) float64 of one sample."""
     return np.stack([item[key][row].float().cpu().numpy() for item in items]).astype(np.float64)
 
 
 def _with_views(meta: FrameMeta, instances: Sequence[str]) -> FrameMeta:
-    """Fill in whose views these are, from the datasets' `agent641/camera0` or `agent641/panorama`."""
+    """Fill in whose views these are."""
+    agents, cameras = _whose(instances, meta.name)
+    return replace(meta, agents=agents, cameras=cameras)
+
+
+def _whose(instances: Sequence[str], where: str = "sample") -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+    """Return agents and cameras (None: panoramas) of the datasets' `agent641/camera0` or `agent641/panorama`."""
     found = [_INSTANCE.fullmatch(text) for text in instances]
     if None in found:
-        raise ValueError(f"{meta.name}: views are called {list(instances)}, expected names such as agent641/camera0")
-    agents = tuple(int(match[1]) for match in found if match)
-    cameras = None if meta.layout == "panorama" else tuple(int(match[2]) for match in found if match)
-    return replace(meta, agents=agents, cameras=cameras)
+        raise ValueError(f"{where}: views are called {list(instances)}, expected names such as agent641/camera0")
+    cameras = tuple(int(match[2]) for match in found if match and match[2])
+    return tuple(int(match[1]) for match in found if match), cameras or None

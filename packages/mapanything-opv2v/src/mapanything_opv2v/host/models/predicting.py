@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from mapanything_opv2v.evaluation.baselines import Truth
 from mapanything_opv2v.host.data.base import OPV2VBase
 from mapanything_opv2v.host.data.cylindrical import CylindricalBase
 from mapanything_opv2v.host.datasets import DATASETS
 from mapanything_opv2v.host.models.from_checkpoint import LoadedModel
-from mapanything_opv2v.host.models.inference import View, frame_predictions, predict
+from mapanything_opv2v.host.models.inference import View, frame_predictions, predict, sample_truth
 from mapanything_opv2v.kinds import PANORAMA_SIZE, PINHOLE_SIZE
 from mapanything_opv2v.predictions import FrameMeta, FramePredictions
 from mapanything_opv2v.rawdata import boxes
@@ -73,6 +74,24 @@ def open_dataset(data: DataOptions, data_norm_type: str) -> OPV2VBase:
     if dataset.seed is None:
         raise ValueError("option seed=None: evaluation needs the same samples every time, give an integer")
     return dataset
+
+
+_ONE_SEQUENCE = ("main_agent", "include_agents", "max_scenes")
+"""Options that name agents of single sequences, or cut a split short: they say nothing of another split."""
+
+
+def split_truths(data: DataOptions, data_norm_type: str, split: str, samples: int) -> list[Truth]:
+    """Return what is true of samples spread evenly over a split, made with the same options.
+
+    Raises
+    ------
+    ValueError
+        If the split is not there, or lacks files.
+    """
+    kept = {name: value for name, value in data.options.items() if name not in _ONE_SEQUENCE}
+    dataset = open_dataset(replace(data, split=split, options=kept), data_norm_type)
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, min(samples, len(dataset))).astype(int))
+    return [sample_truth(dataset.sample(int(index))) for index in chosen]
 
 
 class _Samples(Dataset):
