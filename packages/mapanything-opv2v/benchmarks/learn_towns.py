@@ -24,10 +24,10 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from queue import Queue
 
-import torch
 from mapanything_opv2v import panorama, rawdata, synthetic
 from mapanything_opv2v.files import write_json
 from mapanything_opv2v.geometry import Cylinder
@@ -100,9 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     note(f"towns are there after {time.monotonic() - started:.0f} s")
     end_training = started + args.seconds - args.judge_seconds
     gpus: Queue[str] = Queue()
-    devices = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if torch.cuda.is_available() else [""]
-    if devices == [""] and torch.cuda.is_available():
-        devices = [str(number) for number in range(torch.cuda.device_count())]
+    devices = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu_count() else [""]
+    if devices == [""] and gpu_count():
+        devices = [str(number) for number in range(gpu_count())]
     for _ in range(args.per_gpu):
         for device in devices:
             gpus.put(device)
@@ -119,6 +119,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = [sys.executable, str(Path(__file__).with_name("learn_towns_table.py")), str(args.out)]
     subprocess.run(command, check=False)
     return int(not all(good))
+
+
+@lru_cache
+def gpu_count() -> int:
+    """Return how many GPUs there are; torch is imported here, so that processes that render do without."""
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def note(text: str) -> None:
@@ -167,6 +175,7 @@ def render(args: argparse.Namespace) -> None:
     done = args.out / "towns.json"
     if done.is_file():
         return
+    warm_up(args)
     for split, towns in (("train", args.towns), ("validate", max(2, args.held_out // 4)), ("test", args.held_out)):
         synthetic.write_town(
             args.out / "towns",
@@ -191,6 +200,14 @@ def render(args: argparse.Namespace) -> None:
     lines = list(statistics.lines(statistics.of_tree(held_out, workers=args.workers)))
     print("\n".join(lines), flush=True)
     write_json(done, {"statistics": lines, "towns": args.towns, "held_out": args.held_out})
+
+
+def warm_up(args: argparse.Namespace) -> None:
+    """Compile once, before many processes would do it at the same time."""
+    root = args.out / "warm_up"
+    synthetic.write_town(root, seed=0, agents=1, image_size=(80, 60), lidar_size=(4, 64), layout="streets")
+    panorama.load_panorama(rawdata.index_tree(root).splits["train"][0].agents[0], Cylinder(*sizes(args)[1]))
+    note("compiled")
 
 
 def sizes(args: argparse.Namespace) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -293,7 +310,7 @@ def overrides(cell: Cell, args: argparse.Namespace, folder: Path) -> list[str]:
             "model.pred_head.feature_head.feature_dim=64",
             "model.pred_head.feature_head.layer_dims=[48,96,192,384]",
         ]
-    if not torch.cuda.is_available():
+    if not gpu_count():
         shared.append("train_params.amp=0")
     if cell.arm != "one":
         shared.append("dataset.opv2v.main_agent_policy=random")
