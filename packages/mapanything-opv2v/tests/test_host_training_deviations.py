@@ -343,7 +343,7 @@ def test_a_constant_stands_beside_every_validation(host, only, state, deviations
     monkeypatch.setattr(constants, "_loss_of_constant", loss_of_constant)
     caplog.set_level(logging.INFO)
     with only(state(), "constant_baseline"):
-        tools, training = host
+        training = host[1]
         training.build_dataset(dataset=[1, 2], num_workers=0, test=False, max_num_of_imgs_per_gpu=2)
         training.build_dataset(dataset=[1], num_workers=0, test=True, batch_size=1)
         for epoch, losses in ((1, [2.0, 4.0]), (2, [2.0, 4.0]), (3, [1.0, 1.0])):
