@@ -153,6 +153,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=4e-4, help="learning rate: the model starts from nothing")
     parser.add_argument("--workers", type=int, default=0, help="processes for rendering; 0: all cores")
     parser.add_argument("--loaders", type=int, default=3, help="loader processes of each training")
+    parser.add_argument(
+        "--retry", default="", help="options of the launcher with which a training that fails is tried again"
+    )
     parser.add_argument("--toy", action="store_true", help="tiny, for a CPU: shows that everything runs")
     args = parser.parse_args(argv)
     if args.toy:
@@ -230,6 +233,9 @@ def run_cell(cell: Cell, args: argparse.Namespace, gpu: str, end_training: float
     }
     began = time.monotonic()
     status = train(cell, args, env, folder, end_training)
+    if status not in (0, "stopped in time") and args.retry:
+        note(f"{cell.name}: status {status}, once more with {args.retry}")
+        status = train(cell, args, env, folder, end_training, args.retry.split())
     seconds = time.monotonic() - began
     checkpoint = folder / "run" / "checkpoint-last.pth"
     note(f"{cell.name}: trained {seconds:.0f} s, status {status}, checkpoint {checkpoint.is_file()}")
@@ -249,7 +255,9 @@ def run_cell(cell: Cell, args: argparse.Namespace, gpu: str, end_training: float
     return done.returncode == 0
 
 
-def train(cell: Cell, args: argparse.Namespace, env: dict[str, str], folder: Path, end: float) -> int | str:
+def train(
+    cell: Cell, args: argparse.Namespace, env: dict[str, str], folder: Path, end: float, extra: Sequence[str] = ()
+) -> int | str:
     """Train until the plan or the time is over; every epoch leaves a checkpoint."""
     if (folder / "run" / "checkpoint-final.pth").is_file():
         return 0
@@ -257,7 +265,7 @@ def train(cell: Cell, args: argparse.Namespace, env: dict[str, str], folder: Pat
         "import sys; from mapanything_opv2v.host import torchvision_ops; torchvision_ops.define_missing(); "
         "from mapanything_opv2v.train import main; sys.exit(main(sys.argv[1:]))"
     )
-    command = [sys.executable, "-c", boot, *overrides(cell, args, folder)]
+    command = [sys.executable, "-c", boot, *extra, *overrides(cell, args, folder)]
     with (folder / "train.txt").open("a") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
