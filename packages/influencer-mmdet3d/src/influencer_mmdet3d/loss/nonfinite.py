@@ -26,7 +26,7 @@ class Sieve:
         Takes a message and its level.
     """
 
-    def __init__(self, owner: str, say: Callable[[str, int], None]) -> None:
+    def __init__(self, owner: str, say: Callable[..., None]) -> None:
         self.row = 0
         self._owner, self._say = owner, say
 

@@ -65,14 +65,14 @@ class InfluencerSetLoss:
 
     @classmethod
     def for_adapter(
-        cls, options: SetLossOptions, wording: Wording, say: Callable[[str, int], None]
+        cls, options: SetLossOptions, wording: Wording, say: Callable[..., None]
     ) -> InfluencerSetLoss:
         """Return a loss that speaks in an adapter's words, through its logger; samples are checked by the adapter."""
         made = cls.__new__(cls)
         made._start(options, wording, say)
         return made
 
-    def _start(self, options: SetLossOptions, wording: Wording = PLAIN, say: Callable[[str, int], None] = say) -> None:
+    def _start(self, options: SetLossOptions, wording: Wording = PLAIN, say: Callable[..., None] = say) -> None:
         self.options, self.wording, self._say = options, wording, say
         self._checks = DeferredChecks(wording)
         self._sieve = Sieve(wording.owner, say)
