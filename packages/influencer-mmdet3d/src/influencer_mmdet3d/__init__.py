@@ -19,11 +19,14 @@ from influencer_mmdet3d.register import register
 
 if TYPE_CHECKING:
     from influencer_mmdet3d.data.check import check_dataset
+    from influencer_mmdet3d.data.clouds import read_cloud
     from influencer_mmdet3d.data.formats import FORMATS
     from influencer_mmdet3d.data.rooms import make_room
     from influencer_mmdet3d.data.synthetic import write_s3dis, write_scannet
     from influencer_mmdet3d.host.verify import verify
     from influencer_mmdet3d.loss.embedding import EmbeddingInfluencerLoss, embedding_influencer_terms
+    from influencer_mmdet3d.predict.results import read_predictions
+    from influencer_mmdet3d.predict.superpoints import superpoints
 
 __version__ = version("influencer-mmdet3d")
 __all__ = [
@@ -37,7 +40,10 @@ __all__ = [
     "embedding_influencer_terms",
     "make_room",
     "mask_influencer_loss",
+    "read_cloud",
+    "read_predictions",
     "register",
+    "superpoints",
     "verify",
     "write_s3dis",
     "write_scannet",
@@ -47,9 +53,12 @@ _LATER = {
     "embedding_influencer_terms": "loss.embedding",
     "FORMATS": "data.formats",
     "check_dataset": "data.check",
+    "read_cloud": "data.clouds",
     "make_room": "data.rooms",
     "write_s3dis": "data.synthetic",
     "write_scannet": "data.synthetic",
+    "read_predictions": "predict.results",
+    "superpoints": "predict.superpoints",
     "verify": "host.verify",
 }
 

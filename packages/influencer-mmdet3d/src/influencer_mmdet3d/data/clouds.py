@@ -7,7 +7,7 @@ Shape letters: ``N`` points, ``F`` triangles.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -164,16 +164,9 @@ def _unit(path: Path, xyz: npt.NDArray[np.float64], unit: str, notes: list[str])
         return 1.0
     shown = " x ".join(f"{span:,.0f}" for span in spans)
     if max(spans[:2]) >= 2000 and spans[2] >= 1000:
-        notes.append(
-            f"it spans {shown} with neighbours {apart:g} apart: taken for millimetres; --unit says otherwise"
-        )
+        notes.append(f"it spans {shown} with neighbours {apart:g} apart: taken for millimetres; --unit says otherwise")
         return UNITS["mm"]
     raise ValueError(
         f"{path} spans {shown} with neighbours {apart:g} apart, which fits neither metres nor millimetres of a room: "
         "name the unit with --unit m, cm or mm"
     )
-
-
-def with_unit(cloud: Cloud, unit: str) -> Cloud:
-    """Return the cloud with another unit of its coordinates."""
-    return replace(cloud, metres=UNITS[unit])

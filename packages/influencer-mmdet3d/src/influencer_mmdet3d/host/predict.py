@@ -120,7 +120,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _plan(args: argparse.Namespace) -> Plan:
-    for name, value in (("--tile", args.tile), ("--tile-points", args.tile_points), ("--page-points", args.page_points)):
+    for name, value in (
+        ("--tile", args.tile),
+        ("--tile-points", args.tile_points),
+        ("--page-points", args.page_points),
+    ):
         if not value > 0:
             raise ValueError(f"{name} must be above 0, got {value:g}")
     if not 0 <= args.overlap < args.tile / 2:
@@ -129,9 +133,7 @@ def _plan(args: argparse.Namespace) -> Plan:
         )
     if args.superpoints not in METHODS and not Path(args.superpoints).is_dir():
         raise ValueError(f"--superpoints must be one of {METHODS} or a folder, got {args.superpoints!r}")
-    return Plan(
-        args.tile, args.overlap, args.tile_points, args.superpoints, args.unit, args.score, args.page_points
-    )
+    return Plan(args.tile, args.overlap, args.tile_points, args.superpoints, args.unit, args.score, args.page_points)
 
 
 def _clouds(named: list[Path]) -> list[Path]:
@@ -150,7 +152,9 @@ def _clouds(named: list[Path]) -> list[Path]:
     names = [path.stem for path in files]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"two clouds are called {twice[0]}; their names must differ, since each gets a folder of its own")
+        raise ValueError(
+            f"two clouds are called {twice[0]}; their names must differ, since each gets a folder of its own"
+        )
     return files
 
 

@@ -140,9 +140,7 @@ class Segmentor:
 
         with _quiet(), torch.no_grad():
             results: dict[str, Any] = {
-                "points": DepthPoints(
-                    torch.from_numpy(points), points_dim=6, attribute_dims={"color": [3, 4, 5]}
-                )
+                "points": DepthPoints(torch.from_numpy(points), points_dim=6, attribute_dims={"color": [3, 4, 5]})
             }
             for step in self.steps:
                 results = step(results)

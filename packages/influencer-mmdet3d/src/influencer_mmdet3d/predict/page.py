@@ -30,6 +30,7 @@ def write_page(name: str, points: npt.NDArray[np.float32], found: Predictions, l
     points : ndarray, shape (N, 6)
         x, y, z in metres near the origin, colours 0 to 255.
     found : Predictions
+        Of the cloud.
     least : float
         Score from which instances are shown to begin with.
     most : int

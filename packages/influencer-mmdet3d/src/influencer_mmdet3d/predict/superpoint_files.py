@@ -55,5 +55,7 @@ def run(args: argparse.Namespace) -> int:
         if not args.quiet:
             kind = "graph" if faces is None else "mesh"
             count, sizes = int(labels.max()) + 1, np.bincount(labels)
-            print(f"{target}: {len(labels):,} points, {count:,} superpoints by {kind}, median {np.median(sizes):g} points")
+            print(
+                f"{target}: {len(labels):,} points, {count:,} superpoints by {kind}, median {np.median(sizes):g} points"
+            )
     return DONE

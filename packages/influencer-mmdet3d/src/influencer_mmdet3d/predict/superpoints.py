@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
+METHODS = ("auto", "mesh", "graph")
+"""How superpoints may be made; auto takes the mesh where there are faces."""
 K = 0.01
 """Threshold of ScanNet's segmentator (kThresh): the larger, the larger the pieces."""
 LEAST = 20
@@ -163,17 +163,6 @@ def in_order(labels: Indices) -> Indices:
     return rank[inverse.reshape(-1)]
 
 
-def connected(labels: Indices, ends: Indices) -> bool:
-    """Tell whether each superpoint hangs together by edges (E, 2)."""
-    same = labels[ends[:, 0]] == labels[ends[:, 1]]
-    inner = ends[same]
-    graph = coo_matrix((np.ones(len(inner)), (inner[:, 0], inner[:, 1])), shape=(len(labels), len(labels)))
-    return int(connected_components(graph, directed=False)[0]) == len(np.unique(labels))
-
-
-METHODS = ("auto", "mesh", "graph")
-
-
 def read_superpoints(path: Path, count: int) -> Indices:
     """Read the superpoints of `count` points from the host's file, int64 for each point.
 
@@ -185,7 +174,9 @@ def read_superpoints(path: Path, count: int) -> Indices:
     if not path.is_file():
         raise ValueError(f"{path} does not exist: `influencer-mmdet3d superpoints` writes it")
     if path.stat().st_size != 8 * count:
-        raise ValueError(f"{path} has {path.stat().st_size} bytes, expected {8 * count}: int64 for each of {count} points")
+        raise ValueError(
+            f"{path} has {path.stat().st_size} bytes, expected {8 * count}: int64 for each of {count} points"
+        )
     labels = np.fromfile(path, "<i8")
     if labels.min(initial=0) < 0:
         raise ValueError(f"{path} has a superpoint {labels.min()}; they are numbered from 0")
