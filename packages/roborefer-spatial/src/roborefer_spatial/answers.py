@@ -25,7 +25,7 @@ Units = Literal["normalized", "percent", "thousand", "pixel", "roborefer"]
 PointOrder = Literal["xy", "yx"]
 Boxes = Literal["refuse", "center"]
 Point = tuple[float, float]
-_UNITS, _POINT_ORDERS = get_args(Units), get_args(PointOrder)
+_UNITS, _POINT_ORDERS, _BOXES = get_args(Units), get_args(PointOrder), get_args(Boxes)
 NEEDS_SIZE: frozenset[str] = frozenset({"pixel", "roborefer"})
 """Units that mean nothing without the image's size."""
 
@@ -153,14 +153,12 @@ def parse(
     ValueError
         An unknown option, or `size_wh` missing where the units need it.
     """
-    _check_options(units, size_wh, point_order)
-    if boxes not in get_args(Boxes):
-        raise ValueError(f"unknown boxes {boxes!r}; known: {', '.join(get_args(Boxes))}")
+    _check_options(units, size_wh, point_order, boxes)
+    if text == NOT_VISIBLE:
+        return _NOT_VISIBLE
     quick = _CANONICAL.fullmatch(text)
     if quick is not None and units == "normalized":
         return Parsed(((float(quick[1]), float(quick[2])),), False, POINTS, "list")
-    if text == NOT_VISIBLE:
-        return Parsed((), True, "not_visible")
     if len(text) > MAX_CHARS:
         return _failure("too_long")
     text = _normalise(text)
@@ -172,11 +170,16 @@ def parse(
     return _read(final, units, size_wh, point_order, boxes, images)
 
 
-def _check_options(units: str, size_wh: tuple[int, int] | None, point_order: str) -> None:
+_NOT_VISIBLE = Parsed((), True, "not_visible")
+
+
+def _check_options(units: str, size_wh: tuple[int, int] | None, point_order: str, boxes: str) -> None:
     if units not in _UNITS:
         raise ValueError(f"unknown units {units!r}; known: {', '.join(_UNITS)}")
     if point_order not in _POINT_ORDERS:
         raise ValueError(f"unknown point_order {point_order!r}; known: xy, yx")
+    if boxes not in _BOXES:
+        raise ValueError(f"unknown boxes {boxes!r}; known: {', '.join(_BOXES)}")
     if units in NEEDS_SIZE and size_wh is None:
         raise ValueError(f"units={units!r} needs size_wh, the (width, height) in pixels of the image answered about")
 
