@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from roborefer_spatial import files
+from roborefer_spatial.images import refuse_turned
 from roborefer_spatial.sample import Sample
 
 SHARD_ROWS = 500
@@ -98,9 +99,11 @@ def _embedded(path: str | None) -> dict[str, Any] | None:
     if path is None:
         return None
     try:
-        return {"bytes": Path(path).read_bytes(), "path": Path(path).name}
+        data = Path(path).read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from error
+    refuse_turned(data, path)  # `datasets` would turn it when it is read
+    return {"bytes": data, "path": Path(path).name}
 
 
 _HEADER = "license: other\nlicense_name: that-of-the-source-scenes\nconfigs:\n"

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roborefer_spatial import terminal
-from roborefer_spatial.images import ConcatMap, decode
+from roborefer_spatial.images import ConcatMap, decode, refuse_turned
 from roborefer_spatial.sample import Sample
 from roborefer_spatial.tasks.masks import to_mask
 
@@ -169,7 +169,9 @@ def read_mask(path: str | Path) -> Bools:
         data = Path(path).read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: mask cannot be read: {error.strerror or error}") from error
-    return to_mask(decode(data, path), path)
+    image = decode(data, path)
+    refuse_turned(data, path)
+    return to_mask(image, path)
 
 
 def _groups(codes: Ints, count: int) -> list[Ints]:

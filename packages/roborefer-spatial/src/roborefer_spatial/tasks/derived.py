@@ -1,4 +1,4 @@
-"""The images that a build makes: views with the object marked, and two views side by side.
+"""The images that a build makes: views with the object marked, two views side by side, and upright copies.
 
 Their names carry a hash of everything that decides their pixels (source files, opacity, colour), and they
 appear whole or not at all. So one that exists is right: an interrupted run goes on where it stopped, and no
@@ -19,12 +19,12 @@ from PIL import Image
 
 from roborefer_spatial.files import write_bytes
 from roborefer_spatial.images import MARK_RGB, concat, mark
-from roborefer_spatial.tasks.object_views import View
+from roborefer_spatial.tasks.object_views import View, upright_mask, upright_rgb
 from roborefer_spatial.tasks.png import encode_png
 
 CONCAT_FORMATS = ("png", "jpg")
-FOLDERS = ("marked", "concat")
-MADE_NAME = re.compile(r"_(marked|concat)_[0-9a-f]{12}\.(png|jpg)(\.[0-9a-f]{12}\.part)?$")
+FOLDERS = ("marked", "concat", "upright")
+MADE_NAME = re.compile(r"_(marked|concat|upright)_[0-9a-f]{12}\.(png|jpg)(\.[0-9a-f]{12}\.part)?$")
 """Images of a build, and what a killed build leaves of one (see `files.atomic_open`)."""
 _JPEG_QUALITY = 95
 _VERSION = 1  # raise it when the pixels of marked or side-by-side images change
@@ -61,6 +61,19 @@ class DerivedImages:
         name = f"{a.files.label}{a.files.frame}_to_{b.files.label}{b.files.frame}_concat_{key}.{suffix}"
         return self._image("concat", name, lambda: encode(concat(self._mark(a), b.rgb)))
 
+    def upright(self, view: View, path: Path) -> Path:
+        """Return the path of a view's file with its pixels turned as its EXIF orientation says, and no such tag.
+
+        A file without one is returned as it is.
+        """
+        if path not in view.turned:
+            return path
+        data = view.turned[path]
+        key = hashlib.sha256(repr((_VERSION, view.digests[path.name])).encode()).hexdigest()[:12]
+        is_mask = path in (view.files.mask, view.files.mask_dilated)
+        make = _encode_mask if is_mask else _encode_upright
+        return self._image("upright", f"{path.stem}_upright_{key}.png", lambda: make(data, path.name))
+
     def _mark(self, view: View) -> NDArray[np.uint8]:
         number = view.files.number
         if number not in self._marked:
@@ -80,6 +93,16 @@ class DerivedImages:
                 write_bytes(path, make())
             self.made[path] = missing
         return path
+
+
+def _encode_upright(data: bytes, name: str) -> bytes:
+    return encode_png(upright_rgb(data, name))
+
+
+def _encode_mask(data: bytes, name: str) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(upright_mask(data, name).astype(np.uint8) * 255).save(stream, "PNG")
+    return stream.getvalue()
 
 
 def _encode_jpeg(image: NDArray[np.uint8]) -> bytes:

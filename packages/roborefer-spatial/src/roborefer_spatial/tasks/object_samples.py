@@ -183,7 +183,7 @@ class _Maker:
 
     def pair(self, task: str, a: View, b: View) -> Sample:
         """Make [A marked, B]."""
-        images = [self.path(self.derived.marked(a)), self.path(b.files.original)]
+        images = [self.path(self.derived.marked(a)), self.picture(b, b.files.original)]
         return self.sample(task, a, b, images, CORRESPONDENCE, b.point, ref_point=a.point)
 
     def side_by_side(self, a: View, b: View, suffix: str) -> Sample:
@@ -199,7 +199,7 @@ class _Maker:
     def difference(self, view: View) -> Sample:
         """Make [original, inpainted] of one view."""
         assert view.inpainted is not None
-        images = [self.path(view.files.original), self.path(view.inpainted)]
+        images = [self.picture(view, view.files.original), self.picture(view, view.inpainted)]
         return self.sample("t2b_multi", view, view, images, DIFFERENCE, view.point, query=view.inpainted)
 
     def sample(
@@ -219,12 +219,12 @@ class _Maker:
         tag_a, tag_b = (f"{view.files.label}{view.files.frame}" for view in (a, b))
         views = f"K{tag_b}" if task == "t2b_multi" else f"A{tag_a}_B{tag_b}"
         masks = (b.files.mask, b.files.mask_dilated)
-        mask_path, mask_dilated_path = (None if mask is None else self.path(mask) for mask in masks)
+        mask_path, mask_dilated_path = (None if mask is None else self.picture(b, mask) for mask in masks)
         return Sample(
             id=f"{task.upper()}_{self.uid.scene}_uid{self.uid.uid}_{views}",
             task=task,
             image=images,
-            query_original=self.path(query or b.files.original),
+            query_original=self.picture(b, query or b.files.original),
             conversations=[{"from": "human", "value": prompt}, {"from": "gpt", "value": text}],
             mask_path=mask_path,
             mask_dilated_path=mask_dilated_path,
@@ -241,6 +241,10 @@ class _Maker:
             view_ref=a.files.label,
             view_query=b.files.label,
         )
+
+    def picture(self, view: View, path: Path) -> str:
+        """Return the path of one of a view's own files as the rows have it, of its upright copy if it is turned."""
+        return self.path(self.derived.upright(view, path))
 
     def path(self, path: Path) -> str:
         """Return a path as the rows have it."""
