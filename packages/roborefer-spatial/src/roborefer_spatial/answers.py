@@ -154,11 +154,9 @@ def parse(
         An unknown option, or `size_wh` missing where the units need it.
     """
     _check_options(units, size_wh, point_order, boxes)
-    if text == NOT_VISIBLE:
-        return _NOT_VISIBLE
-    quick = _CANONICAL.fullmatch(text)
-    if quick is not None and units == "normalized":
-        return Parsed(((float(quick[1]), float(quick[2])),), False, POINTS, "list")
+    plain = as_built(text) if units == "normalized" or text == NOT_VISIBLE else None
+    if plain is not None:
+        return plain
     if len(text) > MAX_CHARS:
         return _failure("too_long")
     text = _normalise(text)
@@ -171,6 +169,18 @@ def parse(
 
 
 _NOT_VISIBLE = Parsed((), True, "not_visible")
+_CANONICAL = re.compile(r"\[\((-?\d\.\d{1,17}), (-?\d\.\d{1,17})\)\]")
+
+
+def as_built(text: str) -> Parsed | None:
+    """Read an answer that is written as `build` writes them, one point or NOT_VISIBLE; None for any other."""
+    if text == NOT_VISIBLE:
+        return _NOT_VISIBLE
+    found = _CANONICAL.fullmatch(text)
+    if found is None:
+        return None
+    x, y = found.groups()
+    return Parsed(((float(x), float(y)),), False, POINTS, "list")
 
 
 def _check_options(units: str, size_wh: tuple[int, int] | None, point_order: str, boxes: str) -> None:
@@ -190,7 +200,6 @@ def _failure(reason: str, form: str = "") -> Parsed:
 
 
 _LAST_FINALS = 4  # a text that says "answer:" more often is not read for longer
-_CANONICAL = re.compile(r"\[\((\d\.\d{1,17}), (\d\.\d{1,17})\)\]")
 _OPEN_END = re.compile(r"[(\[{]\s*(?:[\"'\w]*\s*:)?\s*[-+\d.,;%\s\[(]*$")
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.I | re.S)
 _THINK = re.compile(r"<(/?)think(?:ing)?>", re.I)

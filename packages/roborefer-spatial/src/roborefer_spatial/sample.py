@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypedDict, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypedDict, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -32,6 +32,17 @@ TASKS: dict[str, tuple[int, str]] = {
 SPLITS = ("train", "val")
 
 Point = tuple[float, float]
+
+_Text = Annotated[str, Meta(min_length=1)]
+_Side = Annotated[int, Meta(gt=0)]
+_Coordinate = Annotated[float, Meta(ge=0, lt=1)]
+_Pair = tuple[_Coordinate, _Coordinate]
+if TYPE_CHECKING:
+    _Turn, _Paths, _Map = dict[str, str], list[str], ConcatMap
+else:  # as files have them; `_finished` makes the types above of them
+    _Turn = TypedDict("_Turn", {"from": Literal["human", "gpt"], "value": _Text})
+    _Paths = _Text | Annotated[list[_Text], Meta(min_length=1)]
+    _Map = Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,26 +85,26 @@ class Sample:
         Depth images, one for each entry of `image`, or None.
     """
 
-    id: str
-    task: str
-    image: list[str]
-    query_original: str
-    conversations: list[dict[str, str]]
-    mask_path: str | None
-    mask_dilated_path: str | None
-    gt_mask: str
-    query_size: tuple[int, int]
-    ref_point: Point | None
-    answer_point: Point | None
-    coord_frame: str
-    concat: ConcatMap | None
-    seed: int
-    split: str
-    scene: str
-    uid: str
-    view_ref: str
-    view_query: str
-    depth: list[str] | None = None
+    id: _Text
+    task: Literal["t1_multi", "t1_concat", "t2a_multi", "t2b_multi"]
+    image: _Paths
+    query_original: _Text
+    conversations: Annotated[list[_Turn], Meta(min_length=2, max_length=2)]
+    mask_path: _Text | None = None
+    mask_dilated_path: _Text | None = None
+    gt_mask: Literal["raw", "dilated"]
+    query_size: tuple[_Side, _Side]
+    ref_point: _Pair | None = None
+    answer_point: _Pair | None = None
+    coord_frame: Literal["query", "concat"]
+    concat: _Map | None = None
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    split: Literal["train", "val"]
+    scene: _Text
+    uid: _Text
+    view_ref: _Text
+    view_query: _Text
+    depth: _Paths | None = None
 
     @property
     def prompt(self) -> str:
@@ -163,40 +174,7 @@ class Sample:
         return _checked(row, where, _Resolved(folder))
 
 
-_Text = Annotated[str, Meta(min_length=1)]
-_Side = Annotated[int, Meta(gt=0)]
-_Coordinate = Annotated[float, Meta(ge=0, lt=1)]
-_Pair = tuple[_Coordinate, _Coordinate]
-_Turn = TypedDict("_Turn", {"from": Literal["human", "gpt"], "value": _Text})
-_Paths = _Text | Annotated[list[_Text], Meta(min_length=1)]
-
-
-class _Row(msgspec.Struct, kw_only=True):
-    """The types of a row's fields as files have them."""
-
-    id: _Text
-    task: Literal["t1_multi", "t1_concat", "t2a_multi", "t2b_multi"]
-    image: _Paths
-    query_original: _Text
-    conversations: Annotated[list[_Turn], Meta(min_length=2, max_length=2)]
-    mask_path: _Text | None = None
-    mask_dilated_path: _Text | None = None
-    gt_mask: Literal["raw", "dilated"]
-    query_size: tuple[_Side, _Side]
-    ref_point: _Pair | None = None
-    answer_point: _Pair | None = None
-    coord_frame: Literal["query", "concat"]
-    concat: Any = None
-    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)]
-    split: Literal["train", "val"]
-    scene: _Text
-    uid: _Text
-    view_ref: _Text
-    view_query: _Text
-    depth: _Paths | None = None
-
-
-_TYPES = get_type_hints(_Row, include_extras=True)
+_TYPES = get_type_hints(Sample, include_extras=True)
 _TEXT, _POINT = "a non-empty string", "null or [x, y] with 0 <= x, y < 1"
 _EXPECTED = {
     "task": f"one of {', '.join(TASKS)}",
@@ -223,7 +201,7 @@ _EXPECTED = {
 _TEXTS = frozenset(
     {"task", "coord_frame", "id", "query_original", "gt_mask", "split", "scene", "uid", "view_ref", "view_query"}
 )
-_decode_row = msgspec.json.Decoder(_Row).decode
+_decode_sample = msgspec.json.Decoder(Sample).decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
@@ -239,46 +217,50 @@ class _Resolved(dict[str, str]):
         return joined
 
 
-def _sample(row: _Row, paths: _Resolved, where: str) -> Sample | tuple[str, str]:
-    """Return the sample of a row whose types are right, or (field, expected) where its fields contradict."""
-    count, frame = TASKS[row.task]
-    asked, told = row.conversations
-    images = [row.image] if isinstance(row.image, str) else row.image
-    depth = [row.depth] if isinstance(row.depth, str) else row.depth
-    if row.coord_frame != frame:
+class _Place(NamedTuple):
+    """Where a row stands; made into text only for an error."""
+
+    file: str
+    what: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.file}, {self.what} {self.number}"
+
+
+_set = object.__setattr__
+
+
+def _finished(sample: Sample, paths: _Resolved, where: _Place | str) -> tuple[str, str] | None:
+    """Finish a sample whose types were right when it was read; return (field, expected) where fields contradict."""
+    count, frame = TASKS[sample.task]
+    asked, told = sample.conversations
+    if sample.coord_frame != frame:
         return "coord_frame", f"one of {frame}"
     if asked["from"] != "human" or told["from"] != "gpt":
         return "conversations", _EXPECTED["conversations"]
-    if (told["value"] == NOT_VISIBLE) != (row.answer_point is None):
+    if (told["value"] == NOT_VISIBLE) != (sample.answer_point is None):
         return "answer_point", f"null exactly when the answer is {NOT_VISIBLE}"
-    if len(images) != count:
-        return "image", f"{count} path(s) for task {row.task!r}"
-    if (row.concat is not None) != (frame == "concat"):
+    if isinstance(sample.image, str):
+        _set(sample, "image", [sample.image])
+    if len(sample.image) != count:
+        return "image", f"{count} path(s) for task {sample.task!r}"
+    if (sample.concat is not None) != (frame == "concat"):
         return "concat", f"{'an object' if frame == 'concat' else 'null'} for coord_frame {frame!r}"
-    if depth is not None and len(depth) != count:
-        return "depth", f"{count} path(s) for task {row.task!r}"
-    return Sample(
-        id=row.id,
-        task=row.task,
-        image=[paths[path] for path in images],
-        query_original=paths[row.query_original],
-        conversations=row.conversations,  # type: ignore[arg-type]  (a typed dict of texts)
-        mask_path=None if row.mask_path is None else paths[row.mask_path],
-        mask_dilated_path=None if row.mask_dilated_path is None else paths[row.mask_dilated_path],
-        gt_mask=row.gt_mask,
-        query_size=row.query_size,
-        ref_point=row.ref_point,
-        answer_point=row.answer_point,
-        coord_frame=row.coord_frame,
-        concat=None if row.concat is None else ConcatMap.from_json(row.concat, where=f"{where}: field 'concat'"),
-        seed=row.seed,
-        split=row.split,
-        scene=row.scene,
-        uid=row.uid,
-        view_ref=row.view_ref,
-        view_query=row.view_query,
-        depth=None if depth is None else [paths[path] for path in depth],
-    )
+    if sample.concat is not None:
+        _set(sample, "concat", ConcatMap.from_json(sample.concat, where=f"{where}: field 'concat'"))
+    if sample.depth is not None:
+        _set(sample, "depth", [sample.depth] if isinstance(sample.depth, str) else sample.depth)
+        if len(sample.depth) != count:
+            return "depth", f"{count} path(s) for task {sample.task!r}"
+        sample.depth[:] = [paths[path] for path in sample.depth]
+    sample.image[:] = [paths[path] for path in sample.image]
+    _set(sample, "query_original", paths[sample.query_original])
+    if sample.mask_path is not None:
+        _set(sample, "mask_path", paths[sample.mask_path])
+    if sample.mask_dilated_path is not None:
+        _set(sample, "mask_dilated_path", paths[sample.mask_dilated_path])
+    return None
 
 
 def _checked(row: Any, where: str, paths: _Resolved) -> Sample:
@@ -286,12 +268,13 @@ def _checked(row: Any, where: str, paths: _Resolved) -> Sample:
     if not isinstance(row, Mapping):
         raise ValueError(f"{where}: expected an object with the fields of a sample, got {_show(row)}")
     try:
-        made = _sample(msgspec.convert(row, _Row), paths, where)
+        sample = msgspec.convert(row, Sample)
+        fault = _finished(sample, paths, where)
     except (msgspec.ValidationError, UnicodeEncodeError):
-        made = _fault(row, where)
-    if isinstance(made, Sample):
-        return made
-    raise ValueError(f"{where}: field {made[0]!r}: expected {made[1]}, got {_show(row.get(made[0]))}")
+        fault = _fault(row, where)
+    if fault is None:
+        return sample
+    raise ValueError(f"{where}: field {fault[0]!r}: expected {fault[1]}, got {_show(row.get(fault[0]))}")
 
 
 def _fault(row: Mapping[str, Any], where: str) -> tuple[str, str]:
@@ -348,24 +331,13 @@ def load_samples(path: Path, *, image_folder: Path | None = None) -> list[Sample
     return list(samples.values())
 
 
-class _Place(NamedTuple):
-    """Where a row stands; made into text only for an error."""
-
-    file: str
-    what: str
-    number: int
-
-    def __str__(self) -> str:
-        return f"{self.file}, {self.what} {self.number}"
-
-
 def _decoded(text: bytes | msgspec.Raw, where: _Place, paths: _Resolved) -> Sample:
     try:
-        made = _sample(_decode_row(text), paths, where)
+        sample = _decode_sample(text)
+        if _finished(sample, paths, where) is None:
+            return sample
     except (msgspec.MsgspecError, UnicodeDecodeError):  # wrong, or written as only Python's own decoder reads it
-        made = None
-    if isinstance(made, Sample):
-        return made
+        pass
     return _checked(decode_json(bytes(text), str(where)), str(where), paths)
 
 

@@ -59,8 +59,8 @@ Frames = dict[tuple[ConcatMap | None, tuple[int, int]], int]
 def frames_of(samples: Sequence[Sample]) -> tuple[Frames, Ints]:
     """Return the different frames of N samples with their numbers, and (N,) the number of each sample's."""
     frames: Frames = {}
-    codes = [frames.setdefault((s.concat, s.query_size), len(frames)) for s in samples]
-    return frames, np.array(codes, dtype=np.int64)
+    codes = (frames.setdefault((s.concat, s.query_size), len(frames)) for s in samples)
+    return frames, np.fromiter(codes, np.int64, len(samples))
 
 
 def locate(frames: Frames, frame_of_point: Ints, sample: Ints, xy: Floats) -> Points:
@@ -147,7 +147,8 @@ def inside_masks(
         A mask is missing, unreadable, or of another size than its sample's query image.
     """
     files: dict[str, int] = {}
-    codes = np.array([-1 if p is None else files.setdefault(p, len(files)) for p in paths], dtype=np.int64)
+    numbers = (-1 if path is None else files.setdefault(path, len(files)) for path in paths)
+    codes = np.fromiter(numbers, np.int64, len(paths))
     if not files:
         return np.zeros(len(points.sample), dtype=bool), np.full(len(samples), np.nan)
     members, points_of_file = _groups(codes, len(files)), _groups(codes[points.sample], len(files))

@@ -7,6 +7,7 @@ miss.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -182,7 +183,7 @@ def _read(
     """Return every sample's answer text and what it says."""
     rows = {row.id: row for row in predictions}
     unknown = rows.keys() - {sample.id for sample in samples}
-    get, parse, units, point_order, boxes = rows.get, answers.parse, options.units, options.point_order, options.boxes
+    get, as_built, normalized = rows.get, answers.as_built, options.units == "normalized"
     if unknown:
         raise ValueError(
             f"{len(unknown)} of {len(rows)} answers belong to no sample, such as id {min(unknown)!r}: the "
@@ -199,9 +200,20 @@ def _read(
         if row is None or text is None:
             parsed.append(missing if row is None else failed)
             continue
+        plain = as_built(text) if normalized else None
+        if plain is not None:
+            parsed.append(plain)
+            continue
         size = _size(sample, row, options) if needs_size or "px" in text or "pixel" in text else None
         parsed.append(
-            parse(text, units=units, size_wh=size, point_order=point_order, boxes=boxes, images=len(sample.image))
+            answers.parse(
+                text,
+                units=options.units,
+                size_wh=size,
+                point_order=options.point_order,
+                boxes=options.boxes,
+                images=len(sample.image),
+            )
         )
     return texts, parsed
 
@@ -219,7 +231,7 @@ def _size(sample: Sample, row: Prediction, options: ScoreOptions) -> tuple[int, 
 
 
 def _pairs(points: Sequence[Point]) -> Floats:
-    return np.array(points, dtype=np.float64).reshape(-1, 2)
+    return np.fromiter(itertools.chain.from_iterable(points), np.float64, 2 * len(points)).reshape(-1, 2)
 
 
 class _Average:
