@@ -247,8 +247,22 @@ def _read(
     return _failure(_why_no_point(text, lower))
 
 
+def _fenced(text: str) -> tuple[int, int] | None:
+    """Return where a code block's content lies that ends the text; None without one."""
+    end = len(text.rstrip())
+    if not text.endswith("```", 0, end):
+        return None
+    start = text.rfind("```", 0, end - 3)
+    return None if start < 0 else (start + 3, end - 3)
+
+
 def _after_final(text: str, lower: str) -> tuple[str, str]:
-    """Return what follows the last words such as "final answer:", if an answer follows them."""
+    """Return what follows the last words such as "final answer:", or the code block at the end, if it is an answer."""
+    block = _fenced(text)
+    if block is not None:
+        rest, rest_lower = text[slice(*block)], lower[slice(*block)]
+        if answer_forms.bracket_lengths(rest) or any(find(rest, "xy") for _, find in answer_forms.TAGGED):
+            return rest, rest_lower
     for _, end in reversed(answer_phrases.places("final", lower)[-_LAST_FINALS:]):
         rest, rest_lower = text[end:].strip(" :*=\n{}"), lower[end:].strip(" :*=\n{}")
         if any(find(rest, "xy") for _, find in (*answer_forms.TAGGED, *answer_forms.WRITTEN)):
