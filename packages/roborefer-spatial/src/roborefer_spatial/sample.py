@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypedDict, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias, TypedDict, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -38,7 +38,9 @@ _Side = Annotated[int, Meta(gt=0)]
 _Coordinate = Annotated[float, Meta(ge=0, lt=1)]
 _Pair = tuple[_Coordinate, _Coordinate]
 if TYPE_CHECKING:
-    _Turn, _Paths, _Map = dict[str, str], list[str], ConcatMap
+    _Turn: TypeAlias = dict[str, str]
+    _Paths: TypeAlias = list[str]
+    _Map: TypeAlias = ConcatMap
 else:  # as files have them; `_finished` makes the types above of them
     _Turn = TypedDict("_Turn", {"from": Literal["human", "gpt"], "value": _Text})
     _Paths = _Text | Annotated[list[_Text], Meta(min_length=1)]

@@ -20,8 +20,8 @@ def write_hf(folder: Path, final: Path, name: str, samples: Sequence[Sample], pr
     """Write one set as a configuration of the dataset; return a summary.
 
     Columns: `id`, `task`, `images` (list), `mask`, `mask_dilated`, `prompt` (as the profile puts it), `answer`, and
-    `sample`, the whole row as JSON for `sample.Sample.from_row`, its paths relative to the folder that holds all of them.
-    Image files are embedded as they are.
+    `sample`, the whole row as JSON for `sample.Sample.from_row`, its paths relative to the folder that holds all of
+    them. Image files are embedded as they are.
 
     Raises
     ------
