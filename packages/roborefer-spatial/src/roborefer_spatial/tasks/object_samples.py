@@ -12,7 +12,7 @@ from pathlib import Path
 from roborefer_spatial.answers import NOT_VISIBLE, format_points
 from roborefer_spatial.images import ConcatMap
 from roborefer_spatial.sample import Point, Sample
-from roborefer_spatial.tasks.derived import CONCAT_FORMATS, DerivedImages
+from roborefer_spatial.tasks.derived import CONCAT_FORMATS, NAMES, DerivedImages
 from roborefer_spatial.tasks.object_views import Unusable, View, read_views
 from roborefer_spatial.tasks.prompts import CORRESPONDENCE, DIFFERENCE, correspondence_side_by_side
 from roborefer_spatial.tasks.scenes import Skip, UidFolder
@@ -40,6 +40,7 @@ class BuildOptions:
     neg_ratio: float | None = None
     relative_paths: bool = False
     families: tuple[str, ...] = FAMILIES
+    names: str = "today"
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value that no build can act on."""
@@ -53,6 +54,8 @@ class BuildOptions:
             raise ValueError(f"alpha is {self.alpha}: expected 0 < alpha <= 1 (0 would leave the object unmarked)")
         if self.concat_format not in (None, *CONCAT_FORMATS):
             raise ValueError(f"concat_format is {self.concat_format!r}: expected {' or '.join(CONCAT_FORMATS)}")
+        if self.names not in NAMES:
+            raise ValueError(f"names is {self.names!r}: expected {' or '.join(NAMES)}")
         if self.max_pairs_per_uid is not None and self.max_pairs_per_uid < 1:
             raise ValueError(f"max_pairs_per_uid is {self.max_pairs_per_uid}: expected at least 1")
         if self.neg_ratio is not None and not (self.neg_ratio >= 0 and math.isfinite(self.neg_ratio)):
@@ -136,7 +139,7 @@ class _Maker:
         self.uid, self.views, self.options = uid, views, options
         self.skipped: list[Skip] = []
         folder = Path(uid.split) / uid.scene / f"uid_{uid.uid}"
-        self.derived = DerivedImages(options.out_dir, folder, options.alpha)
+        self.derived = DerivedImages(options.out_dir, folder, options.alpha, options.names)
 
     def samples(self) -> Iterator[Sample]:
         families = self.options.families
