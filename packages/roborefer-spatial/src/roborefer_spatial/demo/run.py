@@ -89,16 +89,15 @@ def demo(out: Path, plan: Plan, echo: Callable[[str], None] = print, *, progress
         work = Path(folder)
         tasks = _make_tasks(work, plan, echo, progress)
         checkpoint, training_s, parameters = _train(work, tasks, plan, echo, progress)
-        runs = _baselines(work, tasks)
         held_out = tasks["t2b_val_multi"]
-        runs.append(Run(VLM, _ask_vlm(work, checkpoint, held_out)))
+        runs = [Run(VLM, _ask_vlm(work, checkpoint, held_out)), *_baselines(work, tasks)]
         sets = {run.name: by_set(run.scores) for run in runs}
         results = {run.name: sets[run.name]["t2b_multi/val"] for run in runs if "t2b_multi/val" in sets[run.name]}
         vlm, baseline = results[VLM], results[f"{BASELINE}, t2b_multi"]
-        write_report(runs, out / "index.html", title="x3 spatial tasks: demo")
+        write_report(runs, out / "index.html", title="x3 spatial tasks: demo", start={"run": VLM, "order": "best"})
         from roborefer_spatial.demo.picture import draw_overview
 
-        draw_overview(out / "overview.png", runs[-1].scores, runs[-2].scores)
+        draw_overview(out / "overview.png", runs[0].scores, runs[-1].scores)
     figures = _figures(vlm, baseline, plan, tasks, training_s, parameters)
     for label, text in figures:
         echo(f"{label}: {text}")

@@ -15,7 +15,7 @@ from typing import Any
 
 from PIL import Image
 
-from roborefer_spatial.images import read_rgb
+from roborefer_spatial.images import read_rgb, refuse_turned
 from roborefer_spatial.predicting.backends import Answer, Reply, Request, Unavailable, http_messages
 from roborefer_spatial.predicting.backends.http_options import Options
 
@@ -115,7 +115,9 @@ class HttpBackend:
 def _png_base64(path: Path) -> str:
     """Return the image as base64 PNG, the format that RoboRefer's server stores it under."""
     data = path.read_bytes() if path.is_file() else b""
-    if not data.startswith(_PNG_SIGNATURE):
+    if data.startswith(_PNG_SIGNATURE):
+        refuse_turned(data, path)
+    else:
         buffer = io.BytesIO()
         Image.fromarray(read_rgb(path)).save(buffer, "PNG")
         data = buffer.getvalue()
