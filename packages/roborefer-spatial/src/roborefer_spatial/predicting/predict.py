@@ -325,9 +325,7 @@ def options_and_profile(args: argparse.Namespace) -> tuple[Any, Profile]:
     """Return the backend's options and the profile, which may decide how long an answer can be."""
     given = backends.given_options(args)
     if args.backend in backends.WITHOUT_MODEL and args.profile not in ("auto", profiles.AS_BUILT):
-        raise ValueError(
-            f"--profile {args.profile} says how to ask a model; --backend {args.backend} reads no prompt"
-        )
+        raise ValueError(f"--profile {args.profile} says how to ask a model; --backend {args.backend} reads no prompt")
     profile = profiles.choose(args.profile, given.get("model"))
     takes_tokens = args.backend in ("host", "transformers") or (args.backend, given.get("api")) == ("http", "openai")
     if takes_tokens and profile.max_new_tokens is not None:
