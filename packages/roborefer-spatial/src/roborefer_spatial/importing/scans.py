@@ -12,6 +12,7 @@ from pathlib import Path
 
 from roborefer_spatial import files, terminal
 from roborefer_spatial.importing import layouts
+from roborefer_spatial.importing.inpainting import Inpainter
 from roborefer_spatial.importing.scene_writer import ImportOptions, SceneSummary, write_scene
 from roborefer_spatial.tasks.scenes import SPLIT_FOLDERS, check_leakage
 from roborefer_spatial.tasks.workers import run_ordered
@@ -45,6 +46,7 @@ def import_scans(
     seed: int = 0,
     workers: int = 1,
     scheduler: str | None = None,
+    inpaint: Inpainter | None = None,
     progress: bool = False,
 ) -> list[SceneSummary]:
     """Make the scenes of every recording at or below `source` that `out` does not hold yet; return what was made.
@@ -63,6 +65,8 @@ def import_scans(
         See `split_of`.
     workers, scheduler
         See `tasks.workers.run_ordered`.
+    inpaint
+        A function of your own instead of `options.inpainter`; other processes must be able to import it.
     progress
         Whether to show a progress bar.
 
@@ -87,13 +91,12 @@ def import_scans(
     if record.is_file() and files.read_json_object(record)["options"] != arguments:
         raise ValueError(f"{out} was imported with {files.read_json_object(record)['options']}, now {arguments}")
     todo = [job for job in jobs if not (out / FOLDER_OF[job.split] / job.scene).exists()]
-    done = []
     with files.filling(out, {"import": arguments}):
-        make = functools.partial(_make, source=Path(source), out=out, options=options)
+        make = functools.partial(_make, source=Path(source), out=out, options=options, inpaint=inpaint)
         results = run_ordered(make, todo, workers=workers, scheduler=scheduler)
         bar = terminal.progress(results, description="importing", unit="scene", total=len(todo), quiet=not progress)
-        done = [summary for summary in bar if summary is not None]
-        if not any((out / name).is_dir() for name in FOLDER_OF.values()):
+        done = list(bar)
+        if not any(True for name in FOLDER_OF.values() for _ in (out / name).glob("*/uid_*")):
             raise ValueError(
                 f"{source}: no object is seen in two frames: lower --min-visible or --min-size, or see whether poses "
                 "are camera to world in metres and depth is in millimetres"
@@ -113,13 +116,11 @@ def _check_scenes(jobs: Iterable[_Job], out: Path) -> None:
     check_leakage({*there, *((job.split, job.scene) for job in jobs)})
 
 
-def _make(job: _Job, *, source: Path, out: Path, options: ImportOptions) -> SceneSummary | None:
+def _make(job: _Job, *, source: Path, out: Path, options: ImportOptions, inpaint: Inpainter | None) -> SceneSummary:
     recording = layouts.load(job.folder, job.layout, options.instances, source)
     target = out / FOLDER_OF[job.split] / job.scene
     with files.atomic_folder(target) as folder:
-        summary = write_scene(recording, folder, job.split, options)
-        if summary.objects == 0:
-            (folder / "nothing.json").write_text("{}\n", encoding="utf-8")
+        summary = write_scene(recording, folder, job.split, options, inpaint)
     return summary
 
 
