@@ -199,7 +199,14 @@ def test_every_panorama_option_has_its_key(composed):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("feather_deg", 0.5), ("antialias", False), ("refine_range", False), ("fill_radius_px", 2)]
+    ("name", "value"),
+    [
+        ("feather_deg", 0.5),
+        ("antialias", False),
+        ("refine_range", False),
+        ("fill_radius_px", 2),
+        ("match_exposure", True),
+    ],
 )
 def test_each_panorama_option_acts(composed, name, value):
     size = 'dataset.resolution_train="(120,30)"'
