@@ -37,3 +37,11 @@ def test_a_preset_changes_checkpointing_and_the_encoder_alone(composed, name, pr
 def test_a_preset_gives_way_to_the_command_line(composed):
     config = composed("+experiment=opv2v_stage1", "+memory=opv2v_24gb", f"{ENCODER}.lr=1e-6")
     assert config.train_params.submodule_configs.encoder.lr == 1e-6
+
+
+def test_stage_3_on_a_small_card_as_the_docs_say(composed):
+    """12 images do not fit 24 GB; with 8 the test batch still holds a sample."""
+    words = ("dataset.num_views=8", "train_params.max_num_of_imgs_per_gpu=8")
+    config = composed("+experiment=opv2v_stage3", "+memory=opv2v_24gb", *words)
+    assert config.train_params.max_num_of_imgs_per_gpu // config.dataset.opv2v.val.num_views == 1
+    assert "num_views=8" in config.dataset.train_dataset
