@@ -51,7 +51,14 @@ def job_signals(state: RunState, patches: Patches) -> None:
         handler = signal.getsignal(number)
         if callable(handler):
             signal.signal(number, _only_here(handler))
-            patches.afterwards(functools.partial(signal.signal, number, handler))
+            patches.afterwards(_putting_back(number, handler))
+
+
+def _putting_back(number: int, handler: Callable[[int, FrameType | None], Any]) -> Callable[[], None]:
+    def put_back() -> None:
+        signal.signal(number, handler)
+
+    return put_back
 
 
 def _only_here(handler: Callable[[int, FrameType | None], Any]) -> Callable[[int, FrameType | None], None]:
