@@ -96,7 +96,7 @@ def write_models(path: Path, rows: Sequence[models.Row]) -> None:
             better = "smaller" if smaller else "larger"
             lines.append([figure, better, *(number(row.means[figure]) for row in rows)])
     verdicts = [
-        {"text": f"{row.name}: not better than {baseline} in {count} figures", "bad": True}
+        {"text": f"{row.name}: loses to {baseline} in {count} figures", "bad": True}
         for row in rows
         for baseline, count in row.loses.items()
         if count
