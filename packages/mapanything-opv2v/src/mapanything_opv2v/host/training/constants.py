@@ -113,10 +113,10 @@ class ConstantModel(torch.nn.Module):
 
     def forward(self, views: Sequence[dict[str, Any]]) -> list[dict[str, torch.Tensor]]:
         """Return predictions; only the names of the views are looked at."""
-        from mapanything_opv2v.host.models.inference import _whose
+        from mapanything_opv2v.host.models.inference import whose
 
         batch, device = len(views[0]["instance"]), views[0]["img"].device
-        names = [_whose([str(view["instance"][row]) for view in views]) for row in range(batch)]
+        names = [whose([str(view["instance"][row]) for view in views]) for row in range(batch)]
         chosen = np.array([[self.constant._row(role) for role in baselines.roles(*name)] for name in names])
         return [self._view(chosen[:, view], view == 0, device) for view in range(len(views))]
 
