@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mapanything_opv2v.commands import frames, options
+from mapanything_opv2v.commands import frames, options, sources
 from mapanything_opv2v.evaluation.options import ALIGNMENTS, CloudOptions, EvaluationOptions
 from mapanything_opv2v.terminal import DONE, FAILED
 
@@ -57,6 +57,7 @@ def add(commands: options.Commands) -> None:
         run_evaluate,
         aliases=("eval",),
     )
+    frames.add_perturbation(evaluate)
     options.add_json(evaluate)
     evaluate.add_argument("--keep-predictions", action="store_true", help="also write them, to OUT/predictions")
     evaluate.add_argument(
@@ -92,7 +93,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
 
 
 def evaluate_source(
-    args: argparse.Namespace, source: frames.Source, wanted: EvaluationOptions
+    args: argparse.Namespace, source: sources.Source, wanted: EvaluationOptions
 ) -> dict[str, Any] | None:
     """Evaluate the frames of a source into `args.out`; return the summary, None while other processes work on."""
     from mapanything_opv2v import jobs
@@ -108,7 +109,7 @@ def evaluate_source(
     constant, missing = fitted_constant(args, source)
     mine = [name for name in source.shard() if not results.has(name)]
     items = source.items(mine, results.fail)
-    if args.keep_predictions and args.checkpoint is not None:
+    if args.keep_predictions and args.predictions is None:
         items = _keeping(items, args.out / "predictions")
     with jobs.place(args.workers, args.scheduler) as place:
         show = not args.quiet
@@ -119,7 +120,7 @@ def evaluate_source(
     return summary
 
 
-def fitted_constant(args: argparse.Namespace, source: frames.Source) -> tuple[Path | None, dict[str, str]]:
+def fitted_constant(args: argparse.Namespace, source: sources.Source) -> tuple[Path | None, dict[str, str]]:
     """Return the file of the constant baseline, made where it is not there, or why there is none."""
     from mapanything_opv2v.evaluation import baselines
 

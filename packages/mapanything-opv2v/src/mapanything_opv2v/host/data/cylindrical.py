@@ -150,7 +150,7 @@ class CylindricalBase(OPV2VBase):
         self._rng = draw.rng
         agent_ids = choose.choose_agents(tuple(draw.cameras), draw.main, num_views_to_sample, draw.rng)
         cylinder = self._cylinder(resolution)
-        return [self._panorama_view(draw, agent_id, cylinder) for agent_id in agent_ids]
+        return [self._panorama_view(self._draw_of(draw, agent_id), agent_id, cylinder) for agent_id in agent_ids]
 
     def _panorama_view(self, draw: Draw, agent_id: int, cylinder: Cylinder) -> dict[str, Any]:
         view = loading.load_panorama_view(

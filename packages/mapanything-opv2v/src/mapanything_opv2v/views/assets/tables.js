@@ -49,8 +49,12 @@ function chart({ title, x, y, series }) {
 }
 
 const main = $("tables");
-for (const { text, bad } of data.verdicts || []) main.append(make("p", { className: bad ? "verdict bad" : "verdict" }, text));
-if (data.charts && data.charts.length) main.append(make("div", { className: "charts" }, ...data.charts.map(chart)));
+for (const { text, bad } of data.verdicts || []) {
+  const [, head, rest] = text.match(/^([^:]*:[^:]*):?(.*)$/s) || ["", text, ""];
+  main.append(make("p", { className: bad ? "verdict bad" : "verdict" }, make("b", {}, head), rest && ":" + rest));
+}
+for (const { title, charts } of data.charts || [])
+  main.append(make("h2", {}, title), make("div", { className: "charts" }, ...charts.map(chart)));
 for (const item of data.tables) {
   const [heading, grid] = table(item);
   for (const [row, column] of item.bad || []) grid.tBodies[0].rows[row].cells[column].className = "bad";
