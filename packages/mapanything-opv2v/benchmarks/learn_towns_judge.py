@@ -188,7 +188,7 @@ def meta(views: Views, job: dict[str, Any], loaded: Any) -> FrameMeta:
 
 def figures(frame: FramePredictions, sample: Views, number: int) -> dict[str, Any]:
     """Return a frame's figures; `sample` has all views, the frame may lack the partner's."""
-    agents, _ = inference._whose([view["instance"] for view in sample])
+    agents, _ = inference.whose([view["instance"] for view in sample])
     found: dict[str, Any] = {}
     true_poses = np.stack([np.asarray(view["camera_pose"], dtype=np.float64) for view in sample])
     poses = align(frame.pose_world_cam_pred, frame.pose_world_cam_true, "view0").poses(frame.pose_world_cam_pred)
