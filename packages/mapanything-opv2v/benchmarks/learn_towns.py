@@ -37,6 +37,9 @@ SPLIT_SEEDS = {"train": 100, "validate": 200, "test": 300}
 FRAME_SECONDS = 2.0
 """Between the frames of a town: vehicles have moved on, so that four frames are not one."""
 
+LEAST_SECONDS = 20
+"""A training is not begun when less time is left."""
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -143,7 +146,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cells", default=DEFAULT_CELLS, help=f"ARM:TOWNS:SEED,...; arms: {', '.join(ARMS)}")
     parser.add_argument("--seconds", type=float, default=2400, help="for everything; trainings stop in time")
     parser.add_argument("--judge_seconds", type=float, default=100, help="of these for judging at the end")
-    parser.add_argument("--per_gpu", type=int, default=6, help="trainings that share a GPU")
+    parser.add_argument("--per_gpu", type=int, default=3, help="trainings that share a GPU")
     parser.add_argument("--towns", type=int, default=400, help="training towns that are rendered")
     parser.add_argument("--held_out", type=int, default=40, help="towns for judging")
     parser.add_argument("--frames", type=int, default=4, help="frames of a town")
@@ -223,6 +226,9 @@ def run_cell(cell: Cell, args: argparse.Namespace, gpu: str, end_training: float
     folder = args.out / "cells" / cell.name
     if (folder / "judged.json").is_file():
         return True
+    if end_training - time.monotonic() < LEAST_SECONDS:
+        note(f"{cell.name}: no time is left, run the same command again")
+        return False
     folder.mkdir(parents=True, exist_ok=True)
     env = {
         **os.environ,
@@ -314,8 +320,6 @@ def overrides(cell: Cell, args: argparse.Namespace, folder: Path) -> list[str]:
         shared += [
             f"model.encoder.input_size={width}",
             "model.info_sharing.module_args.depth=12",
-            # MapAnything starts its blocks at 1e-5: right for weights that are there, slow from random ones
-            "model.info_sharing.module_args.init_values=null",
             "model.info_sharing.module_args.indices=[5,8]",
             "model.info_sharing.module_args.num_heads=6",
             "model.pred_head.feature_head.feature_dim=64",

@@ -41,9 +41,7 @@ def main(folder: Path) -> int:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     loaded = from_checkpoint.load_model(job["checkpoint"], device)
     samples = list(held_out(job, loaded, "test", every=max(1, job["frames"] - 1)))
-    constant = None
-    if job["arm"] != "one":
-        constant = baselines.fit(inference.sample_truth(views) for _, views in fitting(job, loaded))
+    constant = baselines.fit(inference.sample_truth(views) for _, views in fitting(job, loaded))
     rows: list[dict[str, Any]] = []
     for variant in ("trained", "shuffled", "main_only"):
         if job["arm"] == "one" and variant != "trained":
@@ -51,7 +49,7 @@ def main(folder: Path) -> int:
         for number, frame in enumerate(predicted(loaded, samples, variant, job)):
             town = samples[number][0]
             rows.append({"variant": variant, "town": town, **figures(frame, samples[number][1], number)})
-            if variant == "trained" and constant is not None:
+            if variant == "trained":
                 said = constant.predict(frame)
                 rows.append({"variant": "constant", "town": town, **figures(said, samples[number][1], number)})
                 if job["pictures"] and number in (0, len(samples) // 2):
