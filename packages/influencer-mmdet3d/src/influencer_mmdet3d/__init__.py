@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from influencer_mmdet3d.data.check import check_dataset
+    from influencer_mmdet3d.data.clouds import read_cloud
     from influencer_mmdet3d.data.formats import FORMATS
     from influencer_mmdet3d.data.rooms import make_room
     from influencer_mmdet3d.data.synthetic import write_s3dis, write_scannet
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from influencer_mmdet3d.loss.losses import MaskInfluencerLoss, mask_influencer_loss
     from influencer_mmdet3d.loss.sample import Sample
     from influencer_mmdet3d.loss.set_loss import InfluencerSetLoss
+    from influencer_mmdet3d.predict.results import read_predictions
+    from influencer_mmdet3d.predict.superpoints import superpoints
     from influencer_mmdet3d.register import register
 
 __version__ = version("influencer-mmdet3d")
@@ -42,7 +45,10 @@ __all__ = [
     "embedding_influencer_terms",
     "make_room",
     "mask_influencer_loss",
+    "read_cloud",
+    "read_predictions",
     "register",
+    "superpoints",
     "verify",
     "write_s3dis",
     "write_scannet",
@@ -59,9 +65,12 @@ _LATER = {
     "embedding_influencer_terms": "loss.embedding",
     "FORMATS": "data.formats",
     "check_dataset": "data.check",
+    "read_cloud": "data.clouds",
     "make_room": "data.rooms",
     "write_s3dis": "data.synthetic",
     "write_scannet": "data.synthetic",
+    "read_predictions": "predict.results",
+    "superpoints": "predict.superpoints",
     "verify": "host.verify",
 }
 
