@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from influencer_mmdet3d.data.formats import FORMATS, SCANNET_STUFF, Finding
+from influencer_mmdet3d.data.formats import FORMATS, SCANNET_STUFF, Finding, usual_stuff
 from influencer_mmdet3d.data.synthetic import SCANNET_IDS
 
 BENCHMARK = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 24, 28, 33, 34, 36, 39)
@@ -33,6 +33,7 @@ def test_made_rooms_have_scannets_ids():
 def test_own_classes():
     kind = FORMATS["s3dis"].with_classes(["a", "b"])
     assert kind.own and kind.classes == {0: "a", 1: "b"} and kind.labels == range(2)
+    assert [usual_stuff(names) for names in (["pipe", "wall", "floor"], ["pipe"], ["wall"])] == [(1, 2), (0,), (0,)]
     for names in ([], ["a", "a"]):
         with pytest.raises(ValueError, match="class names must be given and differ from each other"):
             kind.with_classes(names)

@@ -294,7 +294,9 @@ def test_entries_are_numbered_and_boxed(tmp_path, capsys):
     assert said.count("has no colours, grey is taken") == 3 and "2 scenes to train" in said
     entries = pickle.loads((out / "infos_train.pkl").read_bytes())["data_list"]
     assert [entry["sample_idx"] for entry in entries] == [0, 1]
-    assert entries[0]["instances"] == [{"bbox_3d": [0.5, 0, 2, 1, 2, 4], "bbox_label_3d": 0}]  # from the offset (0, 1, 0)
+    assert entries[0]["instances"] == [
+        {"bbox_3d": [0.5, 0, 2, 1, 2, 4], "bbox_label_3d": 0}
+    ]  # from the offset (0, 1, 0)
     colour = [str(npz(tmp_path, name, colour=[[9, 9, 9], [1, 1, 1]])) for name in ("four", "five")]
     assert cli.main(["prepare", *colour, *words[4:6], "--val", "five", "--out", str(tmp_path / "other")]) == 0
     assert "grey" not in capsys.readouterr().out

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from influencer_mmdet3d.data.formats import CLASS_FILE, read_classes
+from influencer_mmdet3d.data.formats import CLASS_FILE, read_classes, usual_stuff
 from influencer_mmdet3d.data.prepare import INFOS
 from influencer_mmdet3d.files import write_whole
 from influencer_mmdet3d.host import scannet_config
@@ -20,8 +20,6 @@ CRITERIA = {
     "influencer": "dict(_delete_=True, type='InfluencerCriterion', num_classes={count}, non_object_weight=0.05)",
     "baseline": "dict(num_classes={count})",
 }
-STUFF = ("floor", "wall", "ceiling", "ground", "road", "terrain", "other", "clutter")
-"""Names that are stuff in the panoptic score unless --stuff says otherwise."""
 
 TEMPLATE = """# {criterion} on {data}, written by `influencer-mmdet3d new-config`.
 # Needs ONEFORMER3D_ROOT, an absolute path.
@@ -121,9 +119,8 @@ def write_config(data: Path, criterion: str, stuff: list[str] | None = None, bas
     unknown = [name for name in stuff or () if name not in names]
     if unknown:
         raise ValueError(f"--stuff: {unknown[0]!r} is none of the classes {names}")
-    indices = [index for index, name in enumerate(names) if name in (stuff or STUFF)]
-    if stuff is None and (not indices or len(indices) == len(names)):
-        indices = [0]  # the host cannot do without either
+    # the host cannot do without either
+    indices = list(usual_stuff(names)) if stuff is None else [names.index(name) for name in names if name in stuff]
     things = [index for index in range(len(names)) if index not in indices]
     if not things:
         raise ValueError(f"at least one of the classes {names} must be no stuff: the host finds nothing else to count")
