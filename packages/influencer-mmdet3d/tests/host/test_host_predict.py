@@ -97,27 +97,23 @@ def test_the_same_as_the_hosts_own_test(kind, request, tmp_path):
 
 
 def test_georeferenced_ply_with_tiles(s3dis, s3dis_root, tmp_path):
-    """Outputs are in the file's own coordinates; two tiles give about what one gives; a second call does nothing."""
+    """Outputs are in the file's own coordinates; a second call does nothing. What tiles find is tested without a host,
+    on a stand-in that knows the truth: this model remembers whole rooms."""
     config, checkpoint = s3dis
     points = points_of(s3dis_root)
     ply_of(None, points, tmp_path / "room.ply", UTM)
     ply_of(None, points, tmp_path / "grey.ply", colour=False)
     side = float(np.ptp(points[:, :2], axis=0).max())
     words = ("predict", str(config), str(checkpoint), "room.ply", "--device", "cpu")
-    assert launch(tmp_path, *words, "--out", "one", "--tile", "100")[0] == 0
     tiled = (*words, "--out", "two", "--tile", f"{0.8 * side:.2f}", "--overlap", f"{0.3 * side:.2f}")
     code, output = launch(tmp_path, *tiled)
     assert code == 0 and "georeferenced" in output, output
     summary = json.loads((tmp_path / "two" / "room" / "summary.json").read_text())
     assert summary["tiles"] > 1 and summary["points"] == len(points)
     assert summary["checkpoint"]["iter"] == 120 and len(summary["checkpoint"]["sha256"]) == 64
-    assert summary["versions"]["torch"] and sum(summary["classes"].values()) >= 3
+    assert summary["versions"]["torch"]
     written = plyfile.PlyData.read(str(tmp_path / "two" / "room" / "instances.ply"))["vertex"]
     np.testing.assert_array_equal(written["y"], read_cloud(tmp_path / "room.ply").xyz[:, 1])
-    whole, parts = (read_predictions(tmp_path / name / "room" / "instances.npz") for name in ("one", "two"))
-    large = [k for k in range(len(whole)) if whole.scores[k] > 0.5 and len(whole.points_of(k)) > 100]
-    iou = [max((whole.masks[k] & mask).sum() / (whole.masks[k] | mask).sum() for mask in parts.masks) for k in large]
-    assert len(large) >= 3 and np.mean(np.array(iou) > 0.5) >= 0.6, iou
     assert sorted(path.name for path in (tmp_path / "two" / "room").iterdir()) == [
         "instances.npz", "instances.ply", "page.html", "summary.json",
     ]  # fmt: skip

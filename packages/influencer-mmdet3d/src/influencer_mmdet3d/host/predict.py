@@ -13,6 +13,7 @@ import platform
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -203,10 +204,10 @@ def _predict(
     cloud = read_cloud(path, plan.unit)
     for note in cloud.notes:
         say(f"{path.stem}: {note}")
+    given = _given_superpoints(path, cloud, segmentor, plan)
     with filling(folder, key):
         points, offset = cloud.centred()
         parts = list(tiles(points[:, :3], plan.tile, plan.overlap))
-        given = _given_superpoints(path, cloud, segmentor, plan)
         pieces, semantic, seconds = _all_tiles(folder, parts, points, cloud, given, segmentor, plan, args)
         found = results.collect(
             stitch(pieces, [part.rows for part in parts]),
@@ -283,19 +284,29 @@ def _all_tiles(
     bar = progress(parts, description=folder.name, unit="tile", total=len(parts), quiet=args.quiet or args.json)
     for number, part in enumerate(bar):
         kept = folder / "tiles" / f"{part.name}.npz"
-        if not kept.is_file():
+        if (saved := _kept(kept)) is None:
             begin = time.perf_counter()
             write_whole(kept, _segment(part, points, faces, given, segmentor, plan))
             seconds += time.perf_counter() - begin
-        with np.load(kept, allow_pickle=False) as saved:
-            bounds, indices, labels, scores = (saved[name] for name in ("starts", "indices", "labels", "scores"))
-            classes = saved["semantic"].astype(np.int64)
+            saved = _kept(kept)
+            assert saved is not None, "just written"
+        bounds, indices, labels, scores = (saved[name] for name in ("starts", "indices", "labels", "scores"))
+        classes = saved["semantic"].astype(np.int64)
         for k in range(len(labels)):
             rows = part.rows[indices[bounds[k] : bounds[k + 1]]]
             pieces.append(Piece(number, rows, int(labels[k]), float(scores[k])))
         own = winner[part.rows] == number
         semantic[part.rows[own]] = classes[own]
     return pieces, semantic, seconds
+
+
+def _kept(path: Path) -> dict[str, npt.NDArray[Any]] | None:
+    """Return what was kept of a tile; None if there is nothing, or it cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            return {name: saved[name] for name in ("starts", "indices", "labels", "scores", "semantic")}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
 
 
 def _segment(
