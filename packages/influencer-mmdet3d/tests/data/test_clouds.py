@@ -150,6 +150,12 @@ def test_georeferenced_points_survive(tmp_path):
     assert len(np.unique(points[:, 1])) > 990
 
 
+def test_metres_near_the_origin_stay_bit_for_bit(tmp_path):
+    xyz = np.random.default_rng(0).uniform(-5, 5, (100, 3)).astype(np.float32)
+    points, offset = read_cloud(ply(tmp_path / "near.ply", xyz.astype(np.float64))).centred()
+    assert (points[:, :3] == xyz).all() and (offset == 0).all()
+
+
 def room(scale):
     """A surface of 6 m x 5 m x 2.5 m, neighbours some centimetres apart, in another unit."""
     xyz = np.random.default_rng(0).uniform(0, 1, (4000, 3)) * [6, 5, 2.5]

@@ -86,14 +86,14 @@ def test_the_same_as_the_hosts_own_test(kind, request, tmp_path):
     found = read_predictions(folder / "instances.npz")
     order = np.argsort(-own.instance_scores, kind="stable")
     assert len(found) == len(order) > 2
-    np.testing.assert_allclose(found.scores, own.instance_scores[order], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found.scores, own.instance_scores[order], rtol=1e-4)
     masks = own.pts_instance_mask[0]
     same = [
         max((m & n).sum() / (m | n).sum() for n, label in zip(masks, own.instance_labels) if label == own_label)
         for m, own_label in zip(found.masks, found.labels)
     ]
-    assert np.mean(same) > 0.99
-    assert (found.semantic == own.pts_semantic_mask[0]).mean() > 0.99
+    assert min(same) > 0.999
+    assert (found.semantic == own.pts_semantic_mask[0]).mean() > 0.999
 
 
 def test_georeferenced_ply_with_tiles(s3dis, s3dis_root, tmp_path):

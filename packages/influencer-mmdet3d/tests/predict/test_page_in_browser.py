@@ -19,8 +19,10 @@ def room():
     """A floor, a chair on it, a ceiling above; a second chair that nobody is sure of."""
     u, v = np.meshgrid(np.linspace(0, 4, 120), np.linspace(0, 4, 120), indexing="ij")
     floor = np.stack([u, v, 0 * u], -1).reshape(-1, 3)
-    ceiling = floor + [0, 0, 2.5]
-    chairs = [np.random.default_rng(k).uniform(0, 0.8, (4000, 3)) + [1 + 1.5 * k, 1 + 1.5 * k, 0] for k in range(2)]
+    ceiling = floor + np.array([0, 0, 2.5])
+    chairs = [
+        np.random.default_rng(k).uniform(0, 0.8, (4000, 3)) + np.array([1 + 1.5 * k, 1 + 1.5 * k, 0]) for k in range(2)
+    ]
     xyz = np.concatenate([floor, ceiling, *chairs])
     parts = np.repeat(np.arange(4), [len(floor), len(ceiling), 4000, 4000])
     semantic = np.array([0, 1, 2, 2])[parts]

@@ -319,16 +319,14 @@ def _segment(
 ) -> bytes:
     """Segment a tile; return the file that keeps the result: lists of its points, numbered in the tile."""
     seen, inverse, _ = thin(points[part.rows], plan.most, segmentor.voxel / 4)
-    centred = seen.copy()
-    centred[:, :3] -= np.floor(seen[:, :3].min(0))
     superpoint = None
     if given is not None:
         first = np.unique(inverse, return_index=True)[1]
         superpoint = in_order(given[part.rows][first])
     elif segmentor.needs_superpoints:
         inside = None if faces is None else _faces_of(faces, part, len(points), inverse)
-        superpoint = superpoints(centred[:, :3], inside)
-    found = segmentor(centred, superpoint)
+        superpoint = superpoints(seen[:, :3], inside)
+    found = segmentor(seen, superpoint)
     rows = [np.flatnonzero(mask[inverse]) for mask in found.masks]
     semantic = np.full(len(seen), results.NONE) if found.semantic is None else found.semantic
     buffer = io.BytesIO()
