@@ -94,8 +94,8 @@ def run(args: argparse.Namespace) -> int:
     clouds = _clouds(args.clouds)
     root = host_root()
     if importlib.util.find_spec("oneformer3d") is None:  # the host is no package: it is found by the path alone
-        path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-        env = {**os.environ, "PYTHONPATH": path, load_pin().root_env: str(root)}
+        places = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+        env = {**os.environ, "PYTHONPATH": places, load_pin().root_env: str(root)}
         return subprocess.run([sys.executable, "-m", "influencer_mmdet3d.cli", *sys.argv[1:]], env=env).returncode
     import torch
 
