@@ -102,7 +102,8 @@ def work(args: argparse.Namespace) -> None:
         if not batches:
             batches = list(itertools.islice(iter(runner.build_dataloader(cfg.train_dataloader)), args.batches))
         network, optimizer = runner.model.train(), runner.build_optim_wrapper(cfg.optim_wrapper)
-        print(json.dumps({"model": model, "criterion": criterion, **measure(network, optimizer, batches, args)}), flush=True)
+        found = measure(network, optimizer, batches, args)
+        print(json.dumps({"model": model, "criterion": criterion, **found}), flush=True)
         del runner, network, optimizer
         gc.collect()
 
@@ -167,7 +168,7 @@ def main() -> int:
                 if line.startswith("{"):
                     found.append(json.loads(line))
                     row = found[-1]
-                    print(f"{model} {row['criterion']}: {row['ms']:.1f} ms a step, peak {row['peak_gb']} GB", flush=True)
+                    print(f"{model} {row['criterion']}: {row['ms']:.1f} ms, peak {row['peak_gb']} GB", flush=True)
                     write_whole(args.out / f"times.{'.'.join(args.models)}.json", json.dumps(found, indent=1))
         failed += process.returncode != 0
     return 1 if failed else 0

@@ -62,7 +62,8 @@ def write_halves(room: Path, root: Path) -> None:
         points = np.concatenate([xyz[chosen], rgb[chosen]], 1)
         name = f"Area_{area}_room_1.bin"
         low, high = points[:, :3].min(0), points[:, :3].max(0)
-        for folder, array in (("points", points.astype("<f4")), ("semantic_mask", semantic), ("instance_mask", numbers)):
+        files = {"points": points.astype("<f4"), "semantic_mask": semantic, "instance_mask": numbers}
+        for folder, array in files.items():
             write_whole(root / folder / name, np.ascontiguousarray(array).tobytes())
         box = {"bbox_3d": [*((low + high) / 2).tolist(), *(high - low).tolist()], "bbox_label_3d": 0}
         entry = {
@@ -156,7 +157,8 @@ def draw(args: argparse.Namespace) -> None:
     if not files:
         return
     panels = [("scan", points[:, 3:] / 255), ("instances", np.load(files[0])["truth"])]
-    panels += [(f"{path.name[:-6]}, {name}", np.load(path)[name]) for path in files for name in ("with_nms", "without_nms")]
+    ways = ("with_nms", "without_nms")
+    panels += [(f"{path.name[:-6]}, {way}", np.load(path)[way]) for path in files for way in ways]
     figure, axes = plt.subplots(2, -(-len(panels) // 2), figsize=(5 * (-(-len(panels) // 2)), 10))
     for axis, (title, value) in zip(axes.flat, panels):
         colour = value if value.ndim == 2 else np.where((value < 0)[:, None], 0.88, colours[value % 97])
