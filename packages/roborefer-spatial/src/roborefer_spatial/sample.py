@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias, TypedDict, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypedDict, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -203,7 +203,7 @@ _EXPECTED = {
 _TEXTS = frozenset(
     {"task", "coord_frame", "id", "query_original", "gt_mask", "split", "scene", "uid", "view_ref", "view_query"}
 )
-_decode_sample = msgspec.json.Decoder(Sample).decode
+_decoder = msgspec.json.Decoder(Sample)
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
@@ -219,21 +219,10 @@ class _Resolved(dict[str, str]):
         return joined
 
 
-class _Place(NamedTuple):
-    """Where a row stands; made into text only for an error."""
-
-    file: str
-    what: str
-    number: int
-
-    def __str__(self) -> str:
-        return f"{self.file}, {self.what} {self.number}"
-
-
 _set = object.__setattr__
 
 
-def _finished(sample: Sample, paths: _Resolved, where: _Place | str) -> tuple[str, str] | None:
+def _finished(sample: Sample, paths: _Resolved, where: str) -> tuple[str, str] | None:
     """Finish a sample whose types were right when it was read; return (field, expected) where fields contradict."""
     count, frame = TASKS[sample.task]
     asked, told = sample.conversations
@@ -322,44 +311,66 @@ def load_samples(path: Path, *, image_folder: Path | None = None) -> list[Sample
     """
     path = Path(path)
     paths = _Resolved(path.resolve().parent if image_folder is None else Path(image_folder))
+    word = "line" if path.suffix == ".jsonl" else "row"
     samples: dict[str, Sample] = {}
-    for where, text in _rows(path):
-        sample = _decoded(text, where, paths)
+    for number, text, sample in _rows(path):
+        if sample is None or not _good(sample, paths):
+            where = f"{path.name}, {word} {number}"
+            sample = _checked(decode_json(bytes(text), where), where, paths)
         if sample.id in samples:
-            raise ValueError(f"{where}: id {sample.id!r} occurs twice; every sample needs its own")
+            raise ValueError(f"{path.name}, {word} {number}: id {sample.id!r} occurs twice; every sample needs its own")
         samples[sample.id] = sample
     if not samples:
         raise ValueError(f"{path}: holds no samples")
     return list(samples.values())
 
 
-def _decoded(text: bytes | msgspec.Raw, where: _Place, paths: _Resolved) -> Sample:
+def _good(sample: Sample, paths: _Resolved) -> bool:
     try:
-        sample = _decode_sample(text)
-        if _finished(sample, paths, where) is None:
-            return sample
-    except (msgspec.MsgspecError, UnicodeDecodeError):  # wrong, or written as only Python's own decoder reads it
-        pass
-    return _checked(decode_json(bytes(text), str(where)), str(where), paths)
+        return _finished(sample, paths, "") is None
+    except ValueError:  # it is looked at again, to say where
+        return False
 
 
-def _rows(path: Path) -> Iterator[tuple[_Place, bytes | msgspec.Raw]]:
-    """Yield (where, row as JSON) of a JSON or JSONL file."""
+_CHUNK_BYTES = 1 << 22
+
+
+def _rows(path: Path) -> Iterator[tuple[int, bytes | msgspec.Raw, Sample | None]]:
+    """Yield (line from 1 or row from 0, its JSON, its sample if the types are right) of a JSON or JSONL file."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file; make it with `roborefer-spatial build`")
     if path.suffix == ".jsonl":
+        number = 1
         with path.open("rb") as stream:
-            for number, line in enumerate(stream, 1):
-                if line.strip():
-                    yield _Place(path.name, "line", number), line
+            while lines := stream.readlines(_CHUNK_BYTES):
+                for line, sample in zip(lines, _of_lines(lines)):
+                    if line.strip():
+                        yield number, line, sample
+                    number += 1
         return
     data = path.read_bytes()
     try:
-        rows: list[bytes | msgspec.Raw] = list(_decode_list(data))
+        texts: list[bytes | msgspec.Raw] = list(_decode_list(data))
+    except (msgspec.MsgspecError, UnicodeDecodeError):  # no JSON, or as only Python's own decoder reads it
+        texts = [json.dumps(row).encode() for row in _listed(decode_json(data, path), path)]
+    for index, text in enumerate(texts):
+        yield index, text, _decoded(text)
+
+
+def _of_lines(lines: list[bytes]) -> list[Sample | None]:
+    """Decode many lines in one call; where one of them is no sample, each by itself."""
+    try:
+        samples: list[Sample | None] = list(_decoder.decode_lines(b"".join(lines)))
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        rows = [json.dumps(row).encode() for row in _listed(decode_json(data, path), path)]
-    for index, text in enumerate(rows):
-        yield _Place(path.name, "row", index), text
+        samples = []
+    return samples if len(samples) == len(lines) else [_decoded(line) for line in lines]
+
+
+def _decoded(text: bytes | msgspec.Raw) -> Sample | None:
+    try:
+        return _decoder.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError):  # wrong, or as only Python's own decoder reads it
+        return None
 
 
 def _listed(rows: Any, path: Path) -> list[Any]:
