@@ -208,9 +208,13 @@ _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class _Resolved(dict[str, str]):
-    """Path -> the same path from a folder on; each is joined once, however many rows name it."""
+    """Path -> the same path from a folder on; each is joined once, however many rows name it.
+
+    `questions` keeps one copy of each question: most rows ask the same, and it is most of a row's memory.
+    """
 
     def __init__(self, folder: Path | None) -> None:
+        self.questions: dict[str, str] = {}
         self.folder = None if folder is None else os.fspath(folder)
 
     def __missing__(self, path: str) -> str:
@@ -232,6 +236,7 @@ def _finished(sample: Sample, paths: _Resolved, where: str) -> tuple[str, str] |
         return "conversations", _EXPECTED["conversations"]
     if (told["value"] == NOT_VISIBLE) != (sample.answer_point is None):
         return "answer_point", f"null exactly when the answer is {NOT_VISIBLE}"
+    asked["value"] = paths.questions.setdefault(asked["value"], asked["value"])
     if isinstance(sample.image, str):
         _set(sample, "image", [sample.image])
     if len(sample.image) != count:
