@@ -143,8 +143,8 @@ def _unusual(row: Any, where: str, id_key: str, text_key: str) -> Prediction:
     if isinstance(row, bytes):
         try:
             row = json.loads(row)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{where}: not valid JSON: {error}") from error
+        except (ValueError, RecursionError) as wrong:
+            raise ValueError(f"{where}: not valid JSON: {wrong}") from wrong
     if not isinstance(row, dict) or id_key not in row or text_key not in row:
         have = sorted(row) if isinstance(row, dict) else type(row).__name__
         raise ValueError(

@@ -41,10 +41,18 @@ if TYPE_CHECKING:
     _Turn: TypeAlias = dict[str, str]
     _Paths: TypeAlias = list[str]
     _Map: TypeAlias = ConcatMap
+    _Task: TypeAlias = str
+    _Mask: TypeAlias = str
+    _Frame: TypeAlias = str
+    _Split: TypeAlias = str
 else:  # as files have them; `_finished` makes the types above of them
     _Turn = TypedDict("_Turn", {"from": Literal["human", "gpt"], "value": _Text})
     _Paths = _Text | Annotated[list[_Text], Meta(min_length=1)]
     _Map = Any
+    _Task = Literal["t1_multi", "t1_concat", "t2a_multi", "t2b_multi"]
+    _Mask = Literal["raw", "dilated"]
+    _Frame = Literal["query", "concat"]
+    _Split = Literal["train", "val"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,20 +96,20 @@ class Sample:
     """
 
     id: _Text
-    task: Literal["t1_multi", "t1_concat", "t2a_multi", "t2b_multi"]
+    task: _Task
     image: _Paths
     query_original: _Text
     conversations: Annotated[list[_Turn], Meta(min_length=2, max_length=2)]
     mask_path: _Text | None = None
     mask_dilated_path: _Text | None = None
-    gt_mask: Literal["raw", "dilated"]
+    gt_mask: _Mask
     query_size: tuple[_Side, _Side]
     ref_point: _Pair | None = None
     answer_point: _Pair | None = None
-    coord_frame: Literal["query", "concat"]
+    coord_frame: _Frame
     concat: _Map | None = None
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)]
-    split: Literal["train", "val"]
+    split: _Split
     scene: _Text
     uid: _Text
     view_ref: _Text
@@ -244,7 +252,8 @@ def _finished(sample: Sample, paths: _Resolved, where: str) -> tuple[str, str] |
     if (sample.concat is not None) != (frame == "concat"):
         return "concat", f"{'an object' if frame == 'concat' else 'null'} for coord_frame {frame!r}"
     if sample.concat is not None:
-        _set(sample, "concat", ConcatMap.from_json(sample.concat, where=f"{where}: field 'concat'"))
+        stated: Any = sample.concat
+        _set(sample, "concat", ConcatMap.from_json(stated, where=f"{where}: field 'concat'"))
     if sample.depth is not None:
         _set(sample, "depth", [sample.depth] if isinstance(sample.depth, str) else sample.depth)
         if len(sample.depth) != count:
