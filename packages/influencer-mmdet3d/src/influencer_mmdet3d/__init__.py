@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from influencer_mmdet3d.loss.losses import MaskInfluencerLoss, mask_influencer_loss
     from influencer_mmdet3d.loss.sample import Sample
     from influencer_mmdet3d.loss.set_loss import InfluencerSetLoss
-    from influencer_mmdet3d.register import register
     from influencer_mmdet3d.predict.results import read_predictions
     from influencer_mmdet3d.predict.superpoints import superpoints
+    from influencer_mmdet3d.register import register
 
 __version__ = version("influencer-mmdet3d")
 __all__ = [

@@ -26,6 +26,7 @@ class Command(NamedTuple):
 
 COMMANDS = (
     Command("synthetic", ".synthetic.tree", "render indoor scenes in the x3 layout"),
+    Command("import", ".importing.scans", "make an x3 tree from RGB-D recordings (ScanNet, 7-Scenes)"),
     Command("build", ".tasks.build", "build the task sets of an x3 tree"),
     Command("predict", ".predicting.predict", "answer samples with a model"),
     Command("evaluate", ".scoring.evaluate", "score answers", ("score",)),

@@ -64,9 +64,7 @@ class InfluencerSetLoss:
         self._start(SetLossOptions.from_kwargs(**options))
 
     @classmethod
-    def for_adapter(
-        cls, options: SetLossOptions, wording: Wording, say: Callable[..., None]
-    ) -> InfluencerSetLoss:
+    def for_adapter(cls, options: SetLossOptions, wording: Wording, say: Callable[..., None]) -> InfluencerSetLoss:
         """Return a loss that speaks in an adapter's words, through its logger; samples are checked by the adapter."""
         made = cls.__new__(cls)
         made._start(options, wording, say)
