@@ -220,14 +220,15 @@ def _picture(path: str) -> torch.Tensor:
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 127.5 - 1
 
 
-def others(samples: list[Sample]) -> dict[str, list[Prediction]]:
-    """Return what needs no learning: the matcher, and NOT_VISIBLE always."""
-    matcher = backends.create("matcher", backends.options("matcher", {}))
+def others(samples: list[Sample], *, matcher: bool) -> dict[str, list[Prediction]]:
+    """Return what needs no learning: NOT_VISIBLE always, and the matcher."""
+    runs = {"always NOT_VISIBLE": [Prediction(s.id, NOT_VISIBLE) for s in samples]}
+    if not matcher:
+        return runs
+    backend = backends.create("matcher", backends.options("matcher", {}))
     requests = [Request(s.id, tuple(map(Path, s.image)), "", task=s.task, concat=s.concat) for s in samples]
-    return {
-        "matcher (SIFT)": [Prediction(s.id, str(text)) for s, text in zip(samples, matcher.answer(requests))],
-        "always NOT_VISIBLE": [Prediction(s.id, NOT_VISIBLE) for s in samples],
-    }
+    said = [Prediction(s.id, str(text)) for s, text in zip(samples, backend.answer(requests))]
+    return {**runs, "matcher (SIFT)": said}
 
 
 def main() -> int:
@@ -247,6 +248,7 @@ def main() -> int:
     add("--depth", type=int, default=8, help="blocks of attention (default: %(default)s)")
     add("--workers", type=int, default=8, help="processes that render (default: %(default)s)")
     add("--seed", type=int, default=0, help="of weights and questions (default: %(default)s)")
+    add("--no-matcher", action="store_true", help="for a machine without OpenCV")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     started = time.monotonic()
@@ -260,7 +262,7 @@ def main() -> int:
         build(tree, BuildOptions(out_dir=tasks))
     samples = load_samples(tasks / "t1_val_multi.jsonl")
     print(f"{len(samples)} held-out samples, {time.monotonic() - started:.0f} s", flush=True)
-    runs = others(samples)
+    runs = others(samples, matcher=not args.no_matcher)
     print(f"matched, {time.monotonic() - started:.0f} s", flush=True)
     pictures, things = collected(rendered, started + args.render_seconds)
     pool.terminate()

@@ -28,7 +28,6 @@ def export(root, *, split, number, seed, mesh=False):
         noise = rng.normal(0, 2.0, (2, *rgb.shape)).astype(np.float32)
         pictures.append((tree._to_bytes(rgb, noise[0]), shown, depth_mm(room, seat, shot, shown)))
     frames = np.cumsum(rng.integers(10, 400, len(seats)))
-    focal = {seat.focal_px for seat in seats}
     assert len({seat.focal_px for seat in seats}) == 1, "one intrinsics file serves all frames"
     for frame, seat, (rgb, shown, depth) in zip(frames, seats, pictures):
         Image.fromarray(rgb).save(folder / f"color/{frame}.png")
@@ -72,7 +71,10 @@ def write_mesh(folder, xyz, labels):
         name.unlink()
     head = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(xyz)}\n" + "".join(
         f"property {kind} {name}\n"
-        for kind, name in (*(("float", axis) for axis in "xyz"), *(("uchar", c) for c in ("red", "green", "blue", "alpha")))
+        for kind, name in (
+            *(("float", axis) for axis in "xyz"),
+            *(("uchar", c) for c in ("red", "green", "blue", "alpha")),
+        )
     )
     table = np.zeros(len(xyz), [*((axis, "<f4") for axis in "xyz"), *((c, "u1") for c in "rgba")])
     for column, axis in enumerate("xyz"):

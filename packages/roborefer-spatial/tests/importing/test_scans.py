@@ -47,7 +47,8 @@ def painter(folder):
     for path in folder.glob("*/uid_*/*_original.png"):
         stem = path.name.removesuffix("_original.png")
         picture, inpainted, dilated = (
-            np.asarray(Image.open(path.with_name(f"{stem}_{kind}.png"))) for kind in ("original", "inpainted", "mask_dialated")
+            np.asarray(Image.open(path.with_name(f"{stem}_{kind}.png")))
+            for kind in ("original", "inpainted", "mask_dialated")
         )
         known[key(picture, dilated > 0)] = inpainted
     return lambda picture, mask: known[key(picture, mask)]
@@ -98,7 +99,18 @@ def test_the_command_makes_a_tree_that_builds_and_goes_on(tmp_path, capsys):
     for number in (0, 1):
         scannet_rooms.export(tmp_path / "scans", split="val", number=number, seed=SEED)
     out = tmp_path / "x3"
-    words = ("--source", tmp_path / "scans", "--out", out, "--split", "val", "--min-size", "0.001", "--min-visible", 0.05)
+    words = (
+        "--source",
+        tmp_path / "scans",
+        "--out",
+        out,
+        "--split",
+        "val",
+        "--min-size",
+        "0.001",
+        "--min-visible",
+        0.05,
+    )
     assert run(*words) == 0
     assert "2 scenes made; next: roborefer-spatial build" in capsys.readouterr().out
     first = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
