@@ -35,8 +35,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation site into site/; a broken link is an error."""
-    python = env.editable(session)
-    env.run(session, python, "-m", "mkdocs", "build", "--strict", *session.posargs)
+    env.run(session, env.editable(session), "-m", "mkdocs", "build", "--strict", *session.posargs)
 
 
 @nox.session
@@ -95,8 +94,7 @@ def extras(session: nox.Session) -> None:
 
 def add_sessions(name: str) -> None:
     """Define the sessions of one package."""
-    folder = f"packages/{name}"
-    tests = f"{folder}/tests"
+    folder, tests = f"packages/{name}", f"packages/{name}/tests"
 
     @nox.session(name=f"env-{name}")
     def env_one(session: nox.Session) -> None:
@@ -150,6 +148,11 @@ def add_sessions(name: str) -> None:
     def stress(session: nox.Session) -> None:
         """Kill long jobs and feed readers broken files at random: -- --minutes M --seed S."""
         scripts(session, "stress/run.py")
+
+    @nox.session(name=f"mutants-{name}")
+    def mutants(session: nox.Session) -> None:
+        """Put small faults into the package's own modules and list those that its tests do not see."""
+        env.run(session, env.installed(session, name), "tasks/mutants.py", name, *session.posargs)
 
 
 for _name in env.PACKAGES:

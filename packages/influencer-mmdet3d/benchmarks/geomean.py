@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from influencer_mmdet3d.host.batch import check_values, collect
+from influencer_mmdet3d.host.batch import WORDING, collect
 from influencer_mmdet3d.loss.losses import masked_mean
+from influencer_mmdet3d.loss.padded import check_values
 from influencer_mmdet3d.loss.sample import Sample
 from influencer_mmdet3d.loss.statistics import blocks, segments_from_masks
 from influencer_mmdet3d.terms import InfluencerTerms
@@ -141,7 +142,7 @@ class GeomeanCriterion:
         """Return `inst_loss`, the total over layers, and detached diagnostics of the last layer."""
         samples = collect(pred, insts, self.num_classes)
         finite = [torch.stack([mask.isfinite().all() for mask in sample.masks]) for sample in samples]
-        check_values(samples, finite, self.num_classes)
+        check_values(samples, finite, self.num_classes, wording=WORDING)
         with torch.autocast(samples[0].masks[0].device.type, enabled=False):
             totals, shown = zip(*(self._sample(sample) for sample in samples))
         means = {f"inst_{name}": torch.stack([part[name] for part in shown]).mean() for name in shown[0]}

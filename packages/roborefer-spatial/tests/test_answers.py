@@ -277,3 +277,12 @@ def test_units_roborefer_finds_the_pixels_of_the_host(pairs):
 def test_the_formatters_answers_need_no_lenience():
     assert parse(NOT_VISIBLE).not_visible
     assert re.fullmatch(r"\[\(0\.\d+, 0\.\d+\)\]", format_points([(0.5, 0.5)]))
+
+
+@pytest.mark.parametrize("text", ["[(0.5, 0.25)]", "[(-0.013, 1.5)]", "[(0.1, -0.2)]", "NOT_VISIBLE"])
+def test_the_short_way_says_what_the_long_way_says(text):
+    """Answers as `build` writes them are read without going through every form."""
+    plain = answers.as_built(text)
+    assert plain is not None
+    assert plain == answers.parse(text) == answers.parse(f" {text} ")
+    assert answers.as_built(f" {text} ") is None

@@ -60,6 +60,16 @@ COMMANDS = {
         ("eval",),
         "add_evaluate_arguments",
     ),
+    "predict": Command(
+        "host.predict",
+        "segment point clouds that have no labels, of any common format",
+        "predict my_config.py epoch_512.pth scans/*.ply --out predictions",
+    ),
+    "superpoints": Command(
+        "predict.superpoint_files",
+        "cut point clouds into superpoints, for ScanNet-like models",
+        "superpoints scans/*.ply --out superpoints",
+    ),
     "fix-checkpoint": Command(
         "host.checkpoint",
         "write a copy whose sparse-conv kernels have the layout that mmdet3d expects",

@@ -1,6 +1,7 @@
 import pytest
 import torch
-from influencer_mmdet3d.host.batch import check_values, collect, layer_name
+from influencer_mmdet3d.host.batch import WORDING, collect
+from influencer_mmdet3d.loss.padded import check_values
 from scenes import make_batch
 
 
@@ -31,7 +32,7 @@ def test_no_auxiliary_layers():
 
 
 def test_layer_names():
-    assert layer_name(0, 3) == "aux_outputs[0]" and layer_name(2, 3) == "the last layer"
+    assert WORDING.layer(0, 3) == "aux_outputs[0]" and WORDING.layer(2, 3) == "the last layer"
 
 
 @pytest.mark.parametrize(
@@ -96,12 +97,12 @@ def test_values():
     pred, insts = make_batch()
     fine = [torch.ones(3, dtype=torch.bool)] * 2
     samples = collect(pred, insts, 13)
-    check_values(samples, fine, 13)
+    check_values(samples, fine, 13, wording=WORDING)
     with pytest.raises(FloatingPointError, match=r"aux_outputs\[1\], sample 0: masks holds values that are not finite"):
-        check_values(samples, [torch.tensor([True, False, True]), fine[1]], 13)
+        check_values(samples, [torch.tensor([True, False, True]), fine[1]], 13, wording=WORDING)
     insts[1].labels_3d[2] = 13
     with pytest.raises(ValueError, match=r"insts\[1\].labels_3d: instance 2 has label 13, expected 0..12"):
-        check_values(collect(pred, insts, 13), fine, 13)
+        check_values(collect(pred, insts, 13), fine, 13, wording=WORDING)
 
 
 def test_scores_of_one_sample_only():

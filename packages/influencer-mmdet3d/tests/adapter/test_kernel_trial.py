@@ -3,7 +3,7 @@
 import pytest
 import torch
 from influencer_mmdet3d.host import kernel_trial as trial
-from influencer_mmdet3d.host.criterion import InfluencerCriterion
+from influencer_mmdet3d.loss.set_loss import InfluencerSetLoss
 
 SMALL = trial.Case("small", queries=(9, 3), points=(50, 1), instances=(3, 0), groups=3)
 
@@ -16,18 +16,18 @@ def test_kernels_agree_in_a_small_case(device):
     ("wrong", "message"), [("loss", "inst_loss is "), ("gradient", "of shape (9, 50), differs by")]
 )
 def test_a_difference_is_named(monkeypatch, device, wrong, message):
-    fused = InfluencerCriterion._fused
+    fused = InfluencerSetLoss._fused
 
     def defect(self, samples, groups):
         out = fused(self, samples, groups)
         if wrong == "loss":
-            out["inst_loss"] = 1.01 * out["inst_loss"]
+            out["loss"] = 1.01 * out["loss"]
         else:
             head = samples[0].masks[0]
-            out["inst_loss"] = out["inst_loss"] + (head - head.detach()).sum()
+            out["loss"] = out["loss"] + (head - head.detach()).sum()
         return out
 
-    monkeypatch.setattr(InfluencerCriterion, "_fused", defect)
+    monkeypatch.setattr(InfluencerSetLoss, "_fused", defect)
     assert message in trial.difference(SMALL, device)
     monkeypatch.setattr(trial, "CASES", (SMALL,))
     found = trial.try_all(device)
@@ -36,7 +36,7 @@ def test_a_difference_is_named(monkeypatch, device, wrong, message):
 
 def test_whatever_a_kernel_stops_with_is_the_verdict(monkeypatch, device):
     monkeypatch.setattr(trial, "CASES", (SMALL,))
-    monkeypatch.setattr(InfluencerCriterion, "_fused", lambda *_: [][1])
+    monkeypatch.setattr(InfluencerSetLoss, "_fused", lambda *_: [][1])
     found = trial.try_all(device)
     assert not found.passed and found.reason.startswith("fail in the case 'small': IndexError")
     monkeypatch.undo()

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from influencer_mmdet3d import InfluencerCriterion
-from influencer_mmdet3d.host.nonfinite import IN_A_ROW
+from influencer_mmdet3d.loss.nonfinite import IN_A_ROW
 from scenes import leaves, make_batch
 
 

@@ -34,6 +34,7 @@ COMMANDS = (
     Command("report", ".look.report", "write an offline page of scored answers to look at"),
     Command("export", ".export.formats", "write samples in the formats of other evaluation tools"),
     Command("demo", ".demo.run", "run everything on synthetic rooms, on a CPU"),
+    Command("import-notes", ".importing.notes", "take over task files of the research builder, where they are sound"),
     Command("check", ".training.check", "put one batch through RoboRefer's collator, without a model", ("check-data",)),
     Command("train", ".training.train", "train RoboRefer on x3 files"),
     Command("register", ".training.register", "write a dataset YAML for RoboRefer's own registry"),

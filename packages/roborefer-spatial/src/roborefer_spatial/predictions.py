@@ -10,9 +10,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-Sizes = tuple[tuple[int, int], ...]
+import msgspec
+
+_Side = Annotated[int, msgspec.Meta(gt=0)]
+Sizes = tuple[tuple[_Side, _Side], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,11 @@ def read(path: Path, *, id_key: str = "id", text_key: str = "text", unfinished: 
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file; make it with `roborefer-spatial predict`")
-    found = [_prediction(row, place, path, id_key, text_key) for place, row in _rows(path, unfinished)]
+    usual = (id_key, text_key) == ("id", "text")
+    found = []
+    for number, row in _rows(path, unfinished):
+        answer = _usual(row) if usual else None
+        found.append(answer or _unusual(row, _where(path, number), id_key, text_key))
     if unfinished:
         return list({row.id: row for row in found}.values())
     if len({row.id for row in found}) != len(found):
@@ -82,8 +89,11 @@ def read(path: Path, *, id_key: str = "id", text_key: str = "text", unfinished: 
     return found
 
 
+_decode = msgspec.json.Decoder(Prediction).decode
+
+
 def _rows(path: Path, unfinished: bool) -> Iterator[tuple[int, Any]]:
-    """Yield the decoded rows with the number of their line, from 1, or of their row, from 0."""
+    """Yield the rows, as JSON or decoded, with the number of their line, from 1, or of their row, from 0."""
     data = path.read_bytes()
     if path.suffix == ".json":
         try:
@@ -101,29 +111,29 @@ def _rows(path: Path, unfinished: bool) -> Iterator[tuple[int, Any]]:
         lines.pop()  # what follows the last line break: nothing, or half a row
     for number, line in enumerate(lines, 1):
         if line.strip():
-            try:
-                yield number, json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise ValueError(f"{_where(path, number)}: not valid JSON: {error}") from error
+            yield number, line
 
 
 def _where(path: Path, place: int) -> str:
     return f"{path.name}, {'row' if path.suffix == '.json' else 'line'} {place}"
 
 
-_RARE = frozenset({"error", "finish", "seen"})
+def _usual(row: Any) -> Prediction | None:
+    """Return the answer of a row of this package; None for one that another program wrote, or that is wrong."""
+    try:
+        answer = _decode(row) if isinstance(row, bytes) else msgspec.convert(row, Prediction)
+    except (msgspec.MsgspecError, UnicodeError):
+        return None
+    return None if answer.text is None and answer.error is None else answer
 
 
-def _prediction(row: Any, place: int, path: Path, id_key: str, text_key: str) -> Prediction:
-    if isinstance(row, dict):
-        identity, text = row.get(id_key), row.get(text_key)
-        if type(identity) is str and type(text) is str and not row.keys() & _RARE:
-            return Prediction(identity, text)
-    return _unusual_prediction(row, _where(path, place), id_key, text_key)
-
-
-def _unusual_prediction(row: Any, where: str, id_key: str, text_key: str) -> Prediction:
-    """Read a row with an integer id or an optional field, or say what is wrong with it."""
+def _unusual(row: Any, where: str, id_key: str, text_key: str) -> Prediction:
+    """Read a row with an integer id or of other fields, or say what is wrong with it."""
+    if isinstance(row, bytes):
+        try:
+            row = json.loads(row)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{where}: not valid JSON: {error}") from error
     if not isinstance(row, dict) or id_key not in row or text_key not in row:
         have = sorted(row) if isinstance(row, dict) else type(row).__name__
         raise ValueError(

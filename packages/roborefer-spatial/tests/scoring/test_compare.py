@@ -63,6 +63,12 @@ def test_the_command(make_sample, tmp_path, capsys):
         (samples[0].id, "a"), (samples[2].id, "b"), (samples[3].id, "b"),
     ]  # fmt: skip
     assert (rows[2]["truth"], rows[2]["a"], rows[2]["reason_a"]) == ("NOT_VISIBLE", None, "missing")
-    args.json = True
+    args.json, args.report = True, tmp_path / "compare.html"
+    for sample in samples:
+        for name in sample.image:
+            make_sample.image(name, (64, 48), seed=0)
     assert compare.run(args) == 0
+    page = args.report.read_text()
+    assert '"start":{"pair":"[\\"one\\",\\"a\\",\\"b\\"]"}' in page
+    assert "<title>a against b</title>" in page
     assert json.loads(capsys.readouterr().out)["t1_multi/val"]["only_b"] == 2

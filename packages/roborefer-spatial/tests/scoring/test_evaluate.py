@@ -115,3 +115,19 @@ def test_a_file_without_answers_is_no_score_of_zero(make_sample, tmp_path, name,
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=rf"{name}: holds no answers, so there is nothing to score"):
         evaluate.load_scores(samples, tmp_path / name, evaluate.ScoreOptions())
+
+
+def test_other_rules_stand_beside_the_strict_score(files, tmp_path, capsys):
+    out = tmp_path / "metrics.json"
+    arguments = ["--samples", files[0], "--predictions", files[1], "--out", out]
+    assert run(*arguments, "--rule", "notes", "--also", "lmms-eval") == 0
+    document = json.loads(out.read_text())
+    assert document["metrics"]["hit_at_mask"] == 1 / 3
+    assert document["notes_rule"]["t1_multi/val"]["hit_at_mask_total"] == 2
+    assert document["notes_rule"]["t1_multi/val"]["hit_at_mask"] == 0.5
+    (found,) = document["lmms_eval"].values()
+    assert found["refspatial"]["hit_at_mask"] == pytest.approx(1 / 3)
+    printed = capsys.readouterr().out
+    assert printed.index("t1_multi/val") < printed.index("by the research notes' rule") < printed.index("as lmms-eval")
+    assert run(*arguments) == 0
+    assert not {"notes_rule", "lmms_eval"} & set(json.loads(out.read_text()))

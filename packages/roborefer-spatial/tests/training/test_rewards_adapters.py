@@ -95,7 +95,7 @@ def test_trls_own_trainer(exported, tmp_path):
     special = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "?"}
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=raw, **special)
     config = transformers.LlamaConfig(vocab_size=len(words), hidden_size=16, intermediate_size=16, num_hidden_layers=1,
-                                      num_attention_heads=2, max_position_embeddings=64, pad_token_id=words.index("<pad>"),
+                                      num_attention_heads=2, max_position_embeddings=64, pad_token_id=19,
                                       eos_token_id=words.index("<eos>"), bos_token_id=None)  # fmt: skip
     rows, _ = answers(exported[1])
     data = datasets.Dataset.from_list([{"prompt": "?", "sample": row} for row in rows])

@@ -24,6 +24,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 
 from influencer_mmdet3d.files import foreign_content, write_whole
+from influencer_mmdet3d.host.layouts import foreign_layout, to_mmengine
 from influencer_mmdet3d.terminal import DONE
 
 OWN_VERSION = 2  # what mmdet3d sets on spconv's layers
@@ -218,8 +219,9 @@ def save(checkpoint: dict[str, Any], path: Path) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `fix-checkpoint`."""
-    parser.add_argument("source", type=Path, help="checkpoint to repair")
+    parser.add_argument("source", type=Path, help="checkpoint to repair, or one of another trainer")
     parser.add_argument("target", type=Path, help="file to write")
+    parser.add_argument("--key", help="key of the weights in the file, where it holds several sets")
     parser.add_argument("--trust-checkpoint", action="store_true", help="load it even if it can run code")
     parser.set_defaults(run=run)
 
@@ -229,11 +231,19 @@ def run(args: argparse.Namespace) -> int:
     if args.target.exists():
         raise ValueError(f"{args.target} exists already; choose another file")
     checkpoint = read_checkpoint(args.source, trust=args.trust_checkpoint)
-    if kernels_fit(checkpoint, args.source):
+    done: list[str] = []
+    if args.key is not None or foreign_layout(checkpoint) is not None:
+        try:
+            checkpoint, done = to_mmengine(checkpoint, args.key)
+        except ValueError as error:
+            raise ValueError(f"checkpoint {args.source}: {error}") from error
+    if not kernels_fit(checkpoint, args.source):
+        checkpoint = repair(checkpoint)
+        done.append(f"{len(_kernels(checkpoint['state_dict']))} kernels in spconv's own layout")
+    if not done:
         raise ValueError(f"the kernels in {args.source} fit as they are, nothing to repair: use it itself")
-    repaired = repair(checkpoint)
-    save(repaired, args.target)
-    print(f"wrote {args.target}: {len(_kernels(repaired['state_dict']))} kernels in spconv's own layout")
+    save(checkpoint, args.target)
+    print(f"wrote {args.target}: {'; '.join(done)}")
     return DONE
 
 

@@ -1,38 +1,23 @@
-"""`InfluencerCriterion`, a drop-in for the host's `inst_criterion`.
+"""`InfluencerCriterion`, a drop-in for the host's `inst_criterion`: `InfluencerSetLoss` in the host's format.
 
-Shape legend: L layers, B samples, E = L B entries (entry = layer x B + sample), Q queries, K instances, C classes;
-Q and K are padded to the largest of the batch. With groups of queries, each group of a sample is a sample by itself.
+Shape legend: B samples, Q queries, N points, K instances, C classes.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor
 
-from influencer_mmdet3d.host.batch import PaddedBatch, collect, line_up
+from influencer_mmdet3d.host.batch import WORDING, collect
 from influencer_mmdet3d.host.groups import group_count, own_instance_only
-from influencer_mmdet3d.host.nonfinite import Sieve
 from influencer_mmdet3d.host.options import CriterionOptions
-from influencer_mmdet3d.host.values import DeferredChecks
-from influencer_mmdet3d.loss.kernels.choose import use_triton
-from influencer_mmdet3d.loss.losses import (
-    Assignment,
-    assign,
-    attraction,
-    background,
-    gather_own,
-    masked_mean,
-)
-from influencer_mmdet3d.loss.losses import repulsion as repulsion_term
 from influencer_mmdet3d.loss.sample import Sample
-from influencer_mmdet3d.terms import InfluencerTerms
+from influencer_mmdet3d.loss.set_loss import InfluencerSetLoss
 
 
 class InfluencerCriterion:
@@ -47,23 +32,22 @@ class InfluencerCriterion:
     Notes
     -----
     Plain object without parameters or buffers, as the host's criteria are. `InfluencerScheduleHook` changes options
-    during training through `set_option`. The class target of a query is the label of the instance that it is the
-    own query of, else "no object"; the score target of an own query is the soft IoU of its mask with the instance.
-    Mask terms are means over instances, then over the samples that hold instances; layers are summed. Groups of
-    queries (see `influencer_mmdet3d.host.groups`) are supervised one by one, all in one launch of the kernels, and
-    their losses are averaged.
+    during training through `set_option`. What is learned is `influencer_mmdet3d.loss.set_loss.InfluencerSetLoss`.
+    Groups of queries (see `influencer_mmdet3d.host.groups`) are supervised one by one and their losses are averaged.
     """
 
     def __init__(self, **options: Any) -> None:
-        self.options = CriterionOptions.from_kwargs(**options)
-        self._checks = DeferredChecks()
-        self._sieve = Sieve()
+        self._loss = InfluencerSetLoss.for_adapter(CriterionOptions.from_kwargs(**options), WORDING, _to_log)
+
+    @property
+    def options(self) -> CriterionOptions:
+        """The options as they are now."""
+        assert isinstance(self._loss.options, CriterionOptions)
+        return self._loss.options
 
     def set_option(self, name: str, value: Any) -> None:
         """Change one option; raises ValueError as the constructor does."""
-        if name == "recipe":
-            raise ValueError("InfluencerCriterion: a recipe is chosen once, in the config; change its parts one by one")
-        self.options = CriterionOptions.from_kwargs(**{**dataclasses.asdict(self.options), name: value})
+        self._loss.set_option(name, value)
 
     def __call__(self, pred: Mapping[str, Any], insts: Sequence[Any]) -> dict[str, Tensor]:
         """Return the loss and its parts.
@@ -87,38 +71,20 @@ class InfluencerCriterion:
 
         Raises
         ------
-        ValueError
-            For wrong types, shapes or labels.
-        FloatingPointError
-            For outputs that are not finite, unless `nonfinite='skip'` leaves their samples out. With the fused kernels
-            on a GPU, which nothing waits for, this and wrong labels are reported by one of the next calls, or by
-            `check_values`; until then the loss is not a number.
+        ValueError, FloatingPointError
+            As `InfluencerSetLoss` does, in the host's words.
         """
-        self._checks.poll()
         samples = collect(pred, insts, self.options.num_classes)
-        if not samples:
-            raise ValueError("InfluencerCriterion: the batch is empty")
-        result = self._loss(samples, group_count(pred))
+        result = {f"inst_{name}": value for name, value in self._loss(samples, group_count(pred)).items()}
         if pred.get("pilots") is not None:
-            pilots = self._loss(self._pilots(pred["pilots"], samples), 1)["inst_loss"]
+            pilots = self._loss(self._pilots(pred["pilots"], samples))["loss"]
             result["inst_loss"] = result["inst_loss"] + self.options.pilot_weight * pilots
             result["inst_pilots"] = pilots.detach().clone()
         return result
 
-    def _loss(self, samples: Sequence[Sample], groups: int) -> dict[str, Tensor]:
-        if self.options.nonfinite == "raise":
-            return self._finite_loss(samples, groups)
-        kept, nothing = self._sieve.split(samples)
-        result = self._finite_loss(kept, groups) if kept else {"inst_loss": samples[0].masks[0].new_zeros(()).float()}
-        if nothing is not None:
-            result["inst_loss"] = result["inst_loss"] + nothing
-        return result
-
-    def _finite_loss(self, samples: Sequence[Sample], groups: int) -> dict[str, Tensor]:
-        if self._takes_kernels(samples):
-            return self._fused(samples, groups)
-        with torch.autocast(samples[0].masks[0].device.type, enabled=False):
-            return self._influence([part for sample in samples for part in sample.split(groups)], groups)
+    def check_values(self) -> None:
+        """Wait for the calls so far and raise what the next one would have reported."""
+        self._loss.check_values()
 
     def _pilots(self, pred: Mapping[str, Any], samples: Sequence[Sample]) -> list[Sample]:
         """Return the samples of denoising queries: each may answer for its own instance alone."""
@@ -127,149 +93,6 @@ class InfluencerCriterion:
             inst.query_masks = own_instance_only(len(inst.labels_3d), len(masks), masks.device)
         return collect(pred, insts, self.options.num_classes)
 
-    def check_values(self) -> None:
-        """Wait for the calls so far and raise what the next one would have reported."""
-        self._checks.poll(wait=True)
 
-    def _takes_kernels(self, samples: Sequence[Sample]) -> bool:
-        heads = [
-            [x for sample in samples for x in sample.masks],
-            [x for sample in samples for x in sample.classes],
-            [x for sample in samples for x in sample.scores],
-        ]
-        return use_triton(self.options.impl, heads, max(sample.targets.shape[0] for sample in samples), _to_log)
-
-    def _fused(self, samples: Sequence[Sample], groups: int) -> dict[str, Tensor]:
-        """What `_influence` returns, by the fused kernels."""
-        from influencer_mmdet3d.loss.kernels.slopes import DIAGNOSTICS
-        from influencer_mmdet3d.loss.kernels.step import Weights, step_loss
-
-        o, device = self.options, samples[0].masks[0].device
-        checks = self._checks.buffer(len(samples) * groups, len(samples[0].masks), device)
-        class_weight, bce_weight, dice_weight, score_weight = o.loss_weight
-        weights = Weights(
-            num_classes=o.num_classes,
-            class_weight=class_weight,
-            bce_weight=bce_weight,
-            dice_weight=dice_weight,
-            score_weight=score_weight,
-            class_price=o.class_price,
-            non_object_weight=o.non_object_weight,
-            score_others=o.score_others,
-            attr_weight=o.attr_weight,
-            rep_weight=o.rep_weight,
-            bg_weight=o.bg_weight,
-            rep_margin=o.rep_margin,
-            temperature=o.temperature,
-            soft_share=o.soft_share,
-            iter_matcher=o.iter_matcher,
-            log_odds=o.class_cost == "log_odds",
-        )
-        loss, diagnostics = step_loss([sample.contiguous() for sample in samples], weights, checks, groups)
-        self._checks.add(checks, [sample.labels for sample in samples], o.num_classes, device, groups)
-        return {"inst_loss": loss, **{f"inst_{n}": d for n, d in zip(DIAGNOSTICS, diagnostics.unbind())}}
-
-    def _influence(self, samples: Sequence[Sample], groups: int) -> dict[str, Tensor]:
-        o = self.options
-        entries = line_up(samples, o.num_classes, groups)
-        class_weight, bce_weight, dice_weight, score_weight = o.loss_weight
-        batch, layers = len(samples), len(samples[0].masks)
-        mask_cost = bce_weight * entries.bce + dice_weight * entries.dice
-        prob = entries.classes.softmax(-1)
-        wanted = entries.labels.unsqueeze(1).expand(-1, prob.shape[1], -1)
-        belief = prob if o.class_cost == "probability" else entries.classes - entries.classes[..., -1:]
-        class_cost = -o.class_price * belief.detach().gather(2, wanted)
-        assignment = assign(mask_cost, class_cost, entries.allowed, o.temperature)
-        if not o.iter_matcher:
-            assignment = Assignment(*(part[-batch:].repeat(layers, *[1] * (part.ndim - 1)) for part in assignment))
-        has_own = assignment.own >= 0
-        owner = _owned_instance(assignment.own, entries.queries.shape[1])
-        label = torch.where(owner >= 0, entries.labels.gather(1, owner.clamp_min(0)), o.num_classes)
-        terms = InfluencerTerms(
-            attraction(mask_cost, assignment, o.soft_share),
-            repulsion_term(assignment.influence, o.rep_margin),
-            background(entries.outside, entries.outside_size, entries.queries),
-        )
-        parts = {
-            "classification": class_weight * self._classification(entries, label),
-            "attraction": o.attr_weight * terms.attraction,
-            "repulsion": o.rep_weight * terms.repulsion,
-            "background": o.bg_weight * terms.background,
-            "score": score_weight * _score(entries, assignment.own),
-            "other scores": score_weight * o.score_others * _other_scores(entries, owner < 0),
-        }
-        filled = entries.allowed.flatten(1).any(1)  # entries with an instance that some query may take
-        total = _layers_total(parts, filled, batch)
-        last = slice((layers - 1) * batch, None)
-        return _result(
-            total,
-            {
-                "attraction": masked_mean(terms.attraction[last], filled[last]),
-                "repulsion": masked_mean(terms.repulsion[last], filled[last]),
-                "background": terms.background[last].mean(),
-                "own_query_share": masked_mean(has_own[last].flatten().float(), entries.present[last].flatten()),
-                "duplicate_rate": _duplicate_rate(prob[last], entries.iou[last]),
-                "objectness": masked_mean(1 - prob[last, :, -1], entries.queries[last]).mean(),
-            },
-        )
-
-    def _classification(self, entries: PaddedBatch, label: Tensor) -> Tensor:
-        """Return the weighted cross-entropy of each entry, (E,)."""
-        weight = entries.classes.new_ones(self.options.num_classes + 1)
-        weight[-1] = self.options.non_object_weight
-        weight = weight[label] * entries.queries
-        loss = F.cross_entropy(entries.classes.transpose(1, 2), label, reduction="none")
-        # an entry without an instance, or with weight 0 for "no object", has no weight at all
-        return (loss * weight).sum(1) / weight.sum(1).clamp_min(torch.finfo(weight.dtype).tiny)
-
-
-def _to_log(message: str) -> None:
-    print_log(message, logger="current")
-
-
-def _result(total: Tensor, diagnostics: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        "inst_loss": total,
-        **{f"inst_{name}": value.detach().clone() for name, value in diagnostics.items()},
-    }
-
-
-def _owned_instance(own: Tensor, queries: int) -> Tensor:
-    """Turn (E, K) own queries into (E, Q) instances, -1 for queries that own none."""
-    owner = torch.full((own.shape[0], queries + 1), -1, dtype=torch.long, device=own.device)
-    index = torch.arange(own.shape[1], device=own.device).expand_as(own)
-    return owner.scatter(1, torch.where(own >= 0, own, queries), index)[:, :-1]
-
-
-def _score(entries: PaddedBatch, own: Tensor) -> Tensor:
-    """Return the squared error of own queries' scores against the soft IoU, (E,); 0 without a score head."""
-    if entries.scores is None:
-        return entries.bce.new_zeros(own.shape[0])
-    picked = entries.scores.gather(1, own.clamp_min(0))
-    error = (picked - gather_own(entries.iou, own)).square()
-    # the zero-weighted sum keeps the head in the graph, which DDP needs
-    return masked_mean(error, own >= 0) + 0.0 * entries.scores.sum(1)
-
-
-def _other_scores(entries: PaddedBatch, free: Tensor) -> Tensor:
-    """Return the mean squared score (E,) of queries (E, Q) that own no instance; 0 without a score head."""
-    if entries.scores is None:
-        return entries.bce.new_zeros(len(free))
-    return masked_mean(entries.scores.square(), free & entries.queries)
-
-
-def _layers_total(parts: Mapping[str, Tensor], filled: Tensor, batch: int) -> Tensor:
-    """Mean over samples, sum over layers; mask and score terms are means over samples that hold instances."""
-    total = (parts["classification"].sum() + parts["background"].sum() + parts["other scores"].sum()) / batch
-    weight = filled.float().view(-1, batch)
-    weight = weight / weight.sum(1, keepdim=True).clamp_min(1)
-    for name in ("attraction", "repulsion", "score"):
-        total = total + (parts[name].view(-1, batch) * weight).sum()
-    return total
-
-
-def _duplicate_rate(prob: Tensor, iou: Tensor) -> Tensor:
-    """Share of object queries that repeat an instance which another object query covers (soft IoU > 0.5)."""
-    is_object = prob.argmax(-1) < prob.shape[-1] - 1
-    covering = ((iou > 0.5) & is_object.unsqueeze(-1)).sum(1).float()  # (E, K)
-    return (covering - 1).clamp_min(0).sum() / covering.sum().clamp_min(1)
+def _to_log(message: str, level: int = logging.INFO) -> None:
+    print_log(message, logger="current", level=level)

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from influencer_mmdet3d.host.checkpoint import kernels_fit, read_checkpoint
+from influencer_mmdet3d.host.layouts import foreign_layout
 from influencer_mmdet3d.host.overrides import check_options, parse_options
 from influencer_mmdet3d.host.pin import host_root, load_pin
 from influencer_mmdet3d.host.processes import Processes, plan_processes, run_logged
@@ -331,7 +332,13 @@ def _batch_note(cfg: Any, count: int) -> str:
 
 
 def _check_checkpoint(path: Path, trust: bool) -> None:
-    if not kernels_fit(read_checkpoint(path, trust=trust), path):
+    checkpoint = read_checkpoint(path, trust=trust)
+    if (layout := foreign_layout(checkpoint)) is not None:
+        raise ValueError(
+            f"checkpoint {path} {layout}. Bring it into mmengine's layout: "
+            f"influencer-mmdet3d fix-checkpoint {path} {path.with_name(path.stem + '_mmengine.pth')}"
+        )
+    if not kernels_fit(checkpoint, path):
         raise ValueError(
             f"checkpoint {path}: its sparse-conv kernels would not fit once mmdet3d has permuted them, and the "
             "backbone would silently stay random. Repair it: "

@@ -1,153 +1,50 @@
-"""The criterion's options, validated."""
+"""The options of the criterion in a config: those of the loss, and what belongs to the host and its users."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from mmengine.logging import print_log
 
-from influencer_mmdet3d.host.nonfinite import MODES
 from influencer_mmdet3d.loss import losses
-from influencer_mmdet3d.loss.kernels.choose import check_impl
+from influencer_mmdet3d.loss.options import RECIPES, SetLossOptions, number
 
-CLASS_COSTS = ("probability", "log_odds")
-RECIPES: dict[str, dict[str, Any]] = {
-    "nms_free": {"class_cost": "log_odds", "class_cost_weight": 2.0, "score_others": 1.0, "non_object_weight": 0.2}
-}
-"""Options that belong together, by name; an option that is given beside the recipe wins."""
+__all__ = ["RECIPES", "CriterionOptions"]
 
 
 @dataclass(frozen=True)
-class CriterionOptions:
-    """Options of `InfluencerCriterion`; every one acts, and a wrong one raises ValueError.
+class CriterionOptions(SetLossOptions):
+    """Options of `InfluencerCriterion`: those of `influencer_mmdet3d.loss.options.SetLossOptions`, and one more.
 
     Attributes
     ----------
-    num_classes : int
-        C, instance classes without "no object": 13 for S3DIS, 18 for ScanNet.
-    loss_weight : tuple of float
-        Four weights: classification, mask BCE, mask Dice, score, in the host's order. The mask weights are also those
-        of the assignment's cost.
-    class_cost : str
-        The class part of the assignment's cost: minus the 'probability' of the instance's class, or minus its
-        'log_odds' against "no object", which still differ between queries that are all sure of the class. They
-        outweigh the masks: use them where it is known which queries start inside an instance.
-    class_cost_weight : float, optional
-        Weight of that part; None for the weight of the classification loss. With a large weight, a query that was
-        trained towards an instance's class keeps the instance, even where another query has a slightly better mask.
-    non_object_weight : float
-        Class weight of "no object" in the cross-entropy.
-    score_others : float
-        Weight of the mean squared score of queries that own no instance. Their target is 0, so that they rank last in
-        a prediction without NMS. The score's loss weight is a factor of this term and of the own queries' error.
-    attr_weight, rep_weight, bg_weight : float
-        Weights of attraction (mask BCE and Dice), repulsion and background.
-    rep_margin : float
-        Influences that overlap by more than 1 - rep_margin repel; in [0, 1].
-    temperature : float
-        T of the softmax over queries, in units of the assignment's cost; > 0.
-    soft_share : float
-        Share of the attraction that all influential queries carry; the own query carries the rest.
     pilot_weight : float
         Weight of the loss of denoising queries beside that of all others, where the decoder makes any.
-    iter_matcher : bool
-        Assign in every decoder layer; False lets the last layer's assignment serve every layer.
-    form : str
-        'influence', the one form of the loss that there is.
-    impl : str
-        'plain' (torch), 'triton' (fused GPU kernels), or 'auto' for the kernels where they can run and agree
-        with 'plain', which is tried once for a GPU and versions.
-    nonfinite : str
-        What happens to a sample with outputs that are not finite: 'raise', or 'skip', which logs it and lets it count
-        nothing; more than 20 steps in a row with such samples raise. To tell, 'skip' reads all outputs once more.
     """
 
-    num_classes: int
-    loss_weight: tuple[float, float, float, float] = (0.5, 1.0, 1.0, 0.5)
-    class_cost: str = "probability"
-    class_cost_weight: float | None = None
-    non_object_weight: float = 0.1
-    score_others: float = 0.0
-    attr_weight: float = losses.ATTR_WEIGHT
-    rep_weight: float = losses.REP_WEIGHT
-    bg_weight: float = losses.BG_WEIGHT
-    rep_margin: float = losses.REP_MARGIN
-    temperature: float = losses.TEMPERATURE
-    soft_share: float = losses.SOFT_SHARE
+    owner: ClassVar[str] = "InfluencerCriterion"
+
     pilot_weight: float = 1.0
-    iter_matcher: bool = True
-    form: str = "influence"
-    impl: str = "auto"
-    nonfinite: str = "raise"
 
     def __post_init__(self) -> None:
-        if isinstance(self.num_classes, bool) or not isinstance(self.num_classes, int) or self.num_classes < 1:
-            raise ValueError(f"num_classes must be a positive integer, got {self.num_classes!r}")
-        weights = self.loss_weight
-        if isinstance(weights, str) or not isinstance(weights, Iterable) or len(tuple(weights)) != 4:
-            raise ValueError(f"loss_weight must hold 4 numbers [class, BCE, Dice, score], got {weights!r}")
-        object.__setattr__(self, "loss_weight", tuple(_number("loss_weight", w) for w in weights))
-        for name in (
-            "non_object_weight",
-            "score_others",
-            "attr_weight",
-            "rep_weight",
-            "bg_weight",
-            "rep_margin",
-            "soft_share",
-            "pilot_weight",
-        ):
-            object.__setattr__(self, name, _number(name, getattr(self, name)))
-        if self.class_cost_weight is not None:
-            object.__setattr__(self, "class_cost_weight", _number("class_cost_weight", self.class_cost_weight))
-        object.__setattr__(self, "temperature", _number("temperature", self.temperature))
-        if self.temperature == 0:
-            raise ValueError("temperature must be > 0, got 0")
-        if not isinstance(self.iter_matcher, bool):
-            raise ValueError(f"iter_matcher must be True or False, got {self.iter_matcher!r}")
-        if self.class_cost not in CLASS_COSTS:
-            raise ValueError(f"class_cost must be one of {CLASS_COSTS}, got {self.class_cost!r}")
-        losses.check_form(self.form)
-        check_impl(self.impl)
-        if self.nonfinite not in MODES:
-            raise ValueError(f"nonfinite must be one of {MODES}, got {self.nonfinite!r}")
-        if self.soft_share > 1:
-            raise ValueError(f"soft_share must be in [0, 1], got {self.soft_share}")
-        if self.rep_margin > 1:
-            raise ValueError(
-                f"rep_margin must be in [0, 1], got {self.rep_margin}; it bounds the overlap of two instances' shares, "
-                "not a distance: rep_margin=1.0, the default, punishes any overlap and is what a larger one comes to"
-            )
-
-    @property
-    def class_price(self) -> float:
-        """`class_cost_weight`, or what stands for it."""
-        return self.loss_weight[0] if self.class_cost_weight is None else self.class_cost_weight
+        super().__post_init__()
+        object.__setattr__(self, "pilot_weight", number("pilot_weight", self.pilot_weight))
 
     @classmethod
     def from_kwargs(cls, *, recipe: str | None = None, **kwargs: Any) -> CriterionOptions:
-        """Build from a config's keys, and name the known ones if one is unknown.
+        """Build from a config's keys; `loss_weight=[class, scale]` of the research notes is understood, too."""
+        return super().from_kwargs(recipe=recipe, **_two_weights(kwargs))
 
-        `recipe` names a set of `RECIPES`; options that are given as well win over its own.
-        """
-        if recipe is not None:
-            if recipe not in RECIPES:
-                raise ValueError(f"InfluencerCriterion: recipe must be one of {tuple(RECIPES)}, got {recipe!r}")
-            kwargs = {**RECIPES[recipe], **kwargs}
-        kwargs = _two_weights(kwargs)
-        known = ["recipe", *(field.name for field in fields(cls))]
-        for name in kwargs:
-            if name not in known:
-                raise ValueError(f"InfluencerCriterion: unknown option {name!r}. {_advice(name, known)}")
-        if "num_classes" not in kwargs:
-            raise ValueError("InfluencerCriterion: num_classes is required, e.g. 13 for S3DIS, 18 for ScanNet")
-        try:
-            return cls(**kwargs)
-        except ValueError as error:
-            raise ValueError(f"InfluencerCriterion: {error}") from None
+    @classmethod
+    def advice(cls, name: str, known: list[str]) -> str:
+        """Say what to write instead of an unknown option, the host's own among them."""
+        if name == "matcher":
+            return (
+                "It belongs to the host's InstanceCriterion and leaks in from the base config: "
+                "write inst_criterion=dict(_delete_=True, type='InfluencerCriterion', ...)."
+            )
+        return super().advice(name, known)
 
 
 def _two_weights(kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -155,9 +52,9 @@ def _two_weights(kwargs: dict[str, Any]) -> dict[str, Any]:
     given = kwargs.get("loss_weight")
     if not isinstance(given, (list, tuple)) or len(given) != 2:
         return kwargs
-    weight, scale = (_number("loss_weight", value) for value in given)
+    weight, scale = (number("loss_weight", value) for value in given)
     names = {"attr_weight": losses.ATTR_WEIGHT, "rep_weight": losses.REP_WEIGHT, "bg_weight": losses.BG_WEIGHT}
-    scaled = {name: scale * _number(name, kwargs.get(name, default)) for name, default in names.items()}
+    scaled = {name: scale * number(name, kwargs.get(name, default)) for name, default in names.items()}
     _, bce, dice, score = CriterionOptions.loss_weight
     mapped = {**kwargs, **scaled, "loss_weight": [weight, bce, dice, score]}
     told = ", ".join(f"{name}={mapped[name]}" for name in ("loss_weight", *scaled))
@@ -166,19 +63,3 @@ def _two_weights(kwargs: dict[str, Any]) -> dict[str, Any]:
         "current",
     )
     return mapped
-
-
-def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-        raise ValueError(f"{name} must be a finite number >= 0, got {value!r}")
-    return float(value)
-
-
-def _advice(name: str, known: list[str]) -> str:
-    if name == "matcher":
-        return (
-            "It belongs to the host's InstanceCriterion and leaks in from the base config: "
-            "write inst_criterion=dict(_delete_=True, type='InfluencerCriterion', ...)."
-        )
-    close = difflib.get_close_matches(name, known, n=1)
-    return (f"Did you mean {close[0]!r}? " if close else "") + f"Known options: {', '.join(known)}."

@@ -108,6 +108,7 @@ def install_steps(cuda: str | None) -> list[str]:
     environment = settings()["environment"]
     apart = {"torch", "numpy", "setuptools", "mmengine", "mmcv-lite", "spconv", *environment["tests"]}
     rest = [text for text in environment["requires"] if Requirement(text).name not in apart]
+    alone = [text for text in environment["requires-no-deps"] if Requirement(text).name not in apart]
     mmcv = pinned("mmcv-lite").replace("mmcv-lite", "mmcv")
     spconv = fitting_spconv(cuda)
     build = f"CUDA {cuda}" if cuda else "CPU"
@@ -121,7 +122,7 @@ def install_steps(cuda: str | None) -> list[str]:
         "#    'Installation'; else pip builds it, which takes a compiler and a while",
         _pip([mmcv], "--no-build-isolation"),
         "# 4. the frameworks without what they ask for, and of that what is needed",
-        _pip(environment["requires-no-deps"], "--no-deps"),
+        _pip(alone, "--no-deps"),
         _pip(rest),
         f"# 5. spconv for {build}" if spconv else f"# 5. spconv has no wheel for {build}: build it from source",
         *([_pip([spconv if cuda else pinned("spconv")])] if spconv else []),

@@ -28,6 +28,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import DATASETS, HOOKS, LOOPS, METRICS, MODELS, init_default_scope
 
 from influencer_mmdet3d.host.checkpoint import loaded_shapes, read_checkpoint
+from influencer_mmdet3d.host.layouts import backbone_kind
 
 FAILED, MISFIT = 3, 4
 """Exit statuses of the command: something does not build; a checkpoint does not fit. The last line says what."""
@@ -123,13 +124,26 @@ def _part(name: str) -> Iterator[None]:
 def compare(model: Any, checkpoint: Mapping[str, Any], path: Path) -> str | None:
     """Return how a checkpoint's weights differ from the model's in shape or by absence; None if they fit.
 
-    Entries that only the checkpoint has, and the counters of normalisation layers, are no difference.
+    Entries that only the checkpoint has, and the counters of normalisation layers, are no difference. Raises
+    TrialError where nothing fits: another backbone, or other names altogether.
     """
     shapes = loaded_shapes(checkpoint)
     wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     differing = [f"{key} is {shapes[key]}, the config's model has {shape}" for key, shape in wanted.items()
                  if key in shapes and shapes[key] != shape]  # fmt: skip
     absent = [key for key in wanted if key not in shapes and not key.endswith("num_batches_tracked")]
+    theirs, ours = backbone_kind(shapes), backbone_kind(wanted)
+    if theirs and ours and theirs != ours:
+        raise TrialError(
+            f"{path}: its backbone is one of {theirs}, the config's of {ours}: not one of its convolutions would be "
+            "loaded. The host's ScanNet200 config is the one with a MinkowskiEngine backbone; take the config that "
+            "the checkpoint was trained with"
+        )
+    if not any(key in shapes for key in wanted):
+        raise TrialError(
+            f"{path}: not one of its {len(shapes)} weights has a name that the config's model knows; it has "
+            f"{_first(list(shapes))}, the model {_first(list(wanted))}"
+        )
     said = []
     if differing:
         said.append(f"{len(differing)} of another shape: {_first(differing)}")

@@ -8,7 +8,7 @@ import importlib.util
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
@@ -92,8 +92,8 @@ def check_host() -> Path:
     return root
 
 
-def load_config(path: Path) -> Any:
-    """Load a config without importing what it names, and check that it names what is needed."""
+def load_config(path: Path, needed: Sequence[str] = ("oneformer3d", "influencer_mmdet3d")) -> Any:
+    """Load a config without importing what it names, and check that it names what is `needed`."""
     try:
         with _no_info_lines():
             cfg = Config.fromfile(path, import_custom_modules=False)
@@ -104,7 +104,7 @@ def load_config(path: Path) -> Any:
         raise VerifyError("config-unreadable", f"{path}: {type(error).__name__}: {error}") from error
     names = (cfg.get("custom_imports") or {}).get("imports") or []
     names = [names] if isinstance(names, str) else list(names)
-    missing = [name for name in ("oneformer3d", "influencer_mmdet3d") if name not in names]
+    missing = [name for name in needed if name not in names]
     if missing:
         raise VerifyError(
             "custom-imports",

@@ -6,8 +6,9 @@ Shape legend: L layers, Q queries, N points (voxels or superpoints), K instances
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -65,3 +66,65 @@ class Sample(NamedTuple):
             scores=[x.contiguous() for x in self.scores],
             query_masks=None if self.query_masks is None else self.query_masks.contiguous(),
         )
+
+
+def check_samples(samples: Sequence[Sample], num_classes: int, groups: int = 1) -> None:
+    """Raise ValueError unless every tensor has the type and shape that `Sample` says; the message says which."""
+    layers = len(samples[0].masks)
+    for index, sample in enumerate(samples):
+        where = f"sample {index}"
+        _check_targets(sample, where)
+        if layers == 0 or len(sample.masks) != layers:
+            raise ValueError(f"{where}: masks must hold one tensor for each layer, {max(layers, 1)} of them as in "
+                             f"sample 0, got {len(sample.masks)}")  # fmt: skip
+        queries, points = len(sample.masks[-1]), sample.targets.shape[1]
+        shapes = {"masks": (queries, points), "classes": (queries, num_classes + 1), "scores": (queries, 1)}
+        for head, shape in shapes.items():
+            given = getattr(sample, head)
+            if head == "scores" and not given and not samples[0].scores:
+                continue
+            if len(given) != layers:
+                raise ValueError(f"{where}: {head} must hold one tensor for each of {layers} layers, got {len(given)}")
+            for layer, value in enumerate(given):
+                _check_head(f"{where}: {head}[{layer}]", value, shape, num_classes)
+        allowed = sample.query_masks
+        wanted = (len(sample.targets), queries)
+        if allowed is not None and (not isinstance(allowed, Tensor) or allowed.dtype != torch.bool):
+            raise ValueError(f"{where}: query_masks must be a bool tensor, got {_kind(allowed)}")
+        if allowed is not None and allowed.shape != wanted:
+            raise ValueError(f"{where}: query_masks must have shape {wanted}, got {tuple(allowed.shape)}")
+        if queries == 0 or queries % groups:
+            raise ValueError(f"{where}: {queries} queries do not divide into {groups} groups of at least one")
+
+
+def _check_targets(sample: Sample, where: str) -> None:
+    masks, labels = sample.targets, sample.labels
+    if not isinstance(masks, Tensor) or masks.dtype != torch.bool or masks.ndim != 2:
+        raise ValueError(
+            f"{where}: targets must be a bool tensor (instances, points), got {_kind(masks)}; convert with masks > 0.5"
+        )
+    if not masks.is_cuda and masks.numel() and int(masks.sum(0).max()) > 1:  # on a GPU it would wait for the device
+        point = int((masks.sum(0) > 1).nonzero()[0])
+        several = masks[:, point].nonzero().flatten().tolist()
+        raise ValueError(
+            f"{where}: point {point} is in the instances {several} of targets; a point may belong to one instance only"
+        )
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != masks.shape[:1]:
+        raise ValueError(
+            f"{where}: labels must be an int64 tensor with one label for each of the {len(masks)} rows of targets, "
+            f"got {_kind(labels)}"
+        )
+
+
+def _check_head(where: str, value: Any, shape: tuple[int, ...], num_classes: int) -> None:
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        raise ValueError(f"{where} must be a floating-point tensor, got {_kind(value)}")
+    if value.shape != shape:
+        hint = f" (num_classes={num_classes} and one column for no object)" if ": classes" in where else ""
+        raise ValueError(f"{where} must have shape {shape}{hint}, got {tuple(value.shape)}")
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{value.dtype} {tuple(value.shape)}"
+    return f"{type(value).__module__}.{type(value).__name__}"

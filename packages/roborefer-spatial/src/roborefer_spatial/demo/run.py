@@ -91,11 +91,12 @@ def demo(out: Path, plan: Plan, echo: Callable[[str], None] = print, *, progress
         work = Path(folder)
         tasks = _make_tasks(work, plan, echo, progress)
         checkpoint, training_s, parameters = _train(work, tasks, plan, echo, progress)
-        runs = {run.name: run for run in (*_baselines(work, tasks), *_matcher(work, tasks, echo))}
-        runs[VLM] = Run(VLM, _ask_vlm(work, checkpoint, tasks["t2b_val_multi"]))
+        runs = {VLM: Run(VLM, _ask_vlm(work, checkpoint, tasks["t2b_val_multi"]))}
+        runs |= {run.name: run for run in (*_matcher(work, tasks, echo), *_baselines(work, tasks))}
         sets = {name: next(iter(by_set(run.scores).values())) for name, run in runs.items()}
         vlm, baseline = sets[VLM], sets[f"{BASELINE}, t2b_multi"]
-        write_report(list(runs.values()), out / "index.html", title="x3 spatial tasks: demo")
+        start = {"run": VLM, "order": "best"}
+        write_report(list(runs.values()), out / "index.html", title="x3 spatial tasks: demo", start=start)
         from roborefer_spatial.demo.picture import draw_overview
 
         draw_overview(out / "overview.png", runs[VLM].scores, runs[f"{BASELINE}, t2b_multi"].scores)

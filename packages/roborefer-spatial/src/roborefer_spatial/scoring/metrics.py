@@ -81,22 +81,27 @@ def metrics(scores: Scores, chosen: Bools, *, bootstrap: int = BOOTSTRAP, seed: 
         Samples of several coordinate frames: their distances cannot be averaged.
     """
     index = np.flatnonzero(chosen)
-    frames = {scores.samples[int(i)].coord_frame for i in index}
+    rows = index.tolist()
+    samples = [scores.samples[i] for i in rows]
+    frames = {sample.coord_frame for sample in samples}
     if len(frames) != 1:
         raise ValueError(f"metrics need samples of one coordinate frame, got {sorted(frames) or 'no samples'}")
     ratios = {name: (top[index], bottom[index]) for name, (top, bottom) in _ratios(scores).items()}
-    reasons = Counter(scores.reason[i] for i in index)
+    reasons = Counter([scores.reason[i] for i in rows])
+    forms = Counter([scores.form[i] for i in rows])
+    del forms[""]
+    scenes = [(sample.split, sample.scene) for sample in samples]
     result = {
         **_counts(scores, index),
+        "scenes": len(set(scenes)),
         **{name: _divide(top.sum(), bottom.sum()) for name, (top, bottom) in ratios.items()},
         **_spread(scores, index),
         "coord_frame": next(iter(frames)),
         "reasons": dict(reasons.most_common()),
         "parse_failures": {reason: reasons[reason] for reason in FAILURES if reasons[reason]},
-        "forms": dict(Counter(scores.form[i] for i in index if scores.form[i]).most_common()),
+        "forms": dict(forms.most_common()),
     }
     if bootstrap:
-        scenes = [(scores.samples[int(i)].split, scores.samples[int(i)].scene) for i in index]
         result["intervals"] = intervals(ratios, scenes, bootstrap=bootstrap, seed=seed)
     return result
 
@@ -135,7 +140,6 @@ def _counts(scores: Scores, index: NDArray[np.int64]) -> Metrics:
     hits = float(np.nansum(scores.hit[index]))
     return {
         "total": len(index),
-        "scenes": len({(scores.samples[i].split, scores.samples[i].scene) for i in index}),
         "gt_not_visible": int((~visible).sum()),
         "visible_gt": int(visible.sum()),
         "pred_not_visible": int(scores.said_not_visible[index].sum()),

@@ -22,7 +22,7 @@ and the slopes are
     by prob[q, j]    sum_k w_dice g[q, k] ((2 prob[q, k] + 1) / (area + 1)^2 - 2 [j = k] / (area + 1)), with
                      area = sum_i prob[q, i] + size[k]; and w_bg / (B Q size[K]) for j = K
 
-These are the formulas of `influencer_mmdet3d.loss.losses` and `influencer_mmdet3d.host.criterion`, and their
+These are the formulas of `influencer_mmdet3d.loss.losses` and `influencer_mmdet3d.loss.set_loss`, and their
 derivatives. Each kernel is long because it is one pass: what it has read or derived serves all terms.
 """
 

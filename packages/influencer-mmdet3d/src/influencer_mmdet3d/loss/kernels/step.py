@@ -26,7 +26,7 @@ from influencer_mmdet3d.loss.sample import Sample
 
 
 class Weights(NamedTuple):
-    """The options that the loss depends on, named as in `influencer_mmdet3d.host.options.CriterionOptions`."""
+    """The options that the loss depends on, named as in `influencer_mmdet3d.loss.options.SetLossOptions`."""
 
     num_classes: int
     class_weight: float

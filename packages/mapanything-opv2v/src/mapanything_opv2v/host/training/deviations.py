@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from mapanything_opv2v.host.training import checkpointing, locking, observing, processes, validation
+from mapanything_opv2v.host.training import checkpointing, constants, locking, observing, processes, validation
 from mapanything_opv2v.host.training.patching import Deviation, Patches
 from mapanything_opv2v.host.training.run_state import RunState
 
@@ -24,6 +24,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
     observing.run_record,
     checkpointing.resume_check,
     validation.whole_validation,
+    constants.constant_baseline,
     observing.lr_log,
     observing.provenance,
 )

@@ -2,9 +2,8 @@
 
 A backend module has:
 
-- `Options`, a frozen keyword-only dataclass of everything that a user can set (`model`, `device`, ...);
-- `add_arguments(group)`, which adds one flag per field that is not shared, each with
-  `default=argparse.SUPPRESS` and the field's name as `dest`;
+- `Options`, a frozen keyword-only dataclass of everything that a user can set (`model`, `device`, ...), with a
+  section "Attributes" in its docstring: `flags` makes the command line from it;
 - `create(options) -> Backend`, which loads the model or checks the server;
 - `same_answers(options) -> frozenset[str]`: names of the options that do not change answers (a run may go on
   with other values of them);
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from roborefer_spatial.images import ConcatMap
+from roborefer_spatial.predicting.backends import flags
 from roborefer_spatial.predictions import Sizes
 from roborefer_spatial.sample import Sample
 
@@ -119,7 +119,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, spec in SHARED_FLAGS.items():
         parser.add_argument(_flag(name), default=argparse.SUPPRESS, **spec)
     for name in MODULES:
-        _module(name).add_arguments(parser.add_argument_group(f"--backend {name}"))
+        flags.add_fields(parser.add_argument_group(f"--backend {name}"), _module(name).Options, SHARED_FLAGS)
 
 
 def given_options(args: argparse.Namespace) -> dict[str, Any]:

@@ -6,10 +6,9 @@ differ. It sees what a model sees: the tint is found in the picture, no mask is 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from roborefer_spatial.predicting.backends import Reply, Request
 from roborefer_spatial.predicting.matching import Floats, Mask, Matcher, Picture
 
 EXTRA = "matcher"
-FEATURES = ("sift", "xfeat")
+Features = Literal["sift", "xfeat"]
 MIN_SIDE = 480
 """Smaller pictures are enlarged to this height for the features, which were made for larger ones."""
 
@@ -49,28 +48,17 @@ class Options:
         Opacity of the red mark, as given to `build`.
     """
 
-    features: str = "sift"
+    features: Features = "sift"
     min_agree: int = 4
     mark_alpha: float = 0.45
 
     def __post_init__(self) -> None:
-        if self.features not in FEATURES:
-            raise ValueError(f"--features {self.features}: known are {', '.join(FEATURES)}")
+        if self.features not in get_args(Features):
+            raise ValueError(f"--features {self.features}: known are {', '.join(get_args(Features))}")
         if self.min_agree < 1:
             raise ValueError(f"--min-agree is {self.min_agree}: expected at least 1")
         if not 0 < self.mark_alpha <= 1:
             raise ValueError(f"--mark-alpha is {self.mark_alpha}: expected 0 < alpha <= 1, as `build --alpha` had it")
-
-
-def add_arguments(group: argparse._ArgumentGroup) -> None:
-    """Add this backend's flags."""
-    add = group.add_argument
-    add("--features", choices=FEATURES, default=argparse.SUPPRESS,
-        help="local features: sift (default), or xfeat, which needs the extra [matcher]")  # fmt: skip
-    add("--min-agree", type=int, default=argparse.SUPPRESS, metavar="N",
-        help="answer NOT_VISIBLE where fewer than N matches agree (default: 4)")  # fmt: skip
-    add("--mark-alpha", type=float, default=argparse.SUPPRESS, metavar="ALPHA",
-        help="opacity of the red mark, as `build --alpha` had it (default: 0.45)")  # fmt: skip
 
 
 def create(options: Options) -> MatcherBackend:

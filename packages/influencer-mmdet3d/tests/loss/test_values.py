@@ -3,7 +3,7 @@ import pickle
 
 import pytest
 import torch
-from influencer_mmdet3d.host.values import DeferredChecks
+from influencer_mmdet3d.loss.values import DeferredChecks
 
 GPU = torch.device("cuda")
 
@@ -56,17 +56,17 @@ def test_nothing_is_reported_before_the_step_is_done(events):
 def test_waiting_reports_at_once(events):
     checks = DeferredChecks()
     checks.add(bits([4, 0]), [], 13, GPU)
-    with pytest.raises(FloatingPointError, match=r"aux_outputs\[0\], sample 0: scores"):
+    with pytest.raises(FloatingPointError, match=r"layer 0, sample 0: scores"):
         checks.poll(wait=True)
 
 
 def test_cpu_reports_at_once():
-    with pytest.raises(FloatingPointError, match="the last layer, sample 0: cls_preds"):
+    with pytest.raises(FloatingPointError, match="the last layer, sample 0: classes"):
         DeferredChecks().add(bits([3]), [], 13, torch.device("cpu"))  # classes come before masks, as on the plain path
 
 
 def test_labels_come_first():
-    with pytest.raises(ValueError, match=r"insts\[1\].labels_3d: instance 1 has label -2, expected 0..12"):
+    with pytest.raises(ValueError, match=r"sample 1: labels: instance 1 has label -2, expected 0..12"):
         labels = [torch.tensor([1]), torch.tensor([3, -2])]
         DeferredChecks().add(bits([0], [9]), labels, 13, torch.device("cpu"))
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from influencer_mmdet3d.host.batch import finite_error, label_error
+from influencer_mmdet3d.loss.wording import CLASSES, MASKS, PLAIN, SCORES, Wording
 
 # What the bits of a check say; labels are a matter of the sample, not of the layer.
-_HEADS = {1: "masks", 2: "cls_preds", 4: "scores"}
+_HEADS = {2: CLASSES, 4: SCORES, 1: MASKS}  # in the plain path's order
 _LABEL = 8
 
 
@@ -33,13 +33,19 @@ class DeferredChecks:
     On the CPU that is at once. On a GPU it is one of the next steps, since nothing waits; until then the loss of the
     step is not a number. Steps of a captured CUDA graph are not checked: their loss alone tells. A copy of the
     object, or one that was pickled, starts without pending checks.
+
+    Parameters
+    ----------
+    wording : Wording
+        The words of messages.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wording: Wording = PLAIN) -> None:
         self._pending: deque[_Pending] = deque()
+        self._wording = wording
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return DeferredChecks, ()
+        return DeferredChecks, (self._wording,)
 
     def __del__(self) -> None:
         for pending in self._pending:  # the device may still write to memory that is about to be given back
@@ -73,7 +79,7 @@ class DeferredChecks:
             G.
         """
         if device.type == "cpu":
-            _raise_first(checks, labels, num_classes, groups)
+            self._raise_first(checks, labels, num_classes, groups)
         elif not torch.cuda.is_current_stream_capturing():
             done = torch.cuda.Event()
             done.record(torch.cuda.current_stream(device))
@@ -101,16 +107,15 @@ class DeferredChecks:
             elif torch.cuda.is_current_stream_capturing() or not done.query():
                 return
             self._pending.popleft()
-            _raise_first(checks, labels, num_classes, groups)
+            self._raise_first(checks, labels, num_classes, groups)
 
-
-def _raise_first(checks: Tensor, labels: Sequence[Tensor], num_classes: int, groups: int) -> None:
-    for sample, bits in enumerate(checks.tolist()):
-        if any(bit & _LABEL for bit in bits):
-            values = labels[sample // groups].tolist()
-            wrong = next(i for i, label in enumerate(values) if not 0 <= label < num_classes)
-            raise label_error(sample // groups, wrong, values[wrong], num_classes)
-        for layer, bit in enumerate(bits):
-            for flag in (2, 4, 1):  # the heads in the plain path's order
-                if bit & flag:
-                    raise finite_error(layer, len(bits), sample, _HEADS[flag], groups)
+    def _raise_first(self, checks: Tensor, labels: Sequence[Tensor], num_classes: int, groups: int) -> None:
+        for sample, bits in enumerate(checks.tolist()):
+            if any(bit & _LABEL for bit in bits):
+                values = labels[sample // groups].tolist()
+                wrong = next(i for i, label in enumerate(values) if not 0 <= label < num_classes)
+                raise self._wording.label_error(sample // groups, wrong, values[wrong], num_classes)
+            for layer, bit in enumerate(bits):
+                for flag, head in _HEADS.items():
+                    if bit & flag:
+                        raise self._wording.finite_error(layer, len(bits), sample, head, groups)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from mmengine.logging import print_log
 from torch import Tensor
 
 from influencer_mmdet3d.loss.sample import Sample
@@ -17,10 +16,19 @@ IN_A_ROW = 20
 
 
 class Sieve:
-    """Parts samples with finite outputs from the others, and counts the steps in which there were others."""
+    """Parts samples with finite outputs from the others, and counts the steps in which there were others.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    owner : str
+        The class that the user called, for messages.
+    say : callable
+        Takes a message and its level.
+    """
+
+    def __init__(self, owner: str, say: Callable[..., None]) -> None:
         self.row = 0
+        self._owner, self._say = owner, say
 
     def split(self, samples: Sequence[Sample]) -> tuple[list[Sample], Tensor | None]:
         """Return the samples to train on, and a zero that keeps the outputs of the others in the graph.
@@ -41,10 +49,10 @@ class Sieve:
         said = f"samples {left} of {len(samples)} have outputs that are not finite"
         if self.row > IN_A_ROW:
             raise FloatingPointError(
-                f"InfluencerCriterion: {said}, and so it was in the {IN_A_ROW} steps before: the run has diverged. Go "
+                f"{self._owner}: {said}, and so it was in the {IN_A_ROW} steps before: the run has diverged. Go "
                 "back to an earlier checkpoint with a lower learning rate, gradient clipping, or bf16 instead of fp16"
             )
-        print_log(f"InfluencerCriterion: {said}; skipped (nonfinite='skip')", "current", logging.WARNING)
+        self._say(f"{self._owner}: {said}; skipped (nonfinite='skip')", logging.WARNING)
         outputs = [x for index in left for x in _outputs(samples[index])]
         nothing = sum((torch.where(x.isfinite(), x, 0).sum() * 0.0 for x in outputs), outputs[0].new_zeros(()))
         return [sample for sample, fine in zip(samples, finite) if fine], nothing.float()

@@ -1,0 +1,172 @@
+"""Point clouds of any common format: coordinates in float64, colours 0 to 255, faces, and all other fields.
+
+`read_cloud` returns what a file holds and says what was taken for what; nothing is guessed in silence.
+Shape letters: ``N`` points, ``F`` triangles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from influencer_mmdet3d.data import cloud_files
+from influencer_mmdet3d.files import foreign_content
+
+GREY = 128
+UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}
+"""Metres in one unit of a file."""
+LARGE = 200.0
+"""Units: what spans less is taken for metres."""
+SPARSE = 0.3
+"""Units between neighbours: a cloud in metres that is as thin as this is of no use to a model with voxels of cm."""
+_SAMPLE = 2000
+_READERS: Mapping[str, Callable[[Path], cloud_files.Columns]] = {
+    ".ply": cloud_files.read_ply,
+    ".pcd": cloud_files.read_pcd,
+    ".las": cloud_files.read_las,
+    ".laz": cloud_files.read_las,
+    ".npy": cloud_files.read_npy,
+    ".npz": cloud_files.read_npz,
+    ".txt": cloud_files.read_text,
+    ".xyz": cloud_files.read_text,
+    ".bin": cloud_files.read_bin,
+}
+SUFFIXES = tuple(_READERS)
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """A point cloud as its file holds it.
+
+    Attributes
+    ----------
+    xyz : ndarray of float64, shape (N, 3)
+        In the file's own unit and origin.
+    colour : ndarray of uint8, shape (N, 3), or None
+        0 to 255.
+    faces : ndarray of int64, shape (F, 3), or None
+        Triangles of points, if it is a mesh.
+    fields : dict of str to ndarray, shape (N,)
+        Everything else that the file says of its points, under the file's own names.
+    notes : tuple of str
+        What was taken for what.
+    metres : float
+        Metres in one unit of `xyz`.
+    """
+
+    xyz: npt.NDArray[np.float64]
+    colour: npt.NDArray[np.uint8] | None
+    faces: npt.NDArray[np.int64] | None = None
+    fields: Mapping[str, npt.NDArray[np.generic]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    metres: float = 1.0
+
+    def centred(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+        """Return points (N, 6) in metres from an offset, colours 0 to 255, and that offset in the file's unit.
+
+        The offset is subtracted in float64, before float32 could merge points that are far from the origin.
+        """
+        low, high = self.xyz.min(0), self.xyz.max(0)
+        offset = np.floor([*((low[:2] + high[:2]) / 2), low[2]])
+        colour = np.full(self.xyz.shape, GREY, np.uint8) if self.colour is None else self.colour
+        return np.concatenate([(self.xyz - offset) * self.metres, colour], 1).astype(np.float32), offset
+
+
+def read_cloud(path: Path, unit: str = "auto") -> Cloud:
+    """Read a point cloud.
+
+    Parameters
+    ----------
+    path : Path
+        One of `SUFFIXES`. A .npy holds (N, 3) or (N, 6); a .npz `points` like that, or `xyz` and perhaps `rgb`; text
+        has x y z and perhaps red green blue in columns; a .bin is the host's: six float32 a point.
+    unit : {'auto', 'm', 'cm', 'mm'}
+        Of the coordinates; by default metres, unless they can only be millimetres.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, no such format, a library is missing (the message names the extra), the file is
+        damaged, holds no points, a value is not finite, or the unit cannot be told.
+    """
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise ValueError(f"{path}: no known format of point clouds; known are {', '.join(SUFFIXES)}")
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist" if not path.exists() else f"{path} is a folder, expected a file")
+    if (foreign := foreign_content(path)) is not None:
+        raise ValueError(f"{path} is {foreign}")
+    columns = reader(path)
+    xyz = np.ascontiguousarray(columns.xyz, np.float64)
+    if not len(xyz):
+        raise ValueError(f"{path} holds no points")
+    finite = np.isfinite(xyz).all(1)
+    if not finite.all():
+        rows = np.flatnonzero(~finite)
+        raise ValueError(
+            f"{path}: {len(rows)} of {len(xyz)} points have coordinates that are not finite, first at row {rows[0]}. "
+            "Scanners write such points where nothing came back: remove them first"
+        )
+    faces = None if columns.faces is None or not len(columns.faces) else np.asarray(columns.faces, np.int64)
+    if faces is not None and (faces.min() < 0 or faces.max() >= len(xyz)):
+        raise ValueError(f"{path}: faces name points {faces.min()} to {faces.max()}, but there are 0 to {len(xyz) - 1}")
+    notes = list(columns.notes)
+    colour = _colour(path, columns.colour, notes)
+    metres = _unit(path, xyz, unit, notes)
+    largest = float(np.abs(xyz).max())
+    if float(np.spacing(np.float32(largest))) * metres > 0.001:
+        notes.append(
+            f"coordinates reach {largest:,.0f} (georeferenced?): they are centred in float64 and put back in what is "
+            "written"
+        )
+    return Cloud(xyz, colour, faces, columns.fields, tuple(notes), metres)
+
+
+def _colour(path: Path, colour: npt.NDArray[np.generic] | None, notes: list[str]) -> npt.NDArray[np.uint8] | None:
+    """Return colours 0 to 255, whatever range the file uses."""
+    if colour is None:
+        notes.append("no colours: grey is taken; a model that was trained with colours sees less")
+        return None
+    if not np.isfinite(colour.astype(np.float64)).all():
+        raise ValueError(f"{path}: some colours are not finite")
+    low, high = float(colour.min()), float(colour.max())
+    if low < 0 or high > 65535:
+        raise ValueError(f"{path}: colours lie between {low:g} and {high:g}; expected 0 to 255, 0 to 1, or 16 bits")
+    if high == 0:
+        notes.append("all colours are black: grey is taken")
+        return None
+    if high <= 1:
+        notes.append(f"colours lie between {low:g} and {high:g}: taken for 0 to 1, and multiplied by 255")
+        return np.rint(colour.astype(np.float64) * 255).astype(np.uint8)
+    if high > 255:
+        notes.append(f"colours reach {high:g}: taken for 16 bits, and divided by 257")
+        return np.rint(colour.astype(np.float64) / 257).astype(np.uint8)
+    return np.rint(colour).astype(np.uint8)
+
+
+def _unit(path: Path, xyz: npt.NDArray[np.float64], unit: str, notes: list[str]) -> float:
+    """Return the metres in one unit of the coordinates."""
+    if unit != "auto":
+        if unit not in UNITS:
+            raise ValueError(f"unit must be auto or one of {', '.join(UNITS)}, got {unit!r}")
+        return UNITS[unit]
+    spans = np.ptp(xyz, axis=0)
+    if spans.max() <= LARGE or len(xyz) < 2:
+        return 1.0
+    rows = np.linspace(0, len(xyz) - 1, min(len(xyz), _SAMPLE)).astype(np.int64)
+    apart = float(np.median(cKDTree(xyz).query(xyz[rows], k=2)[0][:, 1]))
+    if apart < SPARSE:
+        return 1.0
+    shown = " x ".join(f"{span:,.0f}" for span in spans)
+    if max(spans[:2]) >= 2000 and spans[2] >= 1000:
+        notes.append(f"it spans {shown} with neighbours {apart:g} apart: taken for millimetres; --unit says otherwise")
+        return UNITS["mm"]
+    raise ValueError(
+        f"{path} spans {shown} with neighbours {apart:g} apart, which fits neither metres nor millimetres of a room: "
+        "name the unit with --unit m, cm or mm"
+    )

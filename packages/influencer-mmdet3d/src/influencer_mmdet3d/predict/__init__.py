@@ -1,0 +1,1 @@
+"""What turns a point cloud into instances, around the model: tiles, superpoints, stitching, files, the page."""

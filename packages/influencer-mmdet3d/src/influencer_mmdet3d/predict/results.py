@@ -1,0 +1,222 @@
+"""What `predict` writes of a cloud, and the one function that reads it again.
+
+Shape letters: ``N`` points, ``K`` instances, ``P`` points of an instance.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from influencer_mmdet3d.data.clouds import GREY, Cloud
+from influencer_mmdet3d.files import write_whole
+from influencer_mmdet3d.predict.stitch import Piece
+
+NONE = -1
+"""Instance or class of a point that has none."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Instances of a cloud, best score first.
+
+    Attributes
+    ----------
+    count : int
+        N, the points of the cloud.
+    indices, starts : ndarray of int64
+        Points of instance k are ``indices[starts[k] : starts[k + 1]]``.
+    labels : ndarray of int64, shape (K,)
+        Index into `class_names`.
+    scores : ndarray of float32, shape (K,)
+    class_names : tuple of str
+        Classes of instances.
+    semantic : ndarray of int64, shape (N,)
+        Class of each point by the model's semantic head, index into `semantic_names`; -1 where it has none.
+    semantic_names : tuple of str
+        Classes of points.
+    """
+
+    count: int
+    indices: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+    class_names: tuple[str, ...]
+    semantic: npt.NDArray[np.int64]
+    semantic_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Return the number of instances."""
+        return len(self.labels)
+
+    def points_of(self, number: int) -> npt.NDArray[np.int64]:
+        """Return the points (P,) of an instance."""
+        return self.indices[self.starts[number] : self.starts[number + 1]]
+
+    @property
+    def masks(self) -> npt.NDArray[np.bool_]:
+        """Masks (K, N): one byte for each instance and point."""
+        masks = np.zeros((len(self), self.count), bool)
+        for number in range(len(self)):
+            masks[number, self.points_of(number)] = True
+        return masks
+
+    def instance_of_points(self, least: float = 0.0) -> npt.NDArray[np.int64]:
+        """Return the best instance (N,) of each point among those with a score of `least` or more; -1 for none."""
+        instance = np.full(self.count, NONE, np.int64)
+        for number in reversed(range(len(self))):  # the better one comes later and stays
+            if self.scores[number] >= least:
+                instance[self.points_of(number)] = number
+        return instance
+
+
+def collect(
+    pieces: Sequence[Piece],
+    count: int,
+    class_names: Sequence[str],
+    semantic: npt.NDArray[np.int64],
+    semantic_names: Sequence[str],
+) -> Predictions:
+    """Return the pieces, best first, as predictions of a cloud of `count` points."""
+    pieces = sorted(pieces, key=lambda piece: (-piece.score, piece.rows[0]))
+    rows = [piece.rows for piece in pieces]
+    return Predictions(
+        count,
+        np.concatenate(rows) if rows else np.zeros(0, np.int64),
+        np.cumsum([0, *(len(one) for one in rows)]).astype(np.int64),
+        np.array([piece.label for piece in pieces], np.int64),
+        np.array([piece.score for piece in pieces], np.float32),
+        tuple(class_names),
+        semantic,
+        tuple(semantic_names),
+    )
+
+
+def write_predictions(path: Path, found: Predictions) -> None:
+    """Write a .npz that `read_predictions` reads; whole or not at all."""
+    small = np.int32 if found.count < 2**31 else np.int64
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        count=np.int64(found.count),
+        indices=found.indices.astype(small),
+        starts=found.starts,
+        labels=found.labels.astype(np.int16),
+        scores=found.scores,
+        class_names=np.array(found.class_names, dtype=np.str_),
+        semantic=found.semantic.astype(np.int16),
+        semantic_names=np.array(found.semantic_names, dtype=np.str_),
+    )
+    write_whole(path, buffer.getvalue())
+
+
+def read_predictions(path: Path | str) -> Predictions:
+    """Read the instances that `influencer-mmdet3d predict` wrote of a cloud.
+
+    Parameters
+    ----------
+    path : Path or str
+        ``OUT/<cloud>/instances.npz``.
+
+    Returns
+    -------
+    Predictions
+        ``.masks`` (K, N) bool, ``.labels`` (K,), ``.scores`` (K,), ``.class_names``, best score first; points in the
+        order of the cloud's file.
+
+    Raises
+    ------
+    ValueError
+        If the file is not what `predict` writes.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; expected the instances.npz that predict wrote")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            table = dict(arrays)
+    except Exception as error:  # zipfile and numpy have many
+        raise ValueError(f"{path} is no readable .npz: {type(error).__name__}: {error}") from error
+    wanted = ("count", "indices", "starts", "labels", "scores", "class_names", "semantic", "semantic_names")
+    missing = [name for name in wanted if name not in table]
+    if missing:
+        raise ValueError(f"{path} was not written by predict: it has no {', '.join(missing)}, but {sorted(table)}")
+    return Predictions(
+        int(table["count"]),
+        table["indices"].astype(np.int64),
+        table["starts"].astype(np.int64),
+        table["labels"].astype(np.int64),
+        table["scores"].astype(np.float32),
+        tuple(map(str, table["class_names"])),
+        table["semantic"].astype(np.int64),
+        tuple(map(str, table["semantic_names"])),
+    )
+
+
+def instance_colours(count: int) -> npt.NDArray[np.uint8]:
+    """Return `count` colours (K, 3) of instances; neighbours in number differ clearly."""
+    hue = (0.13 + 0.381966 * np.arange(count)) % 1.0
+    saturation, value = 0.55 + 0.35 * (np.arange(count) % 2), 0.95 - 0.2 * (np.arange(count) // 2 % 2)
+    k = (np.array([5.0, 3.0, 1.0]) + hue[:, None] * 6) % 6
+    part = np.clip(np.minimum(k, 4 - k), 0, 1)
+    return np.rint(255 * value[:, None] * (1 - saturation[:, None] * part)).astype(np.uint8).reshape(-1, 3)
+
+
+def write_coloured(path: Path, cloud: Cloud, found: Predictions, least: float) -> None:
+    """Write a binary .ply in the cloud's own coordinates: colours, instance, class and score of each point.
+
+    Instances with a score below `least` are left out; points in none have instance and class -1 and are grey.
+    """
+    from plyfile import PlyData, PlyElement
+
+    instance = found.instance_of_points(least)
+    exact = bool((cloud.xyz.astype(np.float32) == cloud.xyz).all())
+    table = np.empty(found.count, _ply_types("f4" if exact else "f8"))
+    for axis, name in enumerate("xyz"):
+        table[name] = cloud.xyz[:, axis]
+    colours = np.concatenate([instance_colours(len(found)), np.full((1, 3), GREY, np.uint8)])
+    for axis, name in enumerate(("red", "green", "blue")):
+        table[name] = colours[instance, axis]
+    table["instance"] = instance
+    table["class"] = np.append(found.labels, NONE)[instance]
+    table["score"] = np.append(found.scores, np.float32(0))[instance]
+    names = [f"class {number}: {name}" for number, name in enumerate(found.class_names)]
+    buffer = io.BytesIO()
+    PlyData([PlyElement.describe(table, "vertex")], comments=names).write(buffer)
+    write_whole(path, buffer.getvalue())
+
+
+def _ply_types(coordinate: str) -> list[Any]:
+    colours = [(name, "u1") for name in ("red", "green", "blue")]
+    return [*((name, coordinate) for name in "xyz"), *colours, ("instance", "i4"), ("class", "i4"), ("score", "f4")]
+
+
+def per_class(found: Predictions, least: float) -> dict[str, int]:
+    """Return how many instances of each class have a score of `least` or more; classes without any are left out."""
+    counts = np.bincount(found.labels[found.scores >= least], minlength=len(found.class_names))
+    return {name: int(count) for name, count in zip(found.class_names, counts) if count}
+
+
+def listed(found: Predictions, xyz: npt.NDArray[np.float64]) -> list[dict[str, Any]]:
+    """Return a record of each instance: class, score, points, and its box in the cloud's own coordinates."""
+    records = []
+    for number in range(len(found)):
+        own = xyz[found.points_of(number)]
+        records.append(
+            {
+                "instance": number,
+                "class": found.class_names[found.labels[number]],
+                "score": round(float(found.scores[number]), 4),
+                "points": len(own),
+                "low": own.min(0).round(4).tolist(),
+                "high": own.max(0).round(4).tolist(),
+            }
+        )
+    return records

@@ -1,0 +1,117 @@
+"""Overlapping tiles of a large cloud, each thin enough for the model, and the way back to all its points.
+
+Shape letters: ``N`` points of the cloud, ``T`` points of a tile, ``M`` points of a tile that the model sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A square part of a cloud, seen from above.
+
+    Attributes
+    ----------
+    name : str
+        Column and row, for instance '0_2'.
+    low, high : tuple of float
+        Corners (x, y) in metres.
+    rows : ndarray of int64, shape (T,)
+        Points of the cloud that lie in it, in the cloud's order.
+    """
+
+    name: str
+    low: tuple[float, float]
+    high: tuple[float, float]
+    rows: Indices
+
+    def depth(self, xy: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """Return how far points (T, 2) lie inside the tile's nearest border."""
+        inside = np.concatenate([xy - np.asarray(self.low), np.asarray(self.high) - xy], 1)
+        return inside.min(1).astype(np.float64)
+
+
+def cut(length: float, tile: float, overlap: float) -> list[tuple[float, float]]:
+    """Return the intervals that cover [0, length]: as few as suffice, equally far apart, none longer than `tile`.
+
+    Neighbours overlap by at least `overlap`.
+    """
+    if length <= tile:
+        return [(0.0, length)]
+    count = int(np.ceil((length - overlap) / (tile - overlap) - 1e-9))
+    starts = np.linspace(0.0, length - tile, count)
+    return [(float(start), float(start + tile)) for start in starts]
+
+
+def tiles(xyz: npt.NDArray[np.floating], tile: float, overlap: float) -> Iterator[Tile]:
+    """Yield the tiles of a cloud that hold points.
+
+    Parameters
+    ----------
+    xyz : ndarray, shape (N, 3)
+        Metres.
+    tile, overlap : float
+        Longest side and least overlap, in metres; a cloud that is not longer is one tile.
+
+    Raises
+    ------
+    ValueError
+        If `overlap` is negative or not below half of `tile`.
+    """
+    if not 0 <= overlap < tile / 2:
+        raise ValueError(f"the overlap must be at least 0 and below half of the tile ({tile:g} m), got {overlap:g} m")
+    origin = xyz[:, :2].min(0)
+    spans = np.ptp(xyz[:, :2], axis=0)
+    columns, lines = (cut(float(span), tile, overlap) for span in spans)
+    for i, (left, right) in enumerate(columns):
+        in_column = np.flatnonzero((xyz[:, 0] >= origin[0] + left) & (xyz[:, 0] <= origin[0] + right))
+        y = xyz[in_column, 1]
+        for j, (near, far) in enumerate(lines):
+            rows = in_column[(y >= origin[1] + near) & (y <= origin[1] + far)]
+            if len(rows):
+                low = (float(origin[0] + left), float(origin[1] + near))
+                high = (float(origin[0] + right), float(origin[1] + far))
+                yield Tile(f"{i}_{j}", low, high, rows)
+
+
+def thin(points: npt.NDArray[np.float32], most: int, cell: float) -> tuple[npt.NDArray[np.float32], Indices, float]:
+    """Return at most `most` points, each the mean of those in one cell of a grid.
+
+    Parameters
+    ----------
+    points : ndarray, shape (T, 6)
+        x, y, z in metres, and colours.
+    most : int
+        If there are no more points, they are returned as they are.
+    cell : float
+        Side of the cells to begin with, in metres; it grows by a half until the points are few enough.
+
+    Returns
+    -------
+    points : ndarray, shape (M, 6)
+    inverse : ndarray of int64, shape (T,)
+        Which of them stands for each point.
+    cell : float
+        Side of the cells; 0 if nothing was joined.
+    """
+    if len(points) <= most:
+        return points, np.arange(len(points)), 0.0
+    low = points[:, :3].min(0).astype(np.float64)
+    while True:
+        cells = np.floor((points[:, :3] - low) / cell).astype(np.int64)
+        keys = np.ravel_multi_index(cells.T, cells.max(0) + 1)
+        _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
+        if len(counts) <= most:
+            break
+        cell *= 1.5
+    inverse = inverse.reshape(-1)
+    sums = np.stack([np.bincount(inverse, points[:, k].astype(np.float64)) for k in range(points.shape[1])], 1)
+    return (sums / counts[:, None]).astype(np.float32), inverse, cell
