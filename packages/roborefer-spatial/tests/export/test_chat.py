@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from roborefer_spatial.export.formats import export
+from roborefer_spatial.predicting import profiles
 from roborefer_spatial.sample import Sample
 
 csv.field_size_limit(sys.maxsize)
@@ -98,3 +99,14 @@ def test_a_picture_that_is_gone(samples, tmp_path):
         with pytest.raises(ValueError, match="cannot be (copied|read): No such file"):
             export(name, {"a": samples}, tmp_path / "out")
         assert not (tmp_path / "out").exists()
+
+
+def test_a_profile_that_asks_for_other_answers(samples, tmp_path):
+    qwen = profiles.load("qwen2.5-vl")
+    for name in ("llamafactory", "ms-swift", "trl"):
+        with pytest.raises(ValueError, match="--profile qwen2.5-vl: this format trains on the answers as built"):
+            export(name, {"a": samples}, tmp_path / "out", profile=qwen)
+    export("vlmevalkit", {"a": samples[:1]}, tmp_path / "out", profile=qwen)
+    with (tmp_path / "out/a.tsv").open(newline="") as stream:
+        (row,) = csv.DictReader(stream, delimiter="\t")
+    assert row["question"] == qwen.prompt(samples[0])

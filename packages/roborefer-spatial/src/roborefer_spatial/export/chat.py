@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from roborefer_spatial import files
+from roborefer_spatial.predicting.profiles import Profile
 from roborefer_spatial.sample import Sample
 
 IMAGE_TOKEN = "<image>"
@@ -56,8 +57,18 @@ def moved(folder: Path, sample: Sample) -> dict[str, Any]:
     return row
 
 
-def write_llamafactory(folder: Path, final: Path, name: str, samples: Sequence[Sample]) -> str:
+def _answers_as_built(profile: Profile) -> None:
+    """Raise ValueError for a profile that asks in another form than the answers that are written."""
+    if not profile.asks_as_built:
+        raise ValueError(
+            f"--profile {profile.name}: this format trains on the answers as built, fractions in [(x, y)], which that "
+            "profile's question does not ask for: leave --profile out"
+        )
+
+
+def write_llamafactory(folder: Path, final: Path, name: str, samples: Sequence[Sample], profile: Profile) -> str:
     """Write `{name}.json` (ShareGPT) and its entry in `dataset_info.json`: give the folder as `dataset_dir`."""
+    _answers_as_built(profile)
     rows = []
     for sample in samples:
         row = moved(folder, sample)
@@ -76,8 +87,9 @@ def write_llamafactory(folder: Path, final: Path, name: str, samples: Sequence[S
     return f"{name}: {len(rows)} conversations; llamafactory-cli train ... dataset_dir={final} dataset={name}"
 
 
-def write_swift(folder: Path, final: Path, name: str, samples: Sequence[Sample]) -> str:
+def write_swift(folder: Path, final: Path, name: str, samples: Sequence[Sample], profile: Profile) -> str:
     """Write `{name}.jsonl` with `messages` and `images`, as ms-swift reads it; run swift in the folder."""
+    _answers_as_built(profile)
     with files.atomic_open(folder / f"{name}.jsonl") as stream:
         for sample in samples:
             row = moved(folder, sample)
@@ -88,7 +100,7 @@ def write_swift(folder: Path, final: Path, name: str, samples: Sequence[Sample])
     return f"{name}: {len(samples)} conversations; cd {final} && swift sft ... --dataset {name}.jsonl"
 
 
-def write_trl(folder: Path, final: Path, name: str, samples: Sequence[Sample]) -> str:
+def write_trl(folder: Path, final: Path, name: str, samples: Sequence[Sample], profile: Profile) -> str:
     """Write `{name}.parquet`: `prompt` and `completion` in chat form, `images` inside, `sample` for rewards.
 
     Raises
@@ -100,6 +112,7 @@ def write_trl(folder: Path, final: Path, name: str, samples: Sequence[Sample]) -
         import datasets
     except ImportError as error:
         raise ValueError("this format needs the library datasets: pip install 'roborefer-spatial[export]'") from error
+    _answers_as_built(profile)
     part = {"type": datasets.Value("string"), "text": datasets.Value("string")}
     talk = [{"role": datasets.Value("string"), "content": [part]}]
     features = datasets.Features(
@@ -124,7 +137,7 @@ def write_trl(folder: Path, final: Path, name: str, samples: Sequence[Sample]) -
     return f"{name}: {len(rows)} conversations; load_dataset('parquet', data_files={str(final / name)!r} + '.parquet')"
 
 
-def write_vlmevalkit(folder: Path, final: Path, name: str, samples: Sequence[Sample]) -> str:
+def write_vlmevalkit(folder: Path, final: Path, name: str, samples: Sequence[Sample], profile: Profile) -> str:
     """Write `{name}.tsv`: index, image (base64; several as a list), question, answer, category, id."""
     stream = io.StringIO()
     table = csv.writer(stream, delimiter="\t", lineterminator="\n")
@@ -132,7 +145,7 @@ def write_vlmevalkit(folder: Path, final: Path, name: str, samples: Sequence[Sam
     for index, sample in enumerate(samples):
         pictures = [base64.b64encode(_bytes(path)).decode() for path in sample.image]
         image = pictures[0] if len(pictures) == 1 else str(pictures)
-        table.writerow([index, image, sample.prompt, sample.answer, sample.task, sample.id])
+        table.writerow([index, image, profile.prompt(sample), sample.answer, sample.task, sample.id])
     files.write_bytes(folder / f"{name}.tsv", stream.getvalue().encode())
     return f"{name}: {len(samples)} rows; put {final / name}.tsv into LMUData and name it as a custom dataset"
 
@@ -148,7 +161,7 @@ def _text(row: dict[str, Any]) -> str:
     return json.dumps(row, ensure_ascii=False)
 
 
-WRITERS: dict[str, tuple[Callable[[Path, Path, str, Sequence[Sample]], str], str]] = {
+WRITERS: dict[str, tuple[Callable[[Path, Path, str, Sequence[Sample], Profile], str], str]] = {
     "llamafactory": (write_llamafactory, "ShareGPT conversations with images and dataset_info.json, for LLaMA-Factory"),
     "ms-swift": (write_swift, "messages with images (JSONL), for ms-swift"),
     "trl": (write_trl, "chat with images (parquet), for TRL's SFTTrainer and GRPOTrainer"),
