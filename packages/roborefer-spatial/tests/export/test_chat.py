@@ -1,5 +1,6 @@
 import base64
 import csv
+import dataclasses
 import json
 import re
 import sys
@@ -106,7 +107,9 @@ def test_a_profile_that_asks_for_other_answers(samples, tmp_path):
     for name in ("llamafactory", "ms-swift", "trl"):
         with pytest.raises(ValueError, match="--profile qwen2.5-vl: this format trains on the answers as built"):
             export(name, {"a": samples}, tmp_path / "out", profile=qwen)
-    export("vlmevalkit", {"a": samples[:1]}, tmp_path / "out", profile=qwen)
+    asked = {"from": "human", "value": "Where is it? Answer with one point as [(x, y)]."}
+    sample = dataclasses.replace(samples[0], conversations=[asked, samples[0].conversations[1]])
+    export("vlmevalkit", {"a": [sample]}, tmp_path / "out", profile=qwen)
     with (tmp_path / "out/a.tsv").open(newline="") as stream:
         (row,) = csv.DictReader(stream, delimiter="\t")
-    assert row["question"] == qwen.prompt(samples[0])
+    assert row["question"] == qwen.prompt(sample)
