@@ -95,7 +95,7 @@ def _frequencies(picture: Picture) -> NDArray[np.float32]:
     bins = (picture >> _SHIFT).reshape(-1, 3).astype(np.int64)
     count = 256 >> _SHIFT
     codes = (bins[:, 0] * count + bins[:, 1]) * count + bins[:, 2]
-    table = np.bincount(codes, minlength=count**3).reshape((count,) * 3).astype(np.float32)
+    table: NDArray[Any] = np.bincount(codes, minlength=count**3).reshape((count,) * 3).astype(np.float32)
     for axis in range(3):
         padded = np.pad(table, [(1, 1) if a == axis else (0, 0) for a in range(3)])
         cuts = [np.take(padded, range(start, start + count), axis=axis) for start in range(3)]

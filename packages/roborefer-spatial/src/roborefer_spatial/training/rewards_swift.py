@@ -30,7 +30,7 @@ def register() -> None:
     if getattr(swift.orms.get(NAME), "__module__", __name__) != __name__:
         raise ValueError(f"swift has a reward called {NAME} already, from {swift.orms[NAME].__module__}")
 
-    class PointReward(swift.ORM):  # type: ignore[misc, name-defined]
+    class PointReward(swift.ORM):  # type: ignore[name-defined]
         """Rewards answers by the column `sample`."""
 
         def __call__(self, completions: list[Any], sample: list[Any], **columns: Any) -> list[float]:
