@@ -10,11 +10,11 @@ Run: python benchmarks/learn_task1.py --out learn_task1 --seconds 300
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import multiprocessing
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +54,13 @@ def render(number: int) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(np.rint(noisy), 0, 255).astype(np.uint8), np.stack(things).astype(np.int8)
 
 
-def collected(rendered: Iterator[Any], until: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rooms that are rendered until the clock says so."""
-    found = []
-    for room in rendered:
-        found.append(room)
-        if time.monotonic() > until:
-            break
+def collected(rendered: Any, until: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rooms of a pool's iterator: all that are done by then, and one at least."""
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    with contextlib.suppress(StopIteration, multiprocessing.TimeoutError):
+        while True:
+            left = until - time.monotonic()
+            found.append(rendered.next(timeout=max(left, 0.01) if found else None))
     return np.stack([pictures for pictures, _ in found]), np.stack([things for _, things in found])
 
 
@@ -183,7 +183,7 @@ def learn(model: Pointer, questions: Questions, out: Path, args: argparse.Namesp
         optimizer.step()
         step += 1
         if step % 100 == 0:
-            losses.append([step, round(float(loss), 4)])
+            losses.append([step, round(loss.item(), 4)])
             print(f"step {step}, {done:.0f} s, loss {losses[-1][1]}", flush=True)
         if now - kept > 60:
             kept = now
@@ -255,7 +255,7 @@ def main() -> int:
     args.out = args.out.resolve()
     args.out.mkdir(parents=True, exist_ok=True)
     pool = multiprocessing.get_context("spawn").Pool(args.workers)
-    rendered = pool.imap_unordered(render, range(args.rooms), chunksize=4)  # meanwhile:
+    rendered = pool.imap_unordered(render, range(args.rooms))  # meanwhile:
     tree, tasks = args.out / "x3", args.out / "tasks"
     if not (tasks / "manifest.json").is_file():
         write_scenes(tree, scenes=args.val_rooms, seed=0, size_wh=VAL_WH, splits=("val",))
