@@ -6,7 +6,7 @@ a label of another. The model is the small `S3DISOneFormer3D` of `host_learning.
 that it trains on. Pictures show the other half from above: instances, and what was found with a score above a limit.
 
     python benchmarks/real_room_halves.py --room room.npz --out bench_out/room --criteria host influence
-    python benchmarks/real_room_halves.py --room room.npz --out bench_out/room --criteria influence:groups=3,start=voxels
+    python benchmarks/real_room_halves.py --room room.npz --out bench_out/room --criteria influence:groups=3
 """
 
 from __future__ import annotations
