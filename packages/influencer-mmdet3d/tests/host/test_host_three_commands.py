@@ -62,7 +62,9 @@ def test_scannets_model_learns_own_classes_from_las_and_finds_them_in_a_scan_it_
     assert code == 0, output
     code, output = launch(tmp_path, "new-config", "data/mine", "--base", "scannet")
     assert code == 0 and "train scannet my_config.py" in output, output
-    code, output = launch(tmp_path, "check", "data/mine", "--format", "scannet", "--config", "my_config.py")
+    code, output = launch(
+        tmp_path, "check", "data/mine", "--format", "scannet", "--config", "my_config.py", "--allow-warnings"
+    )
     assert code == 0 and "pipe" in output, output
     small = (
         *(*SMALL["scannet"], "optim_wrapper.optimizer.lr=0.002", "default_hooks.checkpoint.interval=60"),

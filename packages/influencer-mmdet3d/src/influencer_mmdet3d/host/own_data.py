@@ -51,6 +51,8 @@ def FolderDataset(
         "seg_valid_class_ids": order,
         "seg_all_class_ids": tuple(range(count + 1)),
     }
+    if base == "scannet":
+        options.setdefault("metainfo", {"classes": metainfo["classes"]})  # mmdet3d asks it, METAINFO or not
     # mmdet3d reads METAINFO from the class, before an instance could say anything
     kind = type("FolderDataset", (BASES[base],), {"METAINFO": metainfo, "__module__": __name__})
     return kind(data_root=data_root, **options)

@@ -63,7 +63,6 @@ data = dict(
         pts="points", pts_instance_mask="instance_mask", pts_semantic_mask="semantic_mask", sp_pts_mask="{superpoints}"
     ),
     ignore_index={count},
-    box_type_3d="Depth",
 )
 train_dataloader = dict(
     dataset=dict(_delete_=True, ann_file="{train}", pipeline=train_pipeline, scene_idxs=None, test_mode=False, **data)
