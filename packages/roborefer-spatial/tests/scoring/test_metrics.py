@@ -212,3 +212,20 @@ def test_scenes_without_such_a_sample_do_not_count():
     bottom = np.array([1.0, 1, 1, 1, 1, 1, 1, 1, 1, 0])
     found = intervals({"hit_at_mask": (np.zeros(10), bottom)}, scenes, bootstrap=20, seed=0)["hit_at_mask"]
     assert found == pytest.approx(wilson.interval(0.0, 5, 0.95))
+
+
+def test_answered_shares_count_distances_in_the_answers_own_frame(make_sample):
+    """0.15 of B's width is 0.075 of the side-by-side image's: within 0.10 there, not in B."""
+    sample = make_sample((32, 24), task="t1_concat")
+    x, y = 0.5 + 0.5 * (32.5 / 64 + 0.15), 24.5 / 48
+    found = whole([sample], [f"[({x}, {y})]"], bootstrap=0)
+    assert (found["success_010_answered"], found["success_010"], found["success_010_query"]) == (1.0, 1.0, 0.0)
+
+
+def test_a_scene_without_an_object_in_view_is_not_counted():
+    from roborefer_spatial.scoring import wilson
+
+    scenes = [("val", str(index)) for index in range(5) for _ in range(2)]
+    bottom = np.array([1.0] * 8 + [0.0] * 2)
+    found = intervals({"hit_at_mask": (np.zeros(10), bottom)}, scenes, bootstrap=20, seed=0)["hit_at_mask"]
+    assert found == pytest.approx(wilson.interval(0.0, 4, 0.95))
