@@ -8,7 +8,7 @@ import logging
 import pickle
 import sys
 from importlib.metadata import version
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -332,6 +332,32 @@ def test_slurm_ranks(host, only, state, monkeypatch):
         assert os.environ["RANK"] == "0"
 
 
+def test_job_signals_act_in_the_own_process_alone(host, only, state):
+    import os
+    import signal
+
+    came = []
+    before = {number: signal.signal(number, lambda n, f: came.append(n)) for number in (signal.SIGUSR2, signal.SIGTERM)}
+    own = signal.getsignal(signal.SIGUSR2)
+    try:
+        with only(state(), "job_signals"):
+            child = os.fork()
+            if child == 0:  # a loader worker
+                signal.raise_signal(signal.SIGUSR2)
+                if came:
+                    os._exit(3)
+                signal.raise_signal(signal.SIGTERM)
+                os._exit(4)  # not reached: it was told to end
+            assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
+            assert came == []
+            signal.raise_signal(signal.SIGUSR2)
+            assert came == [signal.SIGUSR2]
+        assert signal.getsignal(signal.SIGUSR2) is own
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def test_a_constant_stands_beside_every_validation(host, only, state, deviations, monkeypatch, caplog):
     constants = importlib.import_module("mapanything_opv2v.host.training.constants")
     asked = []
@@ -364,7 +390,10 @@ def test_no_constant_is_said_and_stops_nothing(host, only, state, caplog):
     assert "no constant to compare the validation with: baselines: no samples to fit the constant on" in caplog.text
 
 
-def test_the_constant_speaks_as_the_model_does(host):
+def test_the_constant_speaks_as_the_model_does(host, monkeypatch):
+    image_module = ModuleType("mapanything.utils.image")
+    image_module.rgb = None
+    monkeypatch.setitem(sys.modules, "mapanything.utils.image", image_module)
     constants = importlib.import_module("mapanything_opv2v.host.training.constants")
     from mapanything_opv2v.evaluation.baselines import Constant
 

@@ -15,7 +15,7 @@ import torch
 from mapanything.datasets.base.base_dataset import BaseDataset
 
 from mapanything_opv2v.host.data.epochs import EpochMulDataset, EpochResizedDataset, StepsChecked
-from mapanything_opv2v.rawdata import SPLITS, AgentMeta, FrameRecord, Vehicle, assume_png_units, index_tree
+from mapanything_opv2v.rawdata import SPLITS, AgentMeta, FrameRecord, Vehicle, index_tree
 from mapanything_opv2v.rawdata.exclude import KNOWN
 from mapanything_opv2v.samples import choose, scenes
 from mapanything_opv2v.samples.loading import SampleError, load_meta
@@ -92,7 +92,7 @@ class OPV2VBase(StepsChecked, BaseDataset):
         Sequences, frames and agents to leave out, or a file of them (`rawdata.exclude`); by default what is known to
         be broken in the published data. `none` leaves nothing out.
     png_units_per_m : float, optional
-        Scale of 16-bit depth PNGs that state none.
+        Scale of this data set's 16-bit depth PNGs that state none.
     **options
         Fields of `choose.SampleOptions` (`camera_ids`, `include_agents`, `main_agent`,
         `main_agent_policy`, `min_agents`, `min_num_views`, `max_num_views`, `max_scenes`, `need_depth`) and the
@@ -149,9 +149,14 @@ class OPV2VBase(StepsChecked, BaseDataset):
         self.is_synthetic = True
         self._epoch = 0
         self._substitutions = torch.zeros(_MAX_WORKERS, dtype=torch.int64).share_memory_()
-        if png_units_per_m is not None:
-            assume_png_units(png_units_per_m)
-        self.tree = index_tree(ROOT, depth_root=depth_root, splits=[split], cache_dir=index_cache, exclude=exclude)
+        self.tree = index_tree(
+            ROOT,
+            depth_root=depth_root,
+            splits=[split],
+            cache_dir=index_cache,
+            exclude=exclude,
+            png_units_per_m=png_units_per_m,
+        )
         for left in self.tree.excluded:
             logger.warning("%s: %s", type(self).__name__, left)
         self._load_data()

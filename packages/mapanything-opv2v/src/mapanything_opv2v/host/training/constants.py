@@ -95,10 +95,11 @@ def _loss_of_constant(host: Callable[..., Any], call: inspect.BoundArguments, tr
 def _truths(training: Sequence[Any]) -> Iterator[baselines.Truth]:
     from mapanything_opv2v.host.data.base import OPV2VBase
     from mapanything_opv2v.host.data.fixed_steps import leaves
-    from mapanything_opv2v.host.models.inference import sample_truth
 
     sets = [leaf for dataset in training for leaf in leaves(dataset) if isinstance(leaf, OPV2VBase)]
     for leaf in sets:
+        from mapanything_opv2v.host.models.inference import sample_truth
+
         count = min(len(leaf), max(1, SAMPLES // len(sets)))
         for index in np.linspace(0, len(leaf) - 1, count).astype(int):
             yield sample_truth(leaf.sample(int(index)))
@@ -113,10 +114,10 @@ class ConstantModel(torch.nn.Module):
 
     def forward(self, views: Sequence[dict[str, Any]]) -> list[dict[str, torch.Tensor]]:
         """Return predictions; only the names of the views are looked at."""
-        from mapanything_opv2v.host.models.inference import _whose
+        from mapanything_opv2v.host.models.inference import whose
 
         batch, device = len(views[0]["instance"]), views[0]["img"].device
-        names = [_whose([str(view["instance"][row]) for view in views]) for row in range(batch)]
+        names = [whose([str(view["instance"][row]) for view in views]) for row in range(batch)]
         chosen = np.array([[self.constant._row(role) for role in baselines.roles(*name)] for name in names])
         return [self._view(chosen[:, view], view == 0, device) for view in range(len(views))]
 

@@ -16,6 +16,7 @@ from mapanything_opv2v.host.training.run_state import RunState
 
 DEVIATIONS: tuple[Deviation, ...] = (
     processes.slurm_ranks,
+    processes.job_signals,
     processes.process_group_timeout,
     locking.folder_lock,
     checkpointing.safe_loading,
