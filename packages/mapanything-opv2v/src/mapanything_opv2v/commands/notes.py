@@ -170,6 +170,8 @@ def _with_root(command: str, words: Words) -> int:
     parser = script_parser(f"{command}.py", "")
     parser.add_argument("--root", type=Path)
     args, rest = parser.parse_known_args(words)
+    if {"-h", "--help"} & set(words):
+        print(f"--root ROOT stands for ROOT; the rest is `mapanything-opv2v {command}`:\n")
     return run_command(command, *([] if args.root is None else [args.root]), *rest)
 
 

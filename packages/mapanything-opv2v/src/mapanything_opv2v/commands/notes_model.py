@@ -91,7 +91,7 @@ def _sample_lines(frame: Any, args: argparse.Namespace) -> Iterator[str]:
 
 def render_pointcloud(words: Words) -> int:
     """`render_pointcloud_html.py --checkpoint ...`: predict a sample and show it; without, `pointcloud`."""
-    if "--checkpoint" not in words:
+    if not {"--checkpoint", "-h", "--help"} & set(words):
         return run_command("pointcloud", *words)
     args = _render_parser().parse_args(words)
     from mapanything_opv2v.files import read_json, write_json
