@@ -76,7 +76,7 @@ def find(module: str, source: str) -> list[Mutant]:
         found += [
             Mutant(module, kind, index, place[0][0])
             for index, (node, place) in enumerate(places)
-            if not _orders_words(kind, node)
+            if not _orders_words(kind, node) and getattr(node.parent, "type", "") != "parameters"  # a lone *
         ]
     return found
 

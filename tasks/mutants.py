@@ -57,6 +57,7 @@ class Plan:
         self.meta = tomllib.loads((self.folder / "pyproject.toml").read_text())
         table = self.meta["tool"][package]["mutants"]
         self.preload, self.table = table["preload"], table["modules"]
+        self.variables = table.get("variables", {})
         self.tests = self.folder / "tests"
         self.source = self.folder / "src" / package.replace("-", "_")
         self.texts = {module: (self.source / f"{module}.py").read_text() for module in self.table}
@@ -123,6 +124,7 @@ class Workplace:
 
     def _child(self, module: str, scratch: Path, cache: Path, faulty: bool) -> int:
         os.setsid()
+        os.chdir(ROOT)
         log = os.open(scratch / "output", os.O_WRONLY | os.O_CREAT)
         for stream in (1, 2):
             os.dup2(log, stream)
@@ -302,7 +304,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     random.Random(options.seed).shuffle(mutants)
     chosen = mutants[: options.sample]
     if not options.report:
-        os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
+        os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="", **plan.variables)
         for name in plan.preload:
             with contextlib.suppress(ImportError):  # only a matter of speed: the tests' own imports decide
                 importlib.import_module(name)

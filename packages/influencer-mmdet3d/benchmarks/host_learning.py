@@ -10,7 +10,7 @@ leaves a file; the same command goes on after a stop. ONEFORMER3D_ROOT names the
     python benchmarks/host_learning.py --out bench_out/host --jobs 8 --seeds 0 1 2 3 4 5 6 7
     python benchmarks/host_learning.py --out bench_out/host --criteria host influence influence:score_others=1
     python benchmarks/host_learning.py --out bench_out/host --gpus 0 1 --jobs 24 --seeds 0 1 2 3 4
-    python benchmarks/host_learning.py --out bench_out/host --criteria host influence:groups=3,start=voxels --models s3dis
+    python benchmarks/host_learning.py --out bench_out/host --models s3dis --criteria influence:groups=3,start=voxels
     python benchmarks/host_learning.py --out bench_out/host --summarise
     python benchmarks/host_learning.py --out bench_out/trial --models s3dis --seeds 0 --steps 4 --rooms 2 1
 

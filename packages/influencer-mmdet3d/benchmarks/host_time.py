@@ -1,8 +1,8 @@
 """The time of a whole training step of the real host at full size, with its own criterion and with ours.
 
-The shipped configs are built as they are (their models, batch sizes and pipelines), on synthetic rooms. Each criterion
-is timed in a process of its own: a few batches are loaded before, then forward, backward and the optimizer's step are
-timed, data loading is not. Needs ONEFORMER3D_ROOT, and a GPU with spconv's build for CUDA.
+The shipped configs are built as they are (their models, batch sizes and pipelines), on synthetic rooms. A process for
+each model loads a few batches, then times forward, backward and the optimizer's step of every criterion on them; data
+loading is not timed. Needs ONEFORMER3D_ROOT, and a GPU with spconv's build for CUDA.
 
     python benchmarks/host_time.py --out bench_out/time
     python benchmarks/host_time.py --out bench_out/time --models s3dis --criteria host influence influence:groups=6
@@ -12,6 +12,8 @@ timed, data loading is not. Needs ONEFORMER3D_ROOT, and a GPU with spconv's buil
 from __future__ import annotations
 
 import argparse
+import copy
+import gc
 import itertools
 import json
 import statistics
@@ -23,6 +25,7 @@ from typing import Any
 
 from host_learning import HERE, host_environment
 from influencer_mmdet3d.data.synthetic import write_s3dis, write_scannet
+from influencer_mmdet3d.files import write_whole
 from influencer_mmdet3d.host.pin import host_root
 
 CRITERIA = ("host", "influence", "influence:groups=3", "influence:groups=6")
@@ -32,14 +35,14 @@ OBJECTS = (20, 40)
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of rooms and times.json")
+    parser.add_argument("--out", type=Path, required=True, help="folder of rooms and results")
     parser.add_argument("--models", nargs="+", choices=("s3dis", "scannet"), default=["s3dis", "scannet"])
     parser.add_argument("--criteria", nargs="+", default=list(CRITERIA), help="names as of host_learning.py")
     parser.add_argument("--points", type=int, default=180_000, help="points of a room (default 180000)")
     parser.add_argument("--superpoint-size", type=float, default=0.25, help="side of ScanNet's superpoints in metres")
     parser.add_argument("--batches", type=int, default=4, help="batches that steps take in turn (default 4)")
     parser.add_argument("--repeats", type=int, default=20, help="steps that are timed (default 20)")
-    parser.add_argument("--worker", nargs=2, metavar=("MODEL", "CRITERION"), help=argparse.SUPPRESS)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -86,17 +89,29 @@ def build(model: str, criterion: str, root: Path, work_dir: Path) -> Any:
     return cfg
 
 
-def work(args: argparse.Namespace) -> dict[str, Any]:
-    """Time one criterion in this process."""
+def work(args: argparse.Namespace) -> None:
+    """Time the criteria of one model in this process; prints a line of JSON for each."""
     import torch
     from mmengine.runner import Runner
 
-    model, criterion = args.worker
     torch.set_num_threads(1)
-    cfg = build(model, criterion, rooms(model, args).resolve(), args.out / "runs")
-    runner = Runner.from_cfg(cfg)
-    batches = list(itertools.islice(iter(runner.build_dataloader(cfg.train_dataloader)), args.batches))
-    optimizer, network = runner.build_optim_wrapper(cfg.optim_wrapper), runner.model.train()
+    model, batches = args.worker, []
+    for criterion in args.criteria:
+        cfg = build(model, criterion, rooms(model, args).resolve(), args.out / "runs" / criterion.replace(":", "-"))
+        runner = Runner.from_cfg(cfg)
+        if not batches:
+            batches = list(itertools.islice(iter(runner.build_dataloader(cfg.train_dataloader)), args.batches))
+        network, optimizer = runner.model.train(), runner.build_optim_wrapper(cfg.optim_wrapper)
+        found = measure(network, optimizer, batches, args)
+        print(json.dumps({"model": model, "criterion": criterion, **found}), flush=True)
+        del runner, network, optimizer
+        gc.collect()
+
+
+def measure(network: Any, optimizer: Any, batches: list[Any], args: argparse.Namespace) -> dict[str, Any]:
+    """Time steps on batches in turn."""
+    import torch
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     shapes: list[Any] = []
     inner = network.criterion.inst_criterion
@@ -106,19 +121,18 @@ def work(args: argparse.Namespace) -> dict[str, Any]:
         return inner(pred, insts)
 
     network.criterion.inst_criterion = watched
-    times = []
-    for number, batch in zip(range(args.repeats + 2 * len(batches)), itertools.cycle(batches)):
-        if number == 2 * len(batches) and device == "cuda":
+    times, warm = [], 2 * len(batches)
+    for number, batch in zip(range(args.repeats + warm), itertools.cycle(batches)):
+        if number == warm and device == "cuda":
+            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         _wait(device)
         begin = time.perf_counter()
-        network.train_step(batch, optimizer)
+        network.train_step(copy.deepcopy(batch), optimizer)
         _wait(device)
         times.append(1e3 * (time.perf_counter() - begin))
-    measured = times[2 * len(batches) :]
+    measured = times[warm:]
     return {
-        "model": model,
-        "criterion": criterion,
         "ms": statistics.median(measured),
         "least_ms": min(measured),
         "quartiles_ms": statistics.quantiles(measured, n=4) if len(measured) > 1 else None,
@@ -136,28 +150,27 @@ def _wait(device: str) -> None:
 
 
 def main() -> int:
-    """Time every criterion; prints a line for each, and keeps all in times.json."""
+    """Time every criterion; prints a line for each, and keeps all in a file."""
     args = parse()
     if args.worker:
-        print(json.dumps(work(args)), flush=True)
+        work(args)
         return 0
     host, found, failed = host_root(), [], 0
     for model in args.models:
         rooms(model, args)
-        for criterion in args.criteria:
-            command = [sys.executable, str(HERE / "host_time.py"), "--out", str(args.out)]
-            for name in ("points", "superpoint_size", "batches", "repeats"):
-                command += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
-            command += ["--worker", model, criterion]
-            done = subprocess.run(command, env=host_environment(host, None), capture_output=True, text=True)
-            lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-            if not lines:
-                failed += 1
-                print(f"{model} {criterion}: failed: {' / '.join(done.stderr.splitlines()[-3:])}", flush=True)
-                continue
-            found.append(json.loads(lines[-1]))
-            print(f"{model} {criterion}: {found[-1]['ms']:.1f} ms a step, peak {found[-1]['peak_gb']} GB", flush=True)
-            (args.out / "times.json").write_text(json.dumps(found, indent=1))
+        command = [sys.executable, str(HERE / "host_time.py"), "--out", str(args.out)]
+        for name in ("points", "superpoint_size", "batches", "repeats"):
+            command += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
+        command += ["--worker", model, "--criteria", *args.criteria]
+        with subprocess.Popen(command, env=host_environment(host, None), stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout
+            for line in process.stdout:
+                if line.startswith("{"):
+                    found.append(json.loads(line))
+                    row = found[-1]
+                    print(f"{model} {row['criterion']}: {row['ms']:.1f} ms, peak {row['peak_gb']} GB", flush=True)
+                    write_whole(args.out / f"times.{'.'.join(args.models)}.json", json.dumps(found, indent=1))
+        failed += process.returncode != 0
     return 1 if failed else 0
 
 

@@ -76,3 +76,11 @@ def test_what_stands_in_for_a_file(tmp_path, head, found):
     (tmp_path / "a").write_bytes(head)
     said = foreign_content(tmp_path / "a")
     assert said is None if found is None else said.startswith(found)
+
+
+def test_the_order_of_arguments_does_not_matter(tmp_path):
+    with pytest.raises(RuntimeError), filling(tmp_path / "a", {"x": 1, "y": 2}):
+        raise RuntimeError
+    with filling(tmp_path / "a", {"y": 2, "x": 1}):
+        pass
+    assert not files.is_unfinished(tmp_path / "a")

@@ -41,9 +41,7 @@ def main(folder: Path) -> int:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     loaded = from_checkpoint.load_model(job["checkpoint"], device)
     samples = list(held_out(job, loaded, "test", every=max(1, job["frames"] - 1)))
-    constant = None
-    if job["arm"] != "one":
-        constant = baselines.fit(inference.sample_truth(views) for _, views in fitting(job, loaded))
+    constant = baselines.fit(inference.sample_truth(views) for _, views in fitting(job, loaded))
     rows: list[dict[str, Any]] = []
     for variant in ("trained", "shuffled", "main_only"):
         if job["arm"] == "one" and variant != "trained":
@@ -51,7 +49,7 @@ def main(folder: Path) -> int:
         for number, frame in enumerate(predicted(loaded, samples, variant, job)):
             town = samples[number][0]
             rows.append({"variant": variant, "town": town, **figures(frame, samples[number][1], number)})
-            if variant == "trained" and constant is not None:
+            if variant == "trained":
                 said = constant.predict(frame)
                 rows.append({"variant": "constant", "town": town, **figures(said, samples[number][1], number)})
                 if job["pictures"] and number in (0, len(samples) // 2):
@@ -188,7 +186,7 @@ def meta(views: Views, job: dict[str, Any], loaded: Any) -> FrameMeta:
 
 def figures(frame: FramePredictions, sample: Views, number: int) -> dict[str, Any]:
     """Return a frame's figures; `sample` has all views, the frame may lack the partner's."""
-    agents, _ = inference._whose([view["instance"] for view in sample])
+    agents, _ = inference.whose([view["instance"] for view in sample])
     found: dict[str, Any] = {}
     true_poses = np.stack([np.asarray(view["camera_pose"], dtype=np.float64) for view in sample])
     poses = align(frame.pose_world_cam_pred, frame.pose_world_cam_true, "view0").poses(frame.pose_world_cam_pred)

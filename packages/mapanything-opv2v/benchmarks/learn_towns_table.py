@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections import defaultdict
@@ -31,7 +32,61 @@ def main(folder: Path) -> int:
     lines = list(tell(cells))
     print("\n".join(lines), flush=True)
     write_bytes(folder / "table.txt", ("\n".join(lines) + "\n").encode())
+    if cells:
+        draw(folder / "curves.png", cells)
     return 0
+
+
+def draw(path: Path, cells: list[dict[str, Any]]) -> None:
+    """Draw validation loss by epoch, and pose errors by distance and by what the main agent cannot see."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 4, figsize=(19, 4.2))
+    arms = sorted({(cell["arm"], cell["towns"]) for cell in cells})
+    for number, key in enumerate(arms):
+        group = [cell for cell in cells if (cell["arm"], cell["towns"]) == key]
+        color, name = f"C{number % 10}", f"{key[0]}, {key[1]} towns"
+        for cell in group:
+            found = [
+                (line["epoch"], v) for line in cell["log"] for k, v in line.items() if k.endswith("validate_loss_avg")
+            ]
+            axes[0].plot(*zip(*found), color=color, linewidth=1) if found else None
+        rows = [row for cell in group for row in cell["rows"] if row["variant"] == "trained"]
+        for axis, at, figure_name, edges in panels(axes):
+            axis.plot(*binned(rows, at, figure_name, edges), "o-", color=color, label=name, linewidth=1)
+    constants = [row for cell in cells for row in cell["rows"] if row["variant"] == "constant"]
+    for axis, at, figure_name, edges in panels(axes):
+        axis.plot(*binned(constants, at, figure_name, edges), "k--", label="constant")
+        axis.set(xlabel=at.replace("_m", ", m").replace("_", " "), ylabel=figure_name.replace("_", " "), ylim=(0, None))
+    axes[0].set(xlabel="epoch", ylabel="loss on validate", yscale="log")
+    axes[1].legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=70)
+    pyplot.close(figure)
+
+
+def panels(axes: Any) -> tuple[tuple[Any, str, str, tuple[float, ...]], ...]:
+    """Return axis, what it goes by, figure and edges of bins of the panels after the first."""
+    metres, shares = (5.0, 15.0, 25.0, 40.0, 55.0, 75.0), (0.0, 0.3, 0.5, 0.7, 0.85, 1.0)
+    return (
+        (axes[1], "distance_m", "translation_m", metres),
+        (axes[2], "distance_m", "rotation_deg", metres),
+        (axes[3], "unseen_share", "translation_m", shares),
+    )
+
+
+def binned(rows: list[dict[str, Any]], at: str, name: str, edges: tuple[float, ...]) -> tuple[list[float], list[float]]:
+    """Return middle of each bin and mean of a figure there, where there are rows."""
+    places, means = [], []
+    for low, high in itertools.pairwise(edges):
+        here = [row[name] for row in rows if row.get(name) is not None and low <= row.get(at, -1) < high]
+        if here:
+            places.append((low + high) / 2)
+            means.append(float(np.mean(here)))
+    return places, means
 
 
 def by_town(rows: list[dict[str, Any]], name: str, near: bool = False) -> dict[str, float]:

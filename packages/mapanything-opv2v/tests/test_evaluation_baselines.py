@@ -134,10 +134,11 @@ def test_a_verdict_by_hand():
     assert judged["depth_relative"] == verdict.Judged("depth_relative", pytest.approx(0.2), pytest.approx(0.3), 2)
     assert judged["depth_relative"].better and not judged["mask_iou"].better
     assert not judged["chamfer_raw_m"].better  # a tie
-    assert verdict.to_json(list(judged.values()))["loses_in"] == ["chamfer_raw_m", "mask_iou"]
+    found = verdict.to_json(list(judged.values()))
+    assert found["loses_in"] == ["mask_iou"] and found["ties_in"] == ["chamfer_raw_m"]
     text = verdict.sentence("constant", list(judged.values()))
-    assert text == (
-        "constant: the model LOSES in 2 of 3 figures: chamfer_raw_m (1 against 1), mask_iou (0.6 against 0.65)"
-    )
-    assert verdict.sentence("constant", [judged["depth_relative"]]) == "constant: the model is better in all 1 figures"
+    assert text == ("constant: the model LOSES in 1 of 3 figures: mask_iou (0.6 against 0.65); a tie in chamfer_raw_m")
+    assert verdict.sentence("constant", [judged["depth_relative"]]) == "constant: the model is better in 1 of 1 figures"
+    tie = "constant: the model is better in 0 of 1 figures; a tie in chamfer_raw_m"
+    assert verdict.sentence("constant", [judged["chamfer_raw_m"]]) == tie
     assert verdict.sentence("constant", []) == "constant: no figure that both have"

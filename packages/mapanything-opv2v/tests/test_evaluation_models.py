@@ -37,10 +37,10 @@ def test_one_table_by_hand(tmp_path, capsys):
     text = capsys.readouterr().out
     lines = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.startswith("depth")}
     assert lines == {"depth_rmse_m": ["2", "–", "1*"], "depth_relative_scaled": ["0.2", "0.1*", "–"]}
-    assert "metric: metric (images): not better than constant in 1 figures" in text
+    assert "metric: metric (images): loses to constant in 1 figures" in text
     table = list(csv.DictReader((tmp_path / "out" / "models.csv").open()))
     assert [row["depth_rmse_m"] for row in table] == ["2.0", "", "1.0"]
-    assert "not better than constant in 1 figures" in (tmp_path / "out" / "models.html").read_text()
+    assert "loses to constant in 1 figures" in (tmp_path / "out" / "models.html").read_text()
 
 
 def test_what_makes_no_table_is_refused(tmp_path, capsys):

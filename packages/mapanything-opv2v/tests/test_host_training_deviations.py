@@ -8,7 +8,7 @@ import logging
 import pickle
 import sys
 from importlib.metadata import version
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -390,7 +390,10 @@ def test_no_constant_is_said_and_stops_nothing(host, only, state, caplog):
     assert "no constant to compare the validation with: baselines: no samples to fit the constant on" in caplog.text
 
 
-def test_the_constant_speaks_as_the_model_does(host):
+def test_the_constant_speaks_as_the_model_does(host, monkeypatch):
+    image_module = ModuleType("mapanything.utils.image")
+    image_module.rgb = None
+    monkeypatch.setitem(sys.modules, "mapanything.utils.image", image_module)
     constants = importlib.import_module("mapanything_opv2v.host.training.constants")
     from mapanything_opv2v.evaluation.baselines import Constant
 

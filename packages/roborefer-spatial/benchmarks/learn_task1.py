@@ -10,11 +10,11 @@ Run: python benchmarks/learn_task1.py --out learn_task1 --seconds 300
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import multiprocessing
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +54,13 @@ def render(number: int) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(np.rint(noisy), 0, 255).astype(np.uint8), np.stack(things).astype(np.int8)
 
 
-def collected(rendered: Iterator[Any], until: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rooms that are rendered until the clock says so."""
-    found = []
-    for room in rendered:
-        found.append(room)
-        if time.monotonic() > until:
-            break
+def collected(rendered: Any, until: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rooms of a pool's iterator: all that are done by then, and one at least."""
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    with contextlib.suppress(StopIteration, multiprocessing.TimeoutError):
+        while True:
+            left = until - time.monotonic()
+            found.append(rendered.next(timeout=max(left, 0.01) if found else None))
     return np.stack([pictures for pictures, _ in found]), np.stack([things for _, things in found])
 
 
@@ -183,7 +183,7 @@ def learn(model: Pointer, questions: Questions, out: Path, args: argparse.Namesp
         optimizer.step()
         step += 1
         if step % 100 == 0:
-            losses.append([step, round(float(loss), 4)])
+            losses.append([step, round(loss.item(), 4)])
             print(f"step {step}, {done:.0f} s, loss {losses[-1][1]}", flush=True)
         if now - kept > 60:
             kept = now
@@ -220,14 +220,15 @@ def _picture(path: str) -> torch.Tensor:
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 127.5 - 1
 
 
-def others(samples: list[Sample]) -> dict[str, list[Prediction]]:
-    """Return what needs no learning: the matcher, and NOT_VISIBLE always."""
-    matcher = backends.create("matcher", backends.options("matcher", {}))
+def others(samples: list[Sample], *, matcher: bool) -> dict[str, list[Prediction]]:
+    """Return what needs no learning: NOT_VISIBLE always, and the matcher."""
+    runs = {"always NOT_VISIBLE": [Prediction(s.id, NOT_VISIBLE) for s in samples]}
+    if not matcher:
+        return runs
+    backend = backends.create("matcher", backends.options("matcher", {}))
     requests = [Request(s.id, tuple(map(Path, s.image)), "", task=s.task, concat=s.concat) for s in samples]
-    return {
-        "matcher (SIFT)": [Prediction(s.id, str(text)) for s, text in zip(samples, matcher.answer(requests))],
-        "always NOT_VISIBLE": [Prediction(s.id, NOT_VISIBLE) for s in samples],
-    }
+    said = [Prediction(s.id, str(text)) for s, text in zip(samples, backend.answer(requests))]
+    return {**runs, "matcher (SIFT)": said}
 
 
 def main() -> int:
@@ -247,20 +248,21 @@ def main() -> int:
     add("--depth", type=int, default=8, help="blocks of attention (default: %(default)s)")
     add("--workers", type=int, default=8, help="processes that render (default: %(default)s)")
     add("--seed", type=int, default=0, help="of weights and questions (default: %(default)s)")
+    add("--no-matcher", action="store_true", help="for a machine without OpenCV")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     started = time.monotonic()
     args.out = args.out.resolve()
     args.out.mkdir(parents=True, exist_ok=True)
     pool = multiprocessing.get_context("spawn").Pool(args.workers)
-    rendered = pool.imap_unordered(render, range(args.rooms), chunksize=4)  # meanwhile:
+    rendered = pool.imap_unordered(render, range(args.rooms))  # meanwhile:
     tree, tasks = args.out / "x3", args.out / "tasks"
     if not (tasks / "manifest.json").is_file():
         write_scenes(tree, scenes=args.val_rooms, seed=0, size_wh=VAL_WH, splits=("val",))
         build(tree, BuildOptions(out_dir=tasks))
     samples = load_samples(tasks / "t1_val_multi.jsonl")
     print(f"{len(samples)} held-out samples, {time.monotonic() - started:.0f} s", flush=True)
-    runs = others(samples)
+    runs = others(samples, matcher=not args.no_matcher)
     print(f"matched, {time.monotonic() - started:.0f} s", flush=True)
     pictures, things = collected(rendered, started + args.render_seconds)
     pool.terminate()

@@ -28,7 +28,6 @@ def export(root, *, split, number, seed, mesh=False):
         noise = rng.normal(0, 2.0, (2, *rgb.shape)).astype(np.float32)
         pictures.append((tree._to_bytes(rgb, noise[0]), shown, depth_mm(room, seat, shot, shown)))
     frames = np.cumsum(rng.integers(10, 400, len(seats)))
-    focal = {seat.focal_px for seat in seats}
     assert len({seat.focal_px for seat in seats}) == 1, "one intrinsics file serves all frames"
     for frame, seat, (rgb, shown, depth) in zip(frames, seats, pictures):
         Image.fromarray(rgb).save(folder / f"color/{frame}.png")

@@ -135,3 +135,18 @@ def test_overlapping_rows():
     insts[0].sp_masks[[1, 3], 7] = True
     with pytest.raises(ValueError, match=r"insts\[0\]\.sp_masks: point 7 is in the instances \[1, 3\]; a point may"):
         collect(pred, insts, 13)
+
+
+@pytest.mark.parametrize(("key", "shape"), [("sp_masks", (3, 45, 1)), ("sp_masks", (45,)), ("query_masks", (3, 9, 1))])
+def test_masks_of_other_dimensions(key, shape):
+    pred, insts = make_batch(query_masks=True)
+    setattr(insts[1], key, torch.zeros(shape, dtype=torch.bool))
+    with pytest.raises(ValueError, match=rf"insts\[1\]\.{key} must be a bool tensor"):
+        collect(pred, insts, 13)
+
+
+def test_too_few_labels():
+    pred, insts = make_batch()
+    insts[1].labels_3d = insts[1].labels_3d[:2]
+    with pytest.raises(ValueError, match="one integer for each of the 3 rows of sp_masks"):
+        collect(pred, insts, 13)

@@ -7,6 +7,9 @@ def test_defaults_and_conversion():
     options = CriterionOptions.from_kwargs(num_classes=13, loss_weight=[1, 2, 3, 4], temperature=1)
     assert options.loss_weight == (1.0, 2.0, 3.0, 4.0) and options.temperature == 1.0
     assert options.form == "influence" and options.iter_matcher is True
+    assert (
+        options.pilot_weight == 1.0 and CriterionOptions.from_kwargs(num_classes=13, pilot_weight=2).pilot_weight == 2
+    )
     assert options.class_price == 1.0 and CriterionOptions(13, class_cost_weight=0).class_price == 0.0
 
 
@@ -19,6 +22,8 @@ def test_defaults_and_conversion():
         ({"num_classes": 13, "matcher": {}}, r"unknown option 'matcher'.*_delete_=True"),
         ({"num_classes": 13, "temprature": 1.0}, "unknown option 'temprature'. Did you mean 'temperature'"),
         ({"num_classes": 13, "loss_weight": [1, 2, 3]}, r"loss_weight must hold 4 numbers.*got \[1, 2, 3\]"),
+        ({"num_classes": 13, "loss_weight": [1]}, r"loss_weight must hold 4 numbers.*got \[1\]"),
+        ({"num_classes": 13, "pilot_weight": -1}, "pilot_weight must be a finite number >= 0, got -1"),
         ({"num_classes": 13, "loss_weight": [1, -2]}, "loss_weight must be a finite number >= 0, got -2"),
         ({"num_classes": 13, "nonfinite": "ignore"}, r"nonfinite must be one of \('raise', 'skip'\), got 'ignore'"),
         ({"num_classes": 13, "loss_weight": "1234"}, "loss_weight must hold 4 numbers"),

@@ -50,3 +50,21 @@ def test_noisy_instances(generator):
     assert torch.equal(noisy_instances(masks, 0.0)[1], masks)
     points, noisy = noisy_instances(masks[:0], 0.2)
     assert points.tolist() == [0] and noisy.shape == (1, 4000)
+
+
+def test_far_from_the_middle_wherever_the_scene_is():
+    xyz = torch.tensor([[0.0, 0, 0], [1, 0, 0], [10, 0, 0], [4, 0, 0]]) - torch.tensor([10.0, 0, 0])
+    assert far_apart(xyz, 2)[0].tolist() == [2, 0]
+
+
+def test_a_cell_of_one_point_gives_that_point():
+    assert random_of_cells(torch.tensor([0, 0, 1]), torch.tensor([0, 2]))[1].item() == 2
+
+
+def test_as_many_points_join_as_leave(generator):
+    masks = torch.zeros(1, 10_000, dtype=torch.bool)
+    masks[0, :4000] = True
+    torch.manual_seed(0)
+    noisy = noisy_instances(masks, 0.5)[1]
+    assert (~noisy[0, :4000]).sum().item() == pytest.approx(2000, abs=150)
+    assert noisy[0, 4000:].sum().item() == pytest.approx(2000, abs=150)

@@ -397,3 +397,71 @@ def test_boxes_have_six_numbers(tmp_path, numbers):
     defects.write(tmp_path, "s3dis", lambda scene: scene.info["instances"][0].update(bbox_3d=[1.0] * numbers))
     (finding,) = check.check_dataset(tmp_path, FORMATS["s3dis"]).all_findings()
     assert finding.code == "box-shape"
+
+
+def own_labels(folder, labels):
+    """A scene of own classes a to d with these labels, one point each; returns the codes of what is found."""
+    (folder / "classes.txt").write_text("a\nb\nc\nd\n")
+    count = len(labels)
+    xyz = np.concatenate([np.arange(3.0 * count).reshape(count, 3), np.full((count, 3), 99)], 1)
+    for kind, data in (("points", xyz.astype("<f4")), ("semantic_mask", np.array(labels, "<i8")),
+                       ("instance_mask", np.arange(count, dtype="<i8"))):  # fmt: skip
+        (folder / kind).mkdir(exist_ok=True)
+        (folder / kind / "s.bin").write_bytes(data.tobytes())
+    entry = {"lidar_points": {"lidar_path": "s.bin", "num_pts_feats": 6}, "pts_semantic_mask_path": "s.bin",
+             "pts_instance_mask_path": "s.bin", "instances": [{"bbox_3d": [0] * 6, "bbox_label_3d": 0}]}  # fmt: skip
+    for split in ("train", "val"):
+        infos = {"metainfo": {}, "data_list": [entry] if split == "train" else []}
+        (folder / f"infos_{split}.pkl").write_bytes(pickle.dumps(infos))
+    report = check.check_dataset(folder, check.format_of(folder, "s3dis"), workers=1, quiet=True)
+    return {finding.code: finding.severity for finding in report.all_findings()}
+
+
+@pytest.mark.parametrize(
+    ("labels", "severity"),
+    [([1, 2, 3, 4], "error"), ([1, 2, 3], "warning"), ([1, 2], None), ([0, 1, 2, 3], None), ([-1, 1, 2, 3], None)],
+)
+def test_labels_counted_from_1(tmp_path, labels, severity):
+    assert own_labels(tmp_path, labels).get("labels-from-1") == severity
+
+
+def test_workers_must_be_at_least_one(tmp_path):
+    with pytest.raises(ValueError, match="workers must be at least 1, got 0"):
+        check.check_dataset(tmp_path, FORMATS["s3dis"], workers=0)
+
+
+def test_what_is_printed_cannot_steer_a_terminal():
+    assert check._printable("a\x1b[2Jb\n'é") == "a\\x1b[2Jb\\n'é"
+
+
+def test_as_many_findings_as_are_listed_have_no_more(tmp_path):
+    report = check.DatasetReport(tmp_path, FORMATS["s3dis"])
+    report.findings += [check.Finding("error", "code", f"place {k}", "message") for k in range(check.SHOWN)]
+    assert "more; --json" not in check.summary(report)
+    report.findings.append(report.findings[0])
+    assert "and 1 more; --json lists all" in check.summary(report)
+
+
+def test_a_class_without_instances_counts_none(tmp_path):
+    report = check.DatasetReport(tmp_path, FORMATS["scannet"])
+    scene = SceneReport("scene")
+    check_labels(FORMATS["scannet"], np.array([1, 1, 5]), np.array([0, 0, 3]), scene)
+    report.scenes.append(scene)
+    table = report.class_table()
+    assert (table["wall"]["points"], table["wall"]["instances"], table["chair"]["instances"]) == (2, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("row", "looks"),
+    [(48, "float64"), (12, "x y z without colour"), (16, "four columns"), (28, "seven columns"), (36, "nine columns")],
+)
+def test_points_of_another_type_are_recognised(tmp_path, row, looks):
+    defects.write(tmp_path, "s3dis", lambda scene: None)
+    report = check.check_dataset(tmp_path, FORMATS["s3dis"], quiet=True)
+    path = next((tmp_path / "points").iterdir())
+    count = path.stat().st_size // 24
+    kind = "<f8" if row == 48 else "<f4"
+    path.write_bytes(np.linspace(1, 9, count * row // np.dtype(kind).itemsize).astype(kind).tobytes())
+    assert not report.all_findings()
+    found = check.check_dataset(tmp_path, FORMATS["s3dis"], quiet=True).all_findings()
+    assert any(f"which looks like {looks}; expected {count * 24}" in finding.message for finding in found), found

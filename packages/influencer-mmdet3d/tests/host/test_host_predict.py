@@ -86,38 +86,34 @@ def test_the_same_as_the_hosts_own_test(kind, request, tmp_path):
     found = read_predictions(folder / "instances.npz")
     order = np.argsort(-own.instance_scores, kind="stable")
     assert len(found) == len(order) > 2
-    np.testing.assert_allclose(found.scores, own.instance_scores[order], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found.scores, own.instance_scores[order], rtol=1e-4)
     masks = own.pts_instance_mask[0]
     same = [
         max((m & n).sum() / (m | n).sum() for n, label in zip(masks, own.instance_labels) if label == own_label)
         for m, own_label in zip(found.masks, found.labels)
     ]
-    assert np.mean(same) > 0.99
-    assert (found.semantic == own.pts_semantic_mask[0]).mean() > 0.99
+    assert min(same) > 0.999
+    assert (found.semantic == own.pts_semantic_mask[0]).mean() > 0.999
 
 
 def test_georeferenced_ply_with_tiles(s3dis, s3dis_root, tmp_path):
-    """Outputs are in the file's own coordinates; two tiles give about what one gives; a second call does nothing."""
+    """Outputs are in the file's own coordinates; a second call does nothing. What tiles find is tested without a host,
+    on a stand-in that knows the truth: this model remembers whole rooms."""
     config, checkpoint = s3dis
     points = points_of(s3dis_root)
     ply_of(None, points, tmp_path / "room.ply", UTM)
     ply_of(None, points, tmp_path / "grey.ply", colour=False)
     side = float(np.ptp(points[:, :2], axis=0).max())
     words = ("predict", str(config), str(checkpoint), "room.ply", "--device", "cpu")
-    assert launch(tmp_path, *words, "--out", "one", "--tile", "100")[0] == 0
     tiled = (*words, "--out", "two", "--tile", f"{0.8 * side:.2f}", "--overlap", f"{0.3 * side:.2f}")
     code, output = launch(tmp_path, *tiled)
     assert code == 0 and "georeferenced" in output, output
     summary = json.loads((tmp_path / "two" / "room" / "summary.json").read_text())
     assert summary["tiles"] > 1 and summary["points"] == len(points)
     assert summary["checkpoint"]["iter"] == 120 and len(summary["checkpoint"]["sha256"]) == 64
-    assert summary["versions"]["torch"] and sum(summary["classes"].values()) >= 3
+    assert summary["versions"]["torch"]
     written = plyfile.PlyData.read(str(tmp_path / "two" / "room" / "instances.ply"))["vertex"]
     np.testing.assert_array_equal(written["y"], read_cloud(tmp_path / "room.ply").xyz[:, 1])
-    whole, parts = (read_predictions(tmp_path / name / "room" / "instances.npz") for name in ("one", "two"))
-    large = [k for k in range(len(whole)) if whole.scores[k] > 0.5 and len(whole.points_of(k)) > 100]
-    iou = [max((whole.masks[k] & mask).sum() / (whole.masks[k] | mask).sum() for mask in parts.masks) for k in large]
-    assert len(large) >= 3 and np.mean(np.array(iou) > 0.5) >= 0.6, iou
     assert sorted(path.name for path in (tmp_path / "two" / "room").iterdir()) == [
         "instances.npz", "instances.ply", "page.html", "summary.json",
     ]  # fmt: skip
@@ -216,14 +212,8 @@ def test_hosts_own_configs_need_no_import_of_ours(s3dis_root):
     from mmengine.registry import MODELS, init_default_scope
 
     init_default_scope("mmdet3d")
-    torch.save(
-        {"state_dict": {f"module.{k}": v for k, v in MODELS.build(cfg.model).state_dict().items()}}, folder / "m.pth"
-    )
-    try:
-        segmentor = Segmentor(folder / "plain.py", folder / "m.pth", "cpu")
-    except ValueError as error:
-        assert "fix-checkpoint" in str(error)  # torch.save of a plain dict drops the layout of the kernels
-        return
+    torch.save({"state_dict": MODELS.build(cfg.model).state_dict()}, folder / "model.pth")
+    segmentor = Segmentor(folder / "plain.py", folder / "model.pth", "cpu")
     assert segmentor.classes[0] == "ceiling" and len(segmentor.classes) == 13
     found = segmentor(points_of(s3dis_root))
     assert len(found.labels) <= 6 * 13, "fewer pairs than topk_insts asks for"

@@ -52,3 +52,26 @@ def test_sixteen_classes_reach_every_place(tmp_path):
     (tmp_path / "infos_val.pkl").unlink()
     with pytest.raises(ValueError, match=r"has no infos_val\.pkl: `influencer-mmdet3d prepare` writes such a folder"):
         write_config(tmp_path, "baseline")
+
+
+def test_scannets_model_learns_own_classes_from_las_and_finds_them_in_a_scan_it_has_not_seen(tmp_path):
+    """.las with extra fields, superpoints from the points, and an AP on a held-out file."""
+    scans = [str(own.as_las(path)) for path in own.rooms(tmp_path / "scans", count=7)]
+    words = ("prepare", *scans, "--classes", "scans/names.txt", "--val", "room_6", "--out", "data/mine")
+    code, output = launch(tmp_path, *words, "--superpoints", "graph")
+    assert code == 0, output
+    code, output = launch(tmp_path, "new-config", "data/mine", "--base", "scannet")
+    assert code == 0 and "train scannet my_config.py" in output, output
+    code, output = launch(
+        tmp_path, "check", "data/mine", "--format", "scannet", "--config", "my_config.py", "--allow-warnings"
+    )
+    assert code == 0 and "pipe" in output, output
+    small = (
+        *(*SMALL["scannet"], "optim_wrapper.optimizer.lr=0.002", "default_hooks.checkpoint.interval=60"),
+        *("train_cfg.max_epochs=60", "train_cfg.val_interval=60", "train_cfg.dynamic_intervals=None"),
+        *("train_dataloader.batch_size=2", "model.query_thr=1.0"),
+    )
+    code, output = launch(tmp_path, "train", "scannet", "my_config.py", "--cfg-options", *small)
+    assert code == 0, output[-3000:]
+    print(metrics(output, "val"))
+    assert float(metrics(output, "val")[1].split(": ")[1]) > 0.1

@@ -84,3 +84,8 @@ def test_one_point_by_hand():
     assert costs.bce.item() == pytest.approx(F.softplus(torch.tensor(-2.0)).item(), rel=1e-5)
     assert costs.dice.item() == pytest.approx(1 - (2 * p + 1) / (p + 2), rel=1e-5)
     assert costs.iou.item() == pytest.approx(p, rel=1e-5)
+
+
+def test_without_queries_no_instance_has_one():
+    assert own_queries(torch.zeros(2, 0, 3), torch.ones(2, 0, 3, dtype=torch.bool)).tolist() == [[-1] * 3] * 2
+    assert own_queries(torch.zeros(2, 3, 0), torch.ones(2, 3, 0, dtype=torch.bool)).shape == (2, 0)

@@ -57,3 +57,37 @@ def test_coinciding_embeddings_part():
     assert bool(embedding.grad.isfinite().all()) and embedding.grad.norm() > 0.1
     after = loss(embedding.detach() - 0.1 * embedding.grad, torch.zeros(6), instance)
     assert after < before
+
+
+def test_defaults_and_their_weights():
+    x = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.4, 0.3], [1.0, 2.5]])
+    beta, instance = torch.tensor([2.0, 0.0, 1.0, -1.0]), torch.tensor([0, 0, 1, 1])
+    terms = embedding_influencer_terms(x, beta, instance)
+    assert min(terms) > 0 and terms == embedding_influencer_terms(x, beta, instance, margin=1.0)
+    assert EmbeddingInfluencerLoss()(x, beta, instance).item() == pytest.approx(sum(terms).item())
+    weighted = EmbeddingInfluencerLoss(attr_weight=2.0, rep_weight=3.0, beta_weight=5.0)(x, beta, instance)
+    assert weighted.item() == pytest.approx((2 * terms[0] + 3 * terms[1] + 5 * terms[2]).item())
+
+
+def test_one_instance_repels_nothing():
+    terms = embedding_influencer_terms(torch.ones(3, 2), torch.zeros(3), torch.tensor([4, 4, 4]))
+    assert [term.item() for term in terms[:2]] == [0.0, 0.0]
+
+
+def test_no_instance_attracts_nothing_wherever_points_are():
+    attraction, repulsion, beta = embedding_influencer_terms(torch.ones(3, 2), torch.ones(3), torch.full((3,), -1))
+    assert (attraction.item(), repulsion.item()) == (0.0, 0.0) and beta.item() == pytest.approx(1.3132617)
+
+
+@pytest.mark.parametrize(
+    ("embedding", "beta", "instance"),
+    [((3, 2, 1), 3, 3), ((3,), 3, 3), ((3, 2), 2, 3), ((3, 2), 4, 3), ((3, 2), 3, 2), ((3, 2), 3, 4)],
+)
+def test_every_wrong_shape(embedding, beta, instance):
+    with pytest.raises(ValueError, match=r"expected embedding \(N, D\), beta_logits \(N,\) and instance \(N,\)"):
+        embedding_influencer_terms(torch.zeros(embedding), torch.zeros(beta), torch.zeros(instance).long())
+
+
+def test_a_negative_margin():
+    with pytest.raises(ValueError, match="margin must be > 0, got -1"):
+        EmbeddingInfluencerLoss(margin=-1)

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from influencer_mmdet3d import MaskInfluencerLoss, mask_influencer_loss
-from influencer_mmdet3d.loss.losses import repulsion
+from influencer_mmdet3d.loss.losses import Assignment, attraction, background, repulsion
 from scenes import make_masks
 
 
@@ -131,3 +131,39 @@ def test_values_that_are_not_finite_are_said(generator, value):
     logits[1, 2] = value
     with pytest.raises(FloatingPointError, match="logits hold values that are not finite"):
         MaskInfluencerLoss()(logits, masks)
+
+
+def test_attraction_hand_computed():
+    """Own queries 0 and 1 cost 2 and 8, mean 5; shares of a half cost 3 and 7, mean 5: at s = 0.25 it is 5."""
+    cost = torch.tensor([[[2.0, 6.0], [4.0, 8.0]]])
+    even = torch.full((1, 2, 2), 0.5)
+    assert attraction(cost, Assignment(even, torch.tensor([[0, 1]])), 0.25).tolist() == [5.0]
+    assert attraction(cost, Assignment(even, torch.tensor([[0, -1]])), 0.0).tolist() == [2.0]
+    assert attraction(cost, Assignment(even, torch.tensor([[0, -1]])), 1.0).tolist() == [5.0]
+
+
+def test_background_hand_computed():
+    """One point of no instance: its probability itself; queries that are padding do not count."""
+    queries = torch.tensor([[True, True, False]])
+    assert background(torch.tensor([[0.5, 0.25, 9.0]]), torch.tensor([1.0]), queries).item() == 0.375
+    assert background(torch.tensor([[0.5, 0.25, 9.0]]), torch.tensor([0.0]), queries).item() == 0.375
+
+
+@pytest.mark.parametrize(
+    ("logits", "masks"),
+    [((2, 4), (1, 5)), ((2, 4), (1, 3)), ((4,), (1, 4)), ((2, 4), (4,)), ((1, 2, 4), (1, 4)), ((2, 4), (1, 1, 4))],
+)
+def test_every_wrong_shape(logits, masks):
+    with pytest.raises(ValueError, match=r"logits must be \(Q, N\) and masks \(K, N\), got"):
+        mask_influencer_loss(torch.zeros(logits), torch.zeros(masks, dtype=torch.bool))
+
+
+def test_the_first_point_of_two_instances_is_named():
+    masks = torch.tensor([[True, False, True, False], [False, True, True, False]])
+    with pytest.raises(ValueError, match="a point may belong to one instance only; point 2 is in 2 masks"):
+        mask_influencer_loss(torch.zeros(2, 4), masks)
+
+
+def test_a_negative_temperature():
+    with pytest.raises(ValueError, match="temperature must be > 0, got -1"):
+        MaskInfluencerLoss(temperature=-1)

@@ -86,3 +86,15 @@ def test_copies_start_afresh(events, copied):
     copied(checks).poll(wait=True)
     with pytest.raises(FloatingPointError):
         checks.poll(wait=True)
+
+
+def test_the_label_that_is_named_is_the_wrong_one():
+    """0 and 12 are right of 13 classes; the third of a scene's two groups is its second scene."""
+    labels = [torch.tensor([1]), torch.tensor([0, 12, 13])]
+    with pytest.raises(ValueError, match="sample 1: labels: instance 2 has label 13, expected 0..12"):
+        DeferredChecks().add(bits([0], [0], [8], [0]), labels, 13, torch.device("cpu"), groups=2)
+
+
+def test_the_buffer_on_a_cpu():
+    found = DeferredChecks().buffer(2, 3, torch.device("cpu"))
+    assert found.shape == (2, 3) and found.dtype == torch.int32 and not found.is_pinned()

@@ -12,8 +12,9 @@ import math
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, get_args
+
+import msgspec
 
 from roborefer_spatial import answer_forms, answer_phrases
 from roborefer_spatial.answer_forms import Pair
@@ -49,8 +50,7 @@ FAILURES: dict[str, str] = {
 MAX_CHARS = 65_536
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(msgspec.Struct, frozen=True):
     """What an answer says.
 
     Attributes

@@ -31,6 +31,7 @@ COMMANDS = (
     Command("predict", ".predicting.predict", "answer samples with a model"),
     Command("evaluate", ".scoring.evaluate", "score answers", ("score",)),
     Command("compare", ".scoring.compare", "compare two models on the same samples"),
+    Command("benchmark", ".scoring.benchmark", "score answers to CrossPoint-Bench, RefSpatial-Bench, Where2Place"),
     Command("report", ".look.report", "write an offline page of scored answers to look at"),
     Command("export", ".export.formats", "write samples in the formats of other evaluation tools"),
     Command("demo", ".demo.run", "run everything on synthetic rooms, on a CPU"),

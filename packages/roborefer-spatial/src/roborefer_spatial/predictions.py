@@ -77,9 +77,10 @@ def read(path: Path, *, id_key: str = "id", text_key: str = "text", unfinished: 
         raise ValueError(f"{path}: no such file; make it with `roborefer-spatial predict`")
     usual = (id_key, text_key) == ("id", "text")
     found = []
-    for number, row in _rows(path, unfinished):
-        answer = _usual(row) if usual else None
-        found.append(answer or _unusual(row, _where(path, number), id_key, text_key))
+    for number, row, answer in _rows(path, unfinished):
+        if not usual or answer is None or (answer.text is None and answer.error is None):
+            answer = _unusual(row, _where(path, number), id_key, text_key)
+        found.append(answer)
     if unfinished:
         return list({row.id: row for row in found}.values())
     if len({row.id for row in found}) != len(found):
@@ -89,11 +90,11 @@ def read(path: Path, *, id_key: str = "id", text_key: str = "text", unfinished: 
     return found
 
 
-_decode = msgspec.json.Decoder(Prediction).decode
+_decoder = msgspec.json.Decoder(Prediction)
 
 
-def _rows(path: Path, unfinished: bool) -> Iterator[tuple[int, Any]]:
-    """Yield the rows, as JSON or decoded, with the number of their line, from 1, or of their row, from 0."""
+def _rows(path: Path, unfinished: bool) -> Iterator[tuple[int, Any, Prediction | None]]:
+    """Yield (line from 1 or row from 0, the row as JSON or decoded, its answer where this package wrote it)."""
     data = path.read_bytes()
     if path.suffix == ".json":
         try:
@@ -104,27 +105,37 @@ def _rows(path: Path, unfinished: bool) -> Iterator[tuple[int, Any]]:
             rows = rows.get("results")
         if not isinstance(rows, list):
             raise ValueError(f"{path}: expected a list of answers, or an object with one under 'results'")
-        yield from enumerate(rows)
+        yield from ((index, row, None) for index, row in enumerate(rows))
         return
     lines = data.split(b"\n")
     if unfinished:
         lines.pop()  # what follows the last line break: nothing, or half a row
-    for number, line in enumerate(lines, 1):
+    for number, (line, answer) in enumerate(zip(lines, _of_lines(lines)), 1):
         if line.strip():
-            yield number, line
+            yield number, line, answer
+
+
+def _of_lines(lines: list[bytes]) -> list[Prediction | None]:
+    """Decode all lines in one call; where one of them is of another program, or wrong, each by itself."""
+    whole = lines[:-1] if lines and not lines[-1] else lines
+    try:
+        answers: list[Prediction | None] = list(_decoder.decode_lines(b"\n".join(whole)))
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        answers = []
+    if len(answers) == len(whole):
+        return answers + [None] * (len(lines) - len(whole))
+    return [_decoded(line) for line in lines]
+
+
+def _decoded(line: bytes) -> Prediction | None:
+    try:
+        return _decoder.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
 
 
 def _where(path: Path, place: int) -> str:
     return f"{path.name}, {'row' if path.suffix == '.json' else 'line'} {place}"
-
-
-def _usual(row: Any) -> Prediction | None:
-    """Return the answer of a row of this package; None for one that another program wrote, or that is wrong."""
-    try:
-        answer = _decode(row) if isinstance(row, bytes) else msgspec.convert(row, Prediction)
-    except (msgspec.MsgspecError, UnicodeError):
-        return None
-    return None if answer.text is None and answer.error is None else answer
 
 
 def _unusual(row: Any, where: str, id_key: str, text_key: str) -> Prediction:
@@ -132,8 +143,8 @@ def _unusual(row: Any, where: str, id_key: str, text_key: str) -> Prediction:
     if isinstance(row, bytes):
         try:
             row = json.loads(row)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{where}: not valid JSON: {error}") from error
+        except (ValueError, RecursionError) as wrong:
+            raise ValueError(f"{where}: not valid JSON: {wrong}") from wrong
     if not isinstance(row, dict) or id_key not in row or text_key not in row:
         have = sorted(row) if isinstance(row, dict) else type(row).__name__
         raise ValueError(

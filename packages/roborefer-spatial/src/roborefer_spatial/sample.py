@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias, TypedDict, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypedDict, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -41,10 +41,18 @@ if TYPE_CHECKING:
     _Turn: TypeAlias = dict[str, str]
     _Paths: TypeAlias = list[str]
     _Map: TypeAlias = ConcatMap
+    _Task: TypeAlias = str
+    _Mask: TypeAlias = str
+    _Frame: TypeAlias = str
+    _Split: TypeAlias = str
 else:  # as files have them; `_finished` makes the types above of them
     _Turn = TypedDict("_Turn", {"from": Literal["human", "gpt"], "value": _Text})
     _Paths = _Text | Annotated[list[_Text], Meta(min_length=1)]
     _Map = Any
+    _Task = Literal["t1_multi", "t1_concat", "t2a_multi", "t2b_multi"]
+    _Mask = Literal["raw", "dilated"]
+    _Frame = Literal["query", "concat"]
+    _Split = Literal["train", "val"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,20 +96,20 @@ class Sample:
     """
 
     id: _Text
-    task: Literal["t1_multi", "t1_concat", "t2a_multi", "t2b_multi"]
+    task: _Task
     image: _Paths
     query_original: _Text
     conversations: Annotated[list[_Turn], Meta(min_length=2, max_length=2)]
     mask_path: _Text | None = None
     mask_dilated_path: _Text | None = None
-    gt_mask: Literal["raw", "dilated"]
+    gt_mask: _Mask
     query_size: tuple[_Side, _Side]
     ref_point: _Pair | None = None
     answer_point: _Pair | None = None
-    coord_frame: Literal["query", "concat"]
+    coord_frame: _Frame
     concat: _Map | None = None
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)]
-    split: Literal["train", "val"]
+    split: _Split
     scene: _Text
     uid: _Text
     view_ref: _Text
@@ -203,14 +211,18 @@ _EXPECTED = {
 _TEXTS = frozenset(
     {"task", "coord_frame", "id", "query_original", "gt_mask", "split", "scene", "uid", "view_ref", "view_query"}
 )
-_decode_sample = msgspec.json.Decoder(Sample).decode
+_decoder = msgspec.json.Decoder(Sample)
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class _Resolved(dict[str, str]):
-    """Path -> the same path from a folder on; each is joined once, however many rows name it."""
+    """Path -> the same path from a folder on; each is joined once, however many rows name it.
+
+    `questions` keeps one copy of each question: most rows ask the same, and it is most of a row's memory.
+    """
 
     def __init__(self, folder: Path | None) -> None:
+        self.questions: dict[str, str] = {}
         self.folder = None if folder is None else os.fspath(folder)
 
     def __missing__(self, path: str) -> str:
@@ -219,21 +231,10 @@ class _Resolved(dict[str, str]):
         return joined
 
 
-class _Place(NamedTuple):
-    """Where a row stands; made into text only for an error."""
-
-    file: str
-    what: str
-    number: int
-
-    def __str__(self) -> str:
-        return f"{self.file}, {self.what} {self.number}"
-
-
 _set = object.__setattr__
 
 
-def _finished(sample: Sample, paths: _Resolved, where: _Place | str) -> tuple[str, str] | None:
+def _finished(sample: Sample, paths: _Resolved, where: str) -> tuple[str, str] | None:
     """Finish a sample whose types were right when it was read; return (field, expected) where fields contradict."""
     count, frame = TASKS[sample.task]
     asked, told = sample.conversations
@@ -243,6 +244,7 @@ def _finished(sample: Sample, paths: _Resolved, where: _Place | str) -> tuple[st
         return "conversations", _EXPECTED["conversations"]
     if (told["value"] == NOT_VISIBLE) != (sample.answer_point is None):
         return "answer_point", f"null exactly when the answer is {NOT_VISIBLE}"
+    asked["value"] = paths.questions.setdefault(asked["value"], asked["value"])
     if isinstance(sample.image, str):
         _set(sample, "image", [sample.image])
     if len(sample.image) != count:
@@ -250,7 +252,8 @@ def _finished(sample: Sample, paths: _Resolved, where: _Place | str) -> tuple[st
     if (sample.concat is not None) != (frame == "concat"):
         return "concat", f"{'an object' if frame == 'concat' else 'null'} for coord_frame {frame!r}"
     if sample.concat is not None:
-        _set(sample, "concat", ConcatMap.from_json(sample.concat, where=f"{where}: field 'concat'"))
+        stated: Any = sample.concat
+        _set(sample, "concat", ConcatMap.from_json(stated, where=f"{where}: field 'concat'"))
     if sample.depth is not None:
         _set(sample, "depth", [sample.depth] if isinstance(sample.depth, str) else sample.depth)
         if len(sample.depth) != count:
@@ -322,44 +325,66 @@ def load_samples(path: Path, *, image_folder: Path | None = None) -> list[Sample
     """
     path = Path(path)
     paths = _Resolved(path.resolve().parent if image_folder is None else Path(image_folder))
+    word = "line" if path.suffix == ".jsonl" else "row"
     samples: dict[str, Sample] = {}
-    for where, text in _rows(path):
-        sample = _decoded(text, where, paths)
+    for number, text, sample in _rows(path):
+        if sample is None or not _good(sample, paths):
+            where = f"{path.name}, {word} {number}"
+            sample = _checked(decode_json(bytes(text), where), where, paths)
         if sample.id in samples:
-            raise ValueError(f"{where}: id {sample.id!r} occurs twice; every sample needs its own")
+            raise ValueError(f"{path.name}, {word} {number}: id {sample.id!r} occurs twice; every sample needs its own")
         samples[sample.id] = sample
     if not samples:
         raise ValueError(f"{path}: holds no samples")
     return list(samples.values())
 
 
-def _decoded(text: bytes | msgspec.Raw, where: _Place, paths: _Resolved) -> Sample:
+def _good(sample: Sample, paths: _Resolved) -> bool:
     try:
-        sample = _decode_sample(text)
-        if _finished(sample, paths, where) is None:
-            return sample
-    except (msgspec.MsgspecError, UnicodeDecodeError):  # wrong, or written as only Python's own decoder reads it
-        pass
-    return _checked(decode_json(bytes(text), str(where)), str(where), paths)
+        return _finished(sample, paths, "") is None
+    except ValueError:  # it is looked at again, to say where
+        return False
 
 
-def _rows(path: Path) -> Iterator[tuple[_Place, bytes | msgspec.Raw]]:
-    """Yield (where, row as JSON) of a JSON or JSONL file."""
+_CHUNK_BYTES = 1 << 22
+
+
+def _rows(path: Path) -> Iterator[tuple[int, bytes | msgspec.Raw, Sample | None]]:
+    """Yield (line from 1 or row from 0, its JSON, its sample if the types are right) of a JSON or JSONL file."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file; make it with `roborefer-spatial build`")
     if path.suffix == ".jsonl":
+        number = 1
         with path.open("rb") as stream:
-            for number, line in enumerate(stream, 1):
-                if line.strip():
-                    yield _Place(path.name, "line", number), line
+            while lines := stream.readlines(_CHUNK_BYTES):
+                for line, sample in zip(lines, _of_lines(lines)):
+                    if line.strip():
+                        yield number, line, sample
+                    number += 1
         return
     data = path.read_bytes()
     try:
-        rows: list[bytes | msgspec.Raw] = list(_decode_list(data))
+        texts: list[bytes | msgspec.Raw] = list(_decode_list(data))
+    except (msgspec.MsgspecError, UnicodeDecodeError):  # no JSON, or as only Python's own decoder reads it
+        texts = [json.dumps(row).encode() for row in _listed(decode_json(data, path), path)]
+    for index, text in enumerate(texts):
+        yield index, text, _decoded(text)
+
+
+def _of_lines(lines: list[bytes]) -> list[Sample | None]:
+    """Decode many lines in one call; where one of them is no sample, each by itself."""
+    try:
+        samples: list[Sample | None] = list(_decoder.decode_lines(b"".join(lines)))
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        rows = [json.dumps(row).encode() for row in _listed(decode_json(data, path), path)]
-    for index, text in enumerate(rows):
-        yield _Place(path.name, "row", index), text
+        samples = []
+    return samples if len(samples) == len(lines) else [_decoded(line) for line in lines]
+
+
+def _decoded(text: bytes | msgspec.Raw) -> Sample | None:
+    try:
+        return _decoder.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError):  # wrong, or as only Python's own decoder reads it
+        return None
 
 
 def _listed(rows: Any, path: Path) -> list[Any]:

@@ -104,3 +104,10 @@ def test_points_stand_one_after_the_other():
     assert both.inside.tolist() == [True, True, False]
     assert both.pixel.tolist() == [[0, 0], [3, 1], [0, 0]]
     assert both.sample.tolist() == [0, 0, 0]
+
+
+def test_the_first_row_and_column_beyond_b_are_not_on_it():
+    """A is taller and B ends at row 2: the pixel below its last one is padding."""
+    sample = bare_sample((4, 2), left_wh=(4, 5))
+    on = find([sample], np.zeros(3, np.int64), np.array([[0.75, 1.5 / 5], [0.75, 2.5 / 5], [0.75, 2 / 5]]))
+    assert on.on_query.tolist() == [True, False, False]

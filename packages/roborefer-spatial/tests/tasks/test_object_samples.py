@@ -296,3 +296,24 @@ def test_a_turned_picture_is_refused_by_whoever_reads_samples(tmp_path):
     Image.new("RGB", (4, 3)).save(tmp_path / "x.jpg", exif=tag)
     with pytest.raises(ValueError, match=r"x\.jpg: EXIF orientation 3: some readers turn such a picture"):
         read_rgb(tmp_path / "x.jpg")
+
+
+def test_options_at_their_limits(tmp_path):
+    options = BuildOptions(out_dir=tmp_path, anchor_k=0, alpha=1.0)
+    assert (options.anchor_k, options.alpha, options.seed) == (0, 1.0, 42)
+    for alpha in (0.0, -0.1, 1.5):
+        with pytest.raises(ValueError, match="expected 0 < alpha <= 1"):
+            BuildOptions(out_dir=tmp_path, alpha=alpha)
+    with pytest.raises(ValueError, match="anchor_k is -1: expected a view number"):
+        BuildOptions(out_dir=tmp_path, anchor_k=-1)
+    with pytest.raises(ValueError, match="names is 'old': expected today or notes"):
+        BuildOptions(out_dir=tmp_path, names="old")
+
+
+def test_a_single_image_is_text_in_json_and_a_list_in_jsonl(x3_tree, tmp_path):
+    x3_tree.uid(views=2, scene="küche")
+    result = build_uid(scan(x3_tree.root)[0], BuildOptions(out_dir=tmp_path / "out"))
+    rows = {name: (json.loads(line), json.loads(jsonl)) for name, _, line, jsonl in result.rows}
+    assert [type(row["image"]) for row in rows["t1_train_concat"]] == [str, list]
+    assert [type(row["image"]) for row in rows["t1_train_multi"]] == [list, list]
+    assert all("küche" in line and "küche" in jsonl for _, _, line, jsonl in result.rows)  # as people write it

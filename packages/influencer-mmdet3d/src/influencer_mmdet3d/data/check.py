@@ -113,7 +113,7 @@ def format_of(root: Path, name: str) -> Format:
     """Return a format, with the classes that the data folder's own class file names, if there is one."""
     kind = FORMATS[name]
     path = root / CLASS_FILE
-    return kind.with_classes(read_classes(path)) if name == "s3dis" and path.is_file() else kind
+    return kind.with_classes(read_classes(path)) if path.is_file() else kind
 
 
 def _check_listing(report: DatasetReport, entries: list[tuple[str, Any]]) -> None:

@@ -11,6 +11,16 @@ from influencer_mmdet3d.data.rooms import CLASSES
 SCANNET_STUFF = (1, 2)
 """NYU40 ids of wall and floor, which are no instances in ScanNet."""
 
+STUFF_NAMES = ("floor", "wall", "ceiling", "ground", "road", "terrain", "other", "clutter")
+"""Names of own classes that are no countable objects unless the user says otherwise."""
+
+
+def usual_stuff(names: Sequence[str]) -> tuple[int, ...]:
+    """Return the numbers of own classes that are stuff by their names; the first one where all or none are."""
+    found = tuple(number for number, name in enumerate(names) if name in STUFF_NAMES)
+    return found if 0 < len(found) < len(names) else (0,)
+
+
 SCANNET_CLASSES = {
     1: "wall", 2: "floor", 3: "cabinet", 4: "bed", 5: "chair", 6: "sofa", 7: "table", 8: "door", 9: "window",
     10: "bookshelf", 11: "picture", 12: "counter", 14: "desk", 16: "curtain", 24: "refrigerator",
@@ -36,12 +46,16 @@ class Format:
     """Side of the model's voxels in metres: what lies in one cannot be told apart."""
     own: bool = False
     """Whether the classes are the user's own."""
+    stuff: tuple[int, ...] = ()
+    """Labels that are no instances in a ScanNet-like format; in the other one every class has instances."""
 
     def with_classes(self, names: Sequence[str]) -> Format:
         """Return the format with own classes, numbered from 0."""
         if not names or len(set(names)) != len(names):
             raise ValueError(f"class names must be given and differ from each other, got {list(names)}")
-        return replace(self, classes=dict(enumerate(names)), labels=range(len(names)), own=True)
+        return replace(
+            self, classes=dict(enumerate(names)), labels=range(len(names)), own=True, stuff=usual_stuff(names)
+        )
 
 
 _FOLDERS = {
@@ -59,6 +73,7 @@ FORMATS = {
         SCANNET_CLASSES,
         range(-1, 41),
         0.02,
+        stuff=SCANNET_STUFF,
     ),
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from influencer_mmdet3d.data.formats import CLASS_FILE, SCANNET_STUFF, Format, SceneReport
+from influencer_mmdet3d.data.formats import CLASS_FILE, Format, SceneReport
 
 Labels = npt.NDArray[np.int64]
 
@@ -140,7 +140,7 @@ def check_labels(kind: Format, semantic: Labels, instance: Labels, report: Scene
 
 def is_thing(kind: Format, label: int) -> bool:
     """Return whether points of this label form instances."""
-    return label in kind.classes and not (kind.name == "scannet" and label in SCANNET_STUFF)
+    return label in kind.classes and not (kind.name == "scannet" and label in kind.stuff)
 
 
 def _check_label_range(kind: Format, labels: Labels, points: Labels, report: SceneReport) -> None:
@@ -149,7 +149,7 @@ def _check_label_range(kind: Format, labels: Labels, points: Labels, report: Sce
         return
     shown = ", ".join(f"{label} ({count} points)" for label, count in zip(labels[bad][:5], points[bad][:5]))
     message = f"labels outside {kind.labels[0]} to {kind.labels[-1]}: {shown}; "
-    if kind.name == "s3dis":
+    if kind.name == "s3dis" or kind.own:
         spare = f"{kind.labels[-1]}, {kind.classes[kind.labels[-1]]}"
         message += (
             f"the host knows no ignored label here ({kind.labels[-1] + 1} included) and stops with 'Class values must "

@@ -1,4 +1,4 @@
-"""`prepare`: labelled scans become a data folder in the host's S3DIS format, with its own classes.
+"""`prepare`: labelled scans become a data folder in the host's S3DIS or ScanNet format, with its own classes.
 
 Shape letters: ``N`` points.
 """
@@ -16,15 +16,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from influencer_mmdet3d.data.cloud_files import read_las
 from influencer_mmdet3d.data.formats import CLASS_FILE, read_classes
 from influencer_mmdet3d.files import foreign_content, write_whole
+from influencer_mmdet3d.predict.superpoints import superpoints
 from influencer_mmdet3d.terminal import DONE, progress
 
 OTHER = "other"
 GREY = 128
 INFOS = "infos_{}.pkl"
+SUPERPOINTS = "super_points"
 SPLITS = ("train", "val")
 EXAMPLE = "example: influencer-mmdet3d prepare scans/*.ply --classes names.txt --val scan_9 --out data/mine"
+
+
+Rows = npt.NDArray[np.bool_]
+GRAPH = "graph"
+"""`--superpoints`: from the points alone, instead of a field or a folder."""
 
 
 @dataclass(frozen=True)
@@ -35,33 +43,38 @@ class Scan:
     colour: npt.NDArray[np.float64] | None  # (N, 3), 0 to 255
     label: npt.NDArray[np.int64]  # (N,)
     instance: npt.NDArray[np.int64]  # (N,)
+    superpoint: npt.NDArray[np.int64] | None = None  # (N,), of the field that was asked for
 
 
-def read_scan(path: Path, label: str = "label", instance: str = "instance") -> Scan:
-    """Read a labelled .ply or .npz.
+def read_scan(path: Path, label: str = "label", instance: str = "instance", superpoint: str | None = None) -> Scan:
+    """Read a labelled .ply, .las, .laz or .npz.
 
     Parameters
     ----------
     path : Path
-        A .ply whose vertices have x, y, z, perhaps red, green, blue, and two more properties; or a .npz with `points`
-        (N, 3 or 6) and two more arrays.
+        A .ply whose vertices have x, y, z, perhaps red, green, blue, and two more properties; a .las or .laz with two
+        more fields, its own (`classification`, ...) or extra ones; or a .npz with `points` (N, 3 or 6) and two more
+        arrays.
     label, instance : str
         Names of these two.
+    superpoint : str, optional
+        Name of a third one.
 
     Raises
     ------
     ValueError
         If something is missing, of another length, or no such file.
     """
-    reader = {".ply": _ply, ".npz": _npz}.get(path.suffix.lower())
+    reader = {".ply": _ply, ".npz": _npz, ".las": _las, ".laz": _las}.get(path.suffix.lower())
     if reader is None:
-        raise ValueError(f"{path}: a scan is a .ply or .npz with labels, got {path.suffix or 'no suffix'}")
+        raise ValueError(f"{path}: a scan is a .ply, .las, .laz or .npz with labels, got {path.suffix or 'no suffix'}")
     if not path.is_file():
         raise ValueError(f"{path} does not exist")
     if (foreign := foreign_content(path)) is not None:
         raise ValueError(f"{path} is {foreign}")
     columns = reader(path)
-    missing = [name for name in ("points", label, instance) if name not in columns]
+    fields = [label, instance, *filter(None, [superpoint])]
+    missing = [name for name in ("points", *fields) if name not in columns]
     if missing:
         raise ValueError(
             f"{path} has no {' and no '.join(missing)}, it has {sorted(columns)}; --label and --instance name the "
@@ -70,7 +83,7 @@ def read_scan(path: Path, label: str = "label", instance: str = "instance") -> S
     points = np.asarray(columns["points"], np.float64)
     if points.ndim != 2 or points.shape[1] not in (3, 6) or not len(points):
         raise ValueError(f"{path}: points must be (N, 3) or (N, 6) with colours, got {points.shape}")
-    ids = [_whole(path, name, columns[name], len(points)) for name in (label, instance)]
+    ids = [_whole(path, name, columns[name], len(points)) for name in fields]
     if not np.isfinite(points).all():
         raise ValueError(f"{path}: {int((~np.isfinite(points)).any(1).sum())} points have values that are not finite")
     colour = points[:, 3:] if points.shape[1] == 6 else None
@@ -111,6 +124,17 @@ def _ply(path: Path) -> dict[str, Any]:
     return columns
 
 
+def _las(path: Path) -> dict[str, Any]:
+    read = read_las(path)
+    columns: dict[str, Any] = dict(read.fields)
+    xyz, colour = np.asarray(read.xyz, np.float64), read.colour
+    if colour is not None and colour.any():  # files without colours have zeros
+        colour = colour / 257 if colour.max() > 255 else colour  # two bytes, as the format says, or one as some write
+        xyz = np.concatenate([xyz, colour], 1)
+    columns["points"] = xyz
+    return columns
+
+
 def _npz(path: Path) -> dict[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -121,8 +145,8 @@ def _npz(path: Path) -> dict[str, Any]:
 
 def to_scenes(
     scan: Scan, name: str, classes: int, unlabelled: Sequence[int], tile: float | None
-) -> Iterator[tuple[str, npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64], list[float]]]:
-    """Yield name, points (N, 6), labels, instances and the offset that was subtracted, for each tile of a scan.
+) -> Iterator[tuple[str, npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64], Rows, list[float]]]:
+    """Yield name, points (N, 6), labels, instances, rows and the offset that was subtracted, for each tile of a scan.
 
     Parameters
     ----------
@@ -161,13 +185,20 @@ def to_scenes(
         points = np.concatenate([xyz - offset, colour[rows]], 1).astype(np.float32)
         # an instance has one class: points of another one, and those without an instance, are their own
         instance = np.unique(np.stack([scan.instance[rows], label[rows]]), axis=1, return_inverse=True)[1].reshape(-1)
-        yield (name if tile is None else f"{name}_{key[0]}_{key[1]}"), points, label[rows], instance, offset.tolist()
+        yield (
+            (name if tile is None else f"{name}_{key[0]}_{key[1]}"),
+            points,
+            label[rows],
+            instance,
+            rows,
+            offset.tolist(),
+        )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``prepare``."""
     parser.epilog = EXAMPLE
-    parser.add_argument("scans", nargs="+", type=Path, metavar="SCAN", help="labelled .ply or .npz files")
+    parser.add_argument("scans", nargs="+", type=Path, metavar="SCAN", help="labelled .ply, .las, .laz or .npz")
     parser.add_argument(
         "--classes", type=Path, required=True, metavar="FILE", help="names, one a line; the first has label 0"
     )
@@ -180,6 +211,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--unlabelled", nargs="+", type=int, default=[], metavar="LABEL",
         help=f"labels of points without a class; they go to a class '{OTHER}' at the end",
+    )  # fmt: skip
+    parser.add_argument(
+        "--superpoints", metavar="WHAT",
+        help="for models like ScanNet's: a field with the superpoint of each point, a folder that `superpoints` wrote, "
+        f"or '{GRAPH}' to make them from nearest neighbours",
     )  # fmt: skip
     parser.add_argument("--tile", type=float, metavar="METRES", help="cut scans into square tiles of this side")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -221,23 +257,28 @@ def _scenes_of(path: Path, args: argparse.Namespace, classes: list[str]) -> list
     """Write a scan's scenes, unless they are there, and return their entries of the infos file."""
     stat = path.stat() if path.is_file() else None
     key = [str(path.resolve()), stat and stat.st_size, stat and stat.st_mtime_ns, classes, args.label, args.instance,
-           args.unlabelled, args.tile]  # fmt: skip
+           args.unlabelled, args.tile, args.superpoints]  # fmt: skip
     record = args.out / "scans" / f"{path.stem}.json"
     if record.is_file():
         known = json.loads(record.read_text(encoding="utf-8"))
         if known["key"] == key:
             return list(known["entries"])
-    scan = read_scan(path, args.label, args.instance)
+    folder = Path(args.superpoints) if args.superpoints and Path(args.superpoints).is_dir() else None
+    field = args.superpoints if folder is None and args.superpoints != GRAPH else None
+    scan = read_scan(path, args.label, args.instance, field)
+    whole = scan.superpoint if folder is None else _superpoints_of(folder / f"{path.stem}.bin", len(scan.label))
     if scan.colour is None and not args.quiet:
         print(f"note: {path} has no colours, grey is taken")
     entries, offsets = [], {}
-    for name, points, label, instance, offset in to_scenes(scan, path.stem, len(classes), args.unlabelled, args.tile):
-        for folder, data in (
-            ("points", points.astype("<f4")),
-            ("semantic_mask", label.astype("<i8")),
-            ("instance_mask", instance.astype("<i8")),
-        ):
-            write_whole(args.out / folder / f"{name}.bin", data.tobytes())
+    scenes = to_scenes(scan, path.stem, len(classes), args.unlabelled, args.tile)
+    for name, points, label, instance, rows, offset in scenes:
+        files = {"points": points.astype("<f4"), "semantic_mask": label.astype("<i8")}
+        files["instance_mask"] = instance.astype("<i8")
+        if args.superpoints:
+            pieces = superpoints(points[:, :3]) if whole is None else np.unique(whole[rows], return_inverse=True)[1]
+            files[SUPERPOINTS] = pieces.reshape(-1).astype("<i8")
+        for kind, data in files.items():
+            write_whole(args.out / kind / f"{name}.bin", data.tobytes())
         low, high = points[:, :3].min(0), points[:, :3].max(0)
         box = {"bbox_3d": [*((low + high) / 2).tolist(), *(high - low).tolist()], "bbox_label_3d": 0}
         entries.append(
@@ -246,8 +287,20 @@ def _scenes_of(path: Path, args: argparse.Namespace, classes: list[str]) -> list
                 "pts_semantic_mask_path": f"{name}.bin",
                 "pts_instance_mask_path": f"{name}.bin",
                 "instances": [box],  # never trained on, but the host drops a scene that has no box at all
+                **({"super_pts_path": f"{name}.bin"} if args.superpoints else {}),
             }
         )
         offsets[name] = offset
     write_whole(record, json.dumps({"key": key, "offsets": offsets, "entries": entries}, indent=1))
     return entries
+
+
+def _superpoints_of(path: Path, points: int) -> npt.NDArray[np.int64]:
+    """Read what the command `superpoints` wrote for a scan."""
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist: `influencer-mmdet3d superpoints SCAN --out {path.parent}` writes it")
+    if path.stat().st_size != 8 * points:
+        raise ValueError(
+            f"{path} has {path.stat().st_size / 8:g} superpoints for the {points} points of its scan: it is of another"
+        )
+    return np.fromfile(path, "<i8")

@@ -43,7 +43,8 @@ def format_of_config(kind: Format, path: Path) -> Format:
         ids = list(cfg.val_evaluator.get("sem_mapping") or kind.classes)
         if len(ids) != len(names):
             raise ValueError(f"{path}: val_evaluator.sem_mapping has {len(ids)} ids for {len(names)} classes")
-        return replace(kind, classes=dict(zip(ids, names)), voxel=voxel)
+        stuff = tuple(ids[number] for number in cfg.val_evaluator.get("stuff_class_inds") or ())
+        return replace(kind, classes=dict(zip(ids, names)), voxel=voxel, stuff=stuff or kind.stuff)
     if names == list(kind.classes.values()):
         return replace(kind, voxel=voxel)
     return replace(kind.with_classes(names), voxel=voxel)

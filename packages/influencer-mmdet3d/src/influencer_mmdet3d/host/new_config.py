@@ -8,9 +8,10 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from influencer_mmdet3d.data.formats import CLASS_FILE, read_classes
+from influencer_mmdet3d.data.formats import CLASS_FILE, read_classes, usual_stuff
 from influencer_mmdet3d.data.prepare import INFOS
 from influencer_mmdet3d.files import write_whole
+from influencer_mmdet3d.host import scannet_config
 from influencer_mmdet3d.host.pin import host_root
 from influencer_mmdet3d.terminal import DONE
 
@@ -19,8 +20,6 @@ CRITERIA = {
     "influencer": "dict(_delete_=True, type='InfluencerCriterion', num_classes={count}, non_object_weight=0.05)",
     "baseline": "dict(num_classes={count})",
 }
-STUFF = ("floor", "wall", "ceiling", "ground", "road", "terrain", "other", "clutter")
-"""Names that are stuff in the panoptic score unless --stuff says otherwise."""
 
 TEMPLATE = """# {criterion} on {data}, written by `influencer-mmdet3d new-config`.
 # Needs ONEFORMER3D_ROOT, an absolute path.
@@ -78,6 +77,10 @@ load_from = None
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``new-config``."""
     parser.add_argument("data", type=Path, metavar="DIR", help="data folder that `prepare` wrote")
+    parser.add_argument(
+        "--base", choices=("s3dis", "scannet"), default="s3dis",
+        help="host model to start from: on voxels (default), or on superpoints, which `prepare --superpoints` writes",
+    )  # fmt: skip
     parser.add_argument("--criterion", choices=sorted(CRITERIA), default="influencer")
     parser.add_argument("--stuff", nargs="+", metavar="NAME", help="classes without countable objects (panoptic score)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: my_config.py in the current folder")
@@ -90,22 +93,23 @@ def run(args: argparse.Namespace) -> int:
     target = args.out or Path("my_config.py")
     if target.exists():
         raise ValueError(f"{target} exists already; choose another file with --out")
-    write_whole(target, write_config(args.data, args.criterion, args.stuff))
+    write_whole(target, write_config(args.data, args.criterion, args.stuff, args.base))
     if not args.quiet:
         print(
             f"wrote {target}. Next: influencer-mmdet3d verify {target}, and then "
-            f"influencer-mmdet3d train s3dis {target} --resume"
+            f"influencer-mmdet3d train {args.base} {target} --resume"
         )
     return DONE
 
 
-def write_config(data: Path, criterion: str, stuff: list[str] | None = None) -> str:
+def write_config(data: Path, criterion: str, stuff: list[str] | None = None, base: str = "s3dis") -> str:
     """Return the text of a config.
 
     Raises
     ------
     ValueError
-        If the folder lacks a file of `prepare`, `stuff` names no class, or leaves no stuff or no thing.
+        If the folder lacks a file of `prepare` or, for `base` 'scannet', superpoints; if `stuff` names no class, or
+        leaves no stuff or no thing.
     """
     wanted = [CLASS_FILE, *(INFOS.format(split) for split in ("train", "val"))]
     missing = [name for name in wanted if not (data / name).is_file()]
@@ -115,18 +119,19 @@ def write_config(data: Path, criterion: str, stuff: list[str] | None = None) -> 
     unknown = [name for name in stuff or () if name not in names]
     if unknown:
         raise ValueError(f"--stuff: {unknown[0]!r} is none of the classes {names}")
-    indices = [index for index, name in enumerate(names) if name in (stuff or STUFF)]
-    if stuff is None and (not indices or len(indices) == len(names)):
-        indices = [0]  # the host cannot do without either
+    # the host cannot do without either
+    indices = list(usual_stuff(names)) if stuff is None else [names.index(name) for name in names if name in stuff]
     things = [index for index in range(len(names)) if index not in indices]
     if not things:
         raise ValueError(f"at least one of the classes {names} must be no stuff: the host finds nothing else to count")
-    base = Config.fromfile(host_root() / BASE, import_custom_modules=False)
-    pipeline = [dict(step) for step in base.train_pipeline]
+    if base == "scannet":
+        return scannet_config.config_text(data, criterion, names, indices, things)
+    host = Config.fromfile(host_root() / BASE, import_custom_modules=False)
+    pipeline = [dict(step) for step in host.train_pipeline]
     for step in pipeline:
         if step["type"] == "PointInstClassMapping_":
             step["num_classes"] = len(names)
-    queries, topk = base.model.decoder.num_instance_queries, base.model.test_cfg.topk_insts
+    queries, topk = host.model.decoder.num_instance_queries, host.model.test_cfg.topk_insts
     return TEMPLATE.format(
         criterion=criterion,
         data=data.as_posix(),

@@ -1,5 +1,4 @@
-"""Import this before `oneformer3d`: the unmodified host then runs without compiled mmcv ops, without a GPU and with a new
-NumPy."""
+"""Import this before `oneformer3d`: the unmodified host runs without compiled mmcv ops and GPU, with new NumPy."""
 
 import importlib.machinery
 import sys
@@ -27,7 +26,7 @@ _ops.__spec__ = importlib.machinery.ModuleSpec("mmcv._ext", None)  # mmengine as
 sys.modules.setdefault("mmcv._ext", _ops)
 
 if not hasattr(np, "in1d"):  # NumPy 2.4 took it away, the host's metric calls it
-    np.in1d = np.isin
+    np.in1d = np.isin  # noqa: NPY201
 
 if not torch.cuda.is_available():
     import spconv.pytorch.ops

@@ -70,9 +70,9 @@ def run_robustness(args: argparse.Namespace) -> int:
         failed |= {f"{changed.out.name}: {frame}": text for frame, text in summary["failed"].items()}
         for curve in [name] if name else list(curves):
             curves[curve].append({"value": value, "figures": _means(summary)})
-    for name, curve in curves.items():
+    for name, drawn in curves.items():
         print(f"{name}: {SWEEPS[name][0]}")
-        for point in curve:
+        for point in drawn:
             shown = (f"{f} {v['model']:.4g}" for f, v in point["figures"].items() if f in evaluate.SHOWN[:6])
             print(f"  {point['value']:g}: {', '.join(shown)}")
     write_json(args.out / "robustness.json", {"curves": curves, "failed": failed})

@@ -41,7 +41,7 @@ def run_table(args: argparse.Namespace) -> int:
     for row in rows:
         for baseline, count in row.loses.items():
             if count:
-                print(f"{row.name}: not better than {baseline} in {count} figures")
+                print(f"{row.name}: loses to {baseline} in {count} figures")
     models.write_files(args.out, rows)
     write_models(args.out / "models.html", rows)
     print(args.out / "models.html")

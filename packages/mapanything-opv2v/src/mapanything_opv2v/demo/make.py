@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mapanything_opv2v import checks, depth, panorama, pictures, rawdata, synthetic
-from mapanything_opv2v.demo import tiny_model
+from mapanything_opv2v.demo import recorded, tiny_model
 from mapanything_opv2v.demo.page import SYNTHETIC, Story, page_html
 from mapanything_opv2v.evaluation import baselines
 from mapanything_opv2v.files import write_bytes, write_json
@@ -150,7 +150,7 @@ def _model(out: Path, seed: int, story: Story) -> None:
     title = "A tiny MapAnything, trained and evaluated"
     if trained is None:
         story.say(tiny_model.MISSING)
-        story.sections.append((title, tiny_model.MISSING, None))
+        story.sections += [(title, tiny_model.MISSING, None), (recorded.TITLE, recorded.load().text(), None)]
         return
     figures = trained.summary["figures"]
     beside = trained.summary.get("baselines", {}).get(baselines.CONSTANT, {})

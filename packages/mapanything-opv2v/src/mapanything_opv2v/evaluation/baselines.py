@@ -182,7 +182,8 @@ def fit(samples: Iterable[Truth]) -> Constant:
     if not sum(part.size for part in known):
         raise ValueError(f"baselines: none of {count} samples has a known range; their split has no depth maps")
     anywhere, order = float(np.median(np.concatenate(known))), tuple(sorted(poses))
-    fitted = [_images(*(np.stack(part) for part in zip(*images[role])), anywhere) for role in order]
+    stacks = [tuple(np.stack(part) for part in zip(*images[role])) for role in order]
+    fitted = [_images(ranges, masks, anywhere) for ranges, masks in stacks]
     directions = np.stack([rays[role] for role in order])
     return Constant(
         roles=order,

@@ -24,7 +24,7 @@ class Row:
     name: str
     means: Means
     loses: Mapping[str, int]
-    """Baseline to number of figures in which the model is not better; empty for a baseline itself."""
+    """Baseline to number of figures in which the model loses to it; empty for a baseline itself."""
     differs: str = ""
     """Data options that are not those of the first line."""
 

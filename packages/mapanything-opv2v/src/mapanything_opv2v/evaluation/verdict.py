@@ -48,9 +48,14 @@ class Judged:
     @property
     def better(self) -> bool:
         """Whether the model is better; a tie is not."""
+        return self.model != self.baseline and not self.loses
+
+    @property
+    def loses(self) -> bool:
+        """Whether the model is worse; a tie is not."""
         if SMALLER_IS_BETTER[self.figure]:
-            return self.model < self.baseline
-        return self.model > self.baseline
+            return self.model > self.baseline
+        return self.model < self.baseline
 
 
 def judge(model: Frames, baseline: Frames) -> list[Judged]:
@@ -77,16 +82,19 @@ def to_json(judged: list[Judged]) -> dict[str, Any]:
             item.figure: {"model": item.model, "baseline": item.baseline, "frames": item.frames, "better": item.better}
             for item in judged
         },
-        "loses_in": [item.figure for item in judged if not item.better],
+        "loses_in": [item.figure for item in judged if item.loses],
+        "ties_in": [item.figure for item in judged if item.model == item.baseline],
     }
 
 
 def sentence(baseline: str, judged: list[Judged]) -> str:
     """Return the verdict against one baseline in words."""
-    lost = [item for item in judged if not item.better]
     if not judged:
         return f"{baseline}: no figure that both have"
+    lost = [item for item in judged if item.loses]
+    ties = [item.figure for item in judged if item.model == item.baseline]
+    tied = f"; a tie in {', '.join(ties)}" if ties else ""
     if not lost:
-        return f"{baseline}: the model is better in all {len(judged)} figures"
+        return f"{baseline}: the model is better in {len(judged) - len(ties)} of {len(judged)} figures{tied}"
     listed = ", ".join(f"{item.figure} ({item.model:.4g} against {item.baseline:.4g})" for item in lost)
-    return f"{baseline}: the model LOSES in {len(lost)} of {len(judged)} figures: {listed}"
+    return f"{baseline}: the model LOSES in {len(lost)} of {len(judged)} figures: {listed}{tied}"

@@ -74,12 +74,13 @@ def cast(  # type: ignore[no-untyped-def]  # pragma: no cover (compiled)
     ranges = np.zeros(count, np.float32)
     rgb = np.empty((count, 3), np.uint8)
     bounds = _bounds(boxes, cylinders, spheres)
+    seen = _directions(origin, bounds)
     candidates = np.empty((bounds.shape[0], 2), np.int64)
     hit = np.empty(2, np.int64)
     color = np.empty(3)
     for first in range(0, count, _BUNDLE):
         bundle = rays[first : min(first + _BUNDLE, count)]
-        found = _cull(origin, bundle, bounds, boxes, skip_owner, candidates)
+        found = _cull(bundle, seen, bounds, boxes, skip_owner, candidates)
         for k in range(bundle.shape[0]):
             ray, i = bundle[k], first + k
             t = _nearest(origin, ray, planes, boxes, cylinders, spheres, candidates[:found], max_range_m, hit)
@@ -116,29 +117,49 @@ def _bounds(boxes, cylinders, spheres):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _cull(origin, bundle, bounds, boxes, skip, candidates) -> int:  # type: ignore[no-untyped-def]
+def _directions(origin, bounds):  # type: ignore[no-untyped-def]
+    """Return where solids are seen: unit vector, sine and cosine of half the angle that their sphere fills.
+
+    A sphere around the origin has the sine 2: it is seen everywhere.
+    """
+    seen = np.empty((bounds.shape[0], 5))
+    for m in range(bounds.shape[0]):
+        x, y, z = bounds[m, 0] - origin[0], bounds[m, 1] - origin[1], bounds[m, 2] - origin[2]
+        distance = math.sqrt(x * x + y * y + z * z)
+        if distance <= bounds[m, 3]:
+            seen[m, 3] = 2.0
+            continue
+        seen[m, 0], seen[m, 1], seen[m, 2] = x / distance, y / distance, z / distance
+        seen[m, 3] = bounds[m, 3] / distance
+        seen[m, 4] = math.sqrt(1.0 - seen[m, 3] ** 2)
+    return seen
+
+
+@njit(cache=True)
+def _cull(bundle, seen, bounds, boxes, skip, candidates) -> int:  # type: ignore[no-untyped-def]
     """List the solids that a bundle of neighbouring rays can meet; return how many."""
     axis = np.zeros(3)
     for k in range(bundle.shape[0]):
         axis += bundle[k]
     length = math.sqrt(axis[0] ** 2 + axis[1] ** 2 + axis[2] ** 2)
-    widest = 1.0
-    for k in range(bundle.shape[0]):
-        along = axis[0] * bundle[k, 0] + axis[1] * bundle[k, 1] + axis[2] * bundle[k, 2]
-        cosine = along / length if length > 0 else -1.0
-        widest = min(widest, cosine)
-    spread = math.acos(min(max(widest, -1.0), 1.0)) + 1e-9
+    cos_spread = -1.0
+    if length > 0:
+        axis /= length
+        cos_spread = 1.0
+        for k in range(bundle.shape[0]):
+            cos_spread = min(cos_spread, axis[0] * bundle[k, 0] + axis[1] * bundle[k, 1] + axis[2] * bundle[k, 2])
+    cos_spread = max(cos_spread - 1e-9, -1.0)
+    sin_spread = math.sqrt(1.0 - cos_spread**2)
     found = 0
     for m in range(bounds.shape[0]):
+        sine, cosine = seen[m, 3], seen[m, 4]
+        if sine <= 1.0 and sin_spread * cosine + cos_spread * sine > 0.0:  # both angles together are below 180 degrees
+            along = seen[m, 0] * axis[0] + seen[m, 1] * axis[1] + seen[m, 2] * axis[2]
+            if along < cos_spread * cosine - sin_spread * sine - 1e-9:
+                continue
         number = int(bounds[m, 5])
         if bounds[m, 4] == _BOX and skip != NONE and boxes[number, BOX_OWNER] == skip:
             continue
-        x, y, z = bounds[m, 0] - origin[0], bounds[m, 1] - origin[1], bounds[m, 2] - origin[2]
-        distance = math.sqrt(x * x + y * y + z * z)
-        if distance > bounds[m, 3]:
-            cosine = (x * axis[0] + y * axis[1] + z * axis[2]) / (distance * length) if length else 1.0
-            if math.acos(min(max(cosine, -1.0), 1.0)) > spread + math.asin(bounds[m, 3] / distance):
-                continue
         candidates[found, 0], candidates[found, 1] = int(bounds[m, 4]), number
         found += 1
     return found

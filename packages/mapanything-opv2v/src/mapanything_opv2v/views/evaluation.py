@@ -54,7 +54,8 @@ def number(value: float | None) -> str:
 def _beside(summary: Mapping[str, Any]) -> dict[str, Any]:
     """Return the table of judged figures; cells in which the model loses are marked."""
     compared = {name: found["figures"] for name, found in summary["baselines"].items() if "figures" in found}
-    rows, bad = [], []
+    rows: list[list[str]] = []
+    bad: list[list[int]] = []
     for figure, smaller in SMALLER_IS_BETTER.items():
         mean = summary["figures"].get(figure, {}).get("mean")
         if mean is None:
@@ -85,7 +86,9 @@ def _all(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 def write_models(path: Path, rows: Sequence[models.Row]) -> None:
     """Write the page of one table over models: a line for each figure, a column for each model."""
-    leads, lines, good = models.best(rows), [], []
+    leads = models.best(rows)
+    lines: list[list[str]] = []
+    good: list[list[int]] = []
     for figure, smaller in SMALLER_IS_BETTER.items():
         if any(row.means[figure] is not None for row in rows):
             if figure in leads:
@@ -93,7 +96,7 @@ def write_models(path: Path, rows: Sequence[models.Row]) -> None:
             better = "smaller" if smaller else "larger"
             lines.append([figure, better, *(number(row.means[figure]) for row in rows)])
     verdicts = [
-        {"text": f"{row.name}: not better than {baseline} in {count} figures", "bad": True}
+        {"text": f"{row.name}: loses to {baseline} in {count} figures", "bad": True}
         for row in rows
         for baseline, count in row.loses.items()
         if count

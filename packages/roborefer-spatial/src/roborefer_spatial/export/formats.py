@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from roborefer_spatial import files, terminal
+from roborefer_spatial.export.chat import WRITERS
 from roborefer_spatial.export.hf import write_hf
 from roborefer_spatial.export.lmms import write_lmms
 from roborefer_spatial.export.refspatial import write_refspatial
@@ -30,6 +31,7 @@ FORMATS: dict[str, Format] = {
     "refspatial": Format(write_refspatial, "RefSpatial-Bench layout, for RoboRefer's own Evaluation/ scripts"),
     "lmms-eval": Format(write_lmms, "lmms-eval tasks (YAML and functions), for --include_path"),
     "hf": Format(write_hf, "a Hugging Face dataset (parquet with the images inside), for load_dataset"),
+    **{name: Format(*spec) for name, spec in WRITERS.items()},
 }
 
 
@@ -84,7 +86,7 @@ def export(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `roborefer-spatial export`."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    formats = "\n".join(f"  {name:<11} {spec.help}" for name, spec in FORMATS.items())
+    formats = "\n".join(f"  {name:<12} {spec.help}" for name, spec in FORMATS.items())
     parser.epilog = (
         f"formats:\n{formats}\n\nexample:\n"
         "  roborefer-spatial export --format lmms-eval --samples tasks/t1_val_multi.json --out lmms_tasks"

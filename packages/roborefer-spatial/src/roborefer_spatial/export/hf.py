@@ -107,11 +107,47 @@ def _embedded(path: str | None) -> dict[str, Any] | None:
     return {"bytes": data, "path": Path(path).name}
 
 
-_HEADER = "license: other\nlicense_name: that-of-the-source-scenes\nconfigs:\n"
-_TERMS = (
-    "x3 spatial tasks.\n\nThe pictures and masks are those of the source scenes and stay under their licence: "
-    "name it here before you share this dataset.\n"
-)
+_HEADER = """license: other
+license_name: that-of-the-source-scenes
+task_categories:
+- image-text-to-text
+- visual-question-answering
+language:
+- en
+tags:
+- spatial-reasoning
+- cross-view-correspondence
+- pointing
+configs:
+"""
+_TERMS = """x3 spatial tasks: questions about two views of a room, answered by a point or by `NOT_VISIBLE`.
+
+## Licence
+
+The pictures and masks are those of the source scenes and stay under their licence: name it in the header (`license`)
+before you share this dataset. Task texts and answers: Apache-2.0.
+
+## Tasks
+
+| `task` | Images | Answer |
+| --- | --- | --- |
+| `t1_multi` | A with the object tinted red, and B | the object's point in B, or `NOT_VISIBLE` |
+| `t1_concat` | A and B side by side | the same, in fractions of the whole image |
+| `t2a_multi` | A tinted, and B without the object | `NOT_VISIBLE` |
+| `t2b_multi` | a view, and the same with an object removed | the point where it was removed |
+
+Points are fractions of width (to the right) and height (downwards). `sample` holds the whole row as JSON; its paths
+start at the folder of the source files.
+
+## Splits and leakage
+
+A room is in one split only: the builder refuses a scene, a second scan of its room, or one picture in both. Whether a
+model's own training data hold these rooms is for you to check.
+
+## Share it
+
+`huggingface-cli upload USER/NAME . --repo-type dataset`, in this folder, after the licence is named.
+"""
 
 
 def _card(folder: Path, final: Path, name: str, split: str) -> None:

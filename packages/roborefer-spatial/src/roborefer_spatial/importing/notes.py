@@ -111,7 +111,7 @@ def imported(row: Mapping[str, Any], *, prompts: str = "today") -> Sample:
     whole = concat.size_wh if concat else size
     return Sample(
         id=str(identity),
-        task=task,  # type: ignore[arg-type]
+        task=task,
         image=images,
         query_original=str(query.path),
         conversations=[
@@ -120,14 +120,14 @@ def imported(row: Mapping[str, Any], *, prompts: str = "today") -> Sample:
         ],
         mask_path=None if raw is None else str(raw),
         mask_dilated_path=None if dilated is None else str(dilated),
-        gt_mask=gt_mask,  # type: ignore[arg-type]
+        gt_mask=gt_mask,
         query_size=size,
         ref_point=ref,
         answer_point=point,
         coord_frame="concat" if concat else "query",
         concat=concat,
         seed=0,
-        split=query.split,  # type: ignore[arg-type]
+        split=query.split,
         scene=query.scene,
         uid=query.uid,
         view_ref=reference.number if reference else _reference_number(str(identity), images, query),

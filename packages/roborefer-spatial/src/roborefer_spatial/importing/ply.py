@@ -44,9 +44,9 @@ def read_vertices(path: Path) -> Floats:
         raise ValueError(f"{path}: expected vertices with x, y and z, got {', '.join(name for name, _ in names)}")
     if form == "ascii":
         rows = [line.split() for line in data[body:].decode("ascii").splitlines()[:count]]
-        table = np.array(rows, dtype=np.float64)
+        numbers = np.array(rows, dtype=np.float64)
         columns = [[name for name, _ in names].index(axis) for axis in "xyz"]
-        return np.asarray(table[:, columns])
+        return np.asarray(numbers[:, columns])
     order = {"binary_little_endian": "<", "binary_big_endian": ">"}.get(form)
     if order is None:
         raise ValueError(f"{path}: format {form!r}, expected ascii or binary")

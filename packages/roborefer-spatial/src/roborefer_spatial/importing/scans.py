@@ -120,8 +120,7 @@ def _make(job: _Job, *, source: Path, out: Path, options: ImportOptions, inpaint
     recording = layouts.load(job.folder, job.layout, options.instances, source)
     target = out / FOLDER_OF[job.split] / job.scene
     with files.atomic_folder(target) as folder:
-        summary = write_scene(recording, folder, job.split, options, inpaint)
-    return summary
+        return write_scene(recording, folder, job.split, options, inpaint)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

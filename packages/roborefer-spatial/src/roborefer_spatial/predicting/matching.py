@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from roborefer_spatial.images import MARK_RGB
+from roborefer_spatial.images import MARK_RGB, mark
 
 Picture = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -25,30 +25,82 @@ Matcher = Callable[[Picture, Picture, Mask], tuple[Floats, Floats]]
 
 MIN_RED = 60
 """A tinted pixel is redder than green and blue by this much: grey by 0.45 * 255 = 115, dark green still by 60."""
+_SHIFT = 3
+"""Colours are compared in steps of 8."""
 _RECENT = 16
 """Pictures whose features are kept."""
 _DIFFERENT = 12
 """Two pictures differ where a channel, averaged over 5x5 pixels, does so by more than this: noise does not."""
 
 
-def find_mark(picture: Picture, alpha: float) -> Mask:
+def find_mark(picture: Picture, alpha: float, unmarked: Picture | None = None) -> Mask:
     """Return the pixels (h, w) that look tinted as `images.mark` tints them: the largest such patches.
 
     Blending with opacity alpha leaves red at 255 alpha or more, green and blue at 255 (1 - alpha) or less. Something
-    red that is not marked can look the same; patches below a fifth of the largest are left out.
+    red that is not marked can look the same. A second picture of the scene, without a mark, tells such colours: where a
+    colour is more frequent in it than among its own colours tinted, it is not the mark. Of the patches that are left,
+    those count that go best with their surroundings once the tint is taken away.
     """
     import cv2
 
     red, green, blue = (picture[..., channel].astype(np.int16) for channel in range(3))
     other = np.maximum(green, blue)
     tinted = (red >= round(255 * alpha) - 1) & (other <= round(255 * (1 - alpha)) + 1) & (red - other >= MIN_RED)
+    if unmarked is not None:
+        whole = np.ones(unmarked.shape[:2], dtype=bool)
+        likely = _frequencies(mark(unmarked, whole, alpha)) > _frequencies(unmarked)
+        bins = picture >> _SHIFT
+        score = cv2.blur(likely[bins[..., 0], bins[..., 1], bins[..., 2]].astype(np.float32), (7, 7))
+        tinted &= score > 0.5
     opened = cv2.morphologyEx(tinted.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(opened if opened.any() else tinted.astype(np.uint8))
     if count < 2:
         return np.zeros(tinted.shape, dtype=bool)
     areas = stats[1:, cv2.CC_STAT_AREA]
-    kept = 1 + np.flatnonzero(areas >= areas.max() / 5)
+    large = 1 + np.flatnonzero(areas >= max(areas.max() / 50, 12))
+    gains = np.array([_border_gain(picture, labels == label, alpha) for label in large])
+    if gains.max() <= 0:
+        return np.asarray(labels == 1 + int(areas.argmax()))
+    best = int(stats[large[int((gains * np.sqrt(areas[large - 1])).argmax())], cv2.CC_STAT_AREA])
+    kept = large[(gains >= gains.max() / 2) & (areas[large - 1] >= best / 5)]
     return np.asarray(np.isin(labels, kept))
+
+
+def _border_gain(picture: Picture, patch: Mask, alpha: float) -> float:
+    """Return how much better a patch goes with what is around it once the tint is taken away (8-bit steps).
+
+    Along its border the colours inside and outside are averaged over 9x9 pixels. A marked object goes on beside the
+    mark, which is a little larger than it is, in its untinted colours; something red ends where it ends.
+    """
+    import cv2
+
+    flags = patch.astype(np.uint8)
+    border = patch & (cv2.erode(flags, np.ones((5, 5), np.uint8)) == 0)
+    border[[0, -1]], border[:, [0, -1]] = False, False
+    inner, outer = (cv2.blur(part.astype(np.float32), (9, 9)) for part in (patch, ~patch))
+    at = border & (inner > 0.1) & (outer > 0.1)
+    if not at.any():
+        return 0.0
+    values = picture.astype(np.float32)
+    inside, outside = (
+        cv2.blur(values * part[..., None], (9, 9))[at] / share[at][:, None]
+        for part, share in ((patch, inner), (~patch, outer))
+    )
+    plain = np.clip((inside - alpha * np.array(MARK_RGB, np.float32)) / max(1 - alpha, 0.05), 0, 255)
+    return float((np.abs(inside - outside) - np.abs(plain - outside)).sum(axis=1).mean())
+
+
+def _frequencies(picture: Picture) -> NDArray[np.float32]:
+    """Return how frequent each of 32^3 colours is, smoothed, so that a colour beside a frequent one counts, too."""
+    bins = (picture >> _SHIFT).reshape(-1, 3).astype(np.int64)
+    count = 256 >> _SHIFT
+    codes = (bins[:, 0] * count + bins[:, 1]) * count + bins[:, 2]
+    table: NDArray[Any] = np.bincount(codes, minlength=count**3).reshape((count,) * 3).astype(np.float32)
+    for axis in range(3):
+        padded = np.pad(table, [(1, 1) if a == axis else (0, 0) for a in range(3)])
+        cuts = [np.take(padded, range(start, start + count), axis=axis) for start in range(3)]
+        table = (cuts[0] + 2 * cuts[1] + cuts[2]) / 4
+    return table
 
 
 def without_mark(picture: Picture, mask: Mask, alpha: float) -> Picture:

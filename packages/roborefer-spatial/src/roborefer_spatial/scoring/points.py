@@ -147,10 +147,10 @@ def inside_masks(
         A mask is missing, unreadable, or of another size than its sample's query image.
     """
     files: dict[str, int] = {}
+    if not any(paths):
+        return np.zeros(len(points.sample), dtype=bool), np.full(len(samples), np.nan)
     numbers = (-1 if path is None else files.setdefault(path, len(files)) for path in paths)
     codes = np.fromiter(numbers, np.int64, len(paths))
-    if not files:
-        return np.zeros(len(points.sample), dtype=bool), np.full(len(samples), np.nan)
     members, points_of_file = _groups(codes, len(files)), _groups(codes[points.sample], len(files))
     inside, coverage = np.zeros(len(points.sample), dtype=bool), np.full(len(samples), np.nan)
     decoded = _decode(list(files), workers)

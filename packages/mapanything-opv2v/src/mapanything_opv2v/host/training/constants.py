@@ -95,10 +95,11 @@ def _loss_of_constant(host: Callable[..., Any], call: inspect.BoundArguments, tr
 def _truths(training: Sequence[Any]) -> Iterator[baselines.Truth]:
     from mapanything_opv2v.host.data.base import OPV2VBase
     from mapanything_opv2v.host.data.fixed_steps import leaves
-    from mapanything_opv2v.host.models.inference import sample_truth
 
     sets = [leaf for dataset in training for leaf in leaves(dataset) if isinstance(leaf, OPV2VBase)]
     for leaf in sets:
+        from mapanything_opv2v.host.models.inference import sample_truth
+
         count = min(len(leaf), max(1, SAMPLES // len(sets)))
         for index in np.linspace(0, len(leaf) - 1, count).astype(int):
             yield sample_truth(leaf.sample(int(index)))

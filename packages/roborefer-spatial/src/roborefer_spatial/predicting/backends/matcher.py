@@ -96,7 +96,7 @@ class MatcherBackend:
         return _text(self._carried(*pictures), pictures[1])
 
     def _carried(self, marked: Picture, query: Picture) -> tuple[float, float] | None:
-        mask = matching.find_mark(marked, self.options.mark_alpha)
+        mask = matching.find_mark(marked, self.options.mark_alpha, query)
         if not mask.any():
             raise ValueError(
                 f"nothing in the first picture is tinted red with opacity {self.options.mark_alpha}: give --mark-alpha "
