@@ -100,7 +100,9 @@ def test_launchers_exist_and_know_their_flags(path, words):
     shown = subprocess.run([*runner, str(file), "--help"], capture_output=True, text=True, check=True).stdout
     for word in words:
         if word.startswith("--"):
-            assert word.split("=")[0] in shown, f"{path.relative_to(ROOT)}: {launcher} has no {word}"
+            assert word.split("=")[0].replace("_", "-") in shown.replace("_", "-"), (
+                f"{path.relative_to(ROOT)}: {launcher} has no {word}"
+            )
 
 
 @pytest.mark.parametrize("path", PAGES, ids=label)

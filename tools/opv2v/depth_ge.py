@@ -1,7 +1,5 @@
-"""Make depth maps from LiDAR sweeps: `mapanything-opv2v depth` under the name that the research notes use."""
+"""Write what a model predicts as depth, masks and clouds: `mapanything-opv2v predict --export depth mask pcd`."""
 
-import sys
+from mapanything_opv2v.commands import notes
 
-from mapanything_opv2v.cli import main
-
-sys.exit(main(["depth", *sys.argv[1:]]))
+raise SystemExit(notes.main(notes.depth_ge))

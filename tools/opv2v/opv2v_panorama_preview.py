@@ -1,7 +1,5 @@
-"""Build and show one agent's panorama: `mapanything-opv2v panorama` under the name that the research notes use."""
+"""Build and show a frame's panorama: `mapanything-opv2v panorama` with the research notes' flags."""
 
-import sys
+from mapanything_opv2v.commands import notes
 
-from mapanything_opv2v.cli import main
-
-sys.exit(main(["panorama", *sys.argv[1:]]))
+raise SystemExit(notes.main(notes.panorama_preview))

@@ -1,7 +1,5 @@
-"""Show LiDAR sweeps with vehicle boxes: `pointcloud --points lidar` under the name that the research notes use."""
+"""Show a predicted cloud against a sweep, and the sweep with vehicle boxes, with the research notes' flags."""
 
-import sys
+from mapanything_opv2v.commands import notes
 
-from mapanything_opv2v.cli import main
-
-sys.exit(main(["pointcloud", "--points", "lidar", *sys.argv[1:]]))
+raise SystemExit(notes.main(notes.pcd_with_boxes))

@@ -1,7 +1,5 @@
-"""Show a frame's point cloud: `mapanything-opv2v pointcloud` under the name that the research notes use."""
+"""Predict a sample and show it as a cloud, with the research notes' flags."""
 
-import sys
+from mapanything_opv2v.commands import notes, notes_model
 
-from mapanything_opv2v.cli import main
-
-sys.exit(main(["pointcloud", *sys.argv[1:]]))
+raise SystemExit(notes.main(notes_model.render_pointcloud))

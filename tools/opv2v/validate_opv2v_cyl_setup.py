@@ -1,7 +1,5 @@
-"""Check what panoramas need, of one frame unless told: `check` under the name that the research notes use."""
+"""Say what the cylindrical training will be given, with the research notes' flags."""
 
-import sys
+from mapanything_opv2v.commands import notes, notes_model
 
-from mapanything_opv2v.cli import main
-
-sys.exit(main(["check", "--max-scenes", "1", "--need-depth", *sys.argv[1:]]))
+raise SystemExit(notes.main(notes_model.validate_setup))

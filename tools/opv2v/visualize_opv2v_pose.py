@@ -1,7 +1,5 @@
-"""Show camera poses and vehicle boxes: `mapanything-opv2v rig` under the name that the research notes use."""
+"""Show camera poses and vehicle boxes: `mapanything-opv2v rig` with the research notes' flags."""
 
-import sys
+from mapanything_opv2v.commands import notes
 
-from mapanything_opv2v.cli import main
-
-sys.exit(main(["rig", *sys.argv[1:]]))
+raise SystemExit(notes.main(notes.pose))

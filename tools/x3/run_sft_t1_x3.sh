@@ -4,12 +4,12 @@ set -euo pipefail
 
 usage() {
     cat <<'TEXT'
-usage: MODEL_PATH=DIR DATA_PATH=FILE OUTPUT_DIR=DIR run_sft_t1_x3.sh [options of roborefer_spatial.train]
+usage: [MODEL_PATH=DIR] [DATA_PATH=FILE] [OUTPUT_DIR=DIR] run_sft_t1_x3.sh [options of roborefer_spatial.train]
 
   ROBOREFER_ROOT   your RoboRefer checkout
-  MODEL_PATH       checkpoint to start from, such as RoboRefer-2B-SFT
-  DATA_PATH        training file of roborefer-spatial build, such as tasks/t1_train_multi.jsonl
-  OUTPUT_DIR       folder for checkpoints, model and log
+  MODEL_PATH       checkpoint to start from (default: runs/train/RoboRefer-2B-Depth-Align)
+  DATA_PATH        training file (default: tmp/spatial_tasks_x3/t1_train_multi.json, where run_zeroshot_x3.sh builds)
+  OUTPUT_DIR       folder for checkpoints, model and log (default: runs/train/sft_t1_x3)
   FREEZE_VISION    1 (default) keeps the vision tower as it is, 0 trains it
   LOG_FILE         default: OUTPUT_DIR/train.log
   PYTHON           Python that has roborefer-spatial and RoboRefer's requirements (default: python3)
@@ -29,9 +29,17 @@ for word in "$@"; do
     fi
 done
 
-for name in ROBOREFER_ROOT MODEL_PATH DATA_PATH OUTPUT_DIR; do
-    if [[ -z ${!name:-} ]]; then
-        echo "run_sft_t1_x3.sh: $name is not set" >&2
+MODEL_PATH=${MODEL_PATH:-runs/train/RoboRefer-2B-Depth-Align}
+DATA_PATH=${DATA_PATH:-tmp/spatial_tasks_x3/t1_train_multi.json}
+OUTPUT_DIR=${OUTPUT_DIR:-runs/train/sft_t1_x3}
+if [[ -z ${ROBOREFER_ROOT:-} ]]; then
+    echo "run_sft_t1_x3.sh: ROBOREFER_ROOT is not set" >&2
+    usage >&2
+    exit 2
+fi
+for name in MODEL_PATH DATA_PATH; do
+    if [[ ! -e ${!name} ]]; then
+        echo "run_sft_t1_x3.sh: $name is ${!name}, and there is no such path here" >&2
         usage >&2
         exit 2
     fi

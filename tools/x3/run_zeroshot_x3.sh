@@ -4,10 +4,10 @@ set -euo pipefail
 
 usage() {
     cat <<'TEXT'
-usage: MODEL=DIR DATA_ROOT=DIR run_zeroshot_x3.sh [options of eval_spatial_tasks.py]
+usage: [MODEL=DIR] [DATA_ROOT=DIR] run_zeroshot_x3.sh [options of eval_spatial_tasks.py]
 
-  MODEL      checkpoint, such as runs/train/RoboRefer-2B-Depth-Align (not for --backend http)
-  DATA_ROOT  x3 tree; needed only while OUT_DIR has no task sets
+  MODEL      checkpoint (default: runs/train/RoboRefer-2B-Depth-Align, where that folder is; not for --backend http)
+  DATA_ROOT  x3 tree (default: x3, where that folder is); needed only while OUT_DIR has no task sets
   OUT_DIR    task sets (default: tmp/spatial_tasks_x3)
   EVAL_DIR   results (default: runs/eval_spatial_x3)
   PYTHON     Python that has roborefer-spatial (default: python3)
@@ -30,6 +30,9 @@ done
 python=${PYTHON:-python3}
 out_dir=${OUT_DIR:-tmp/spatial_tasks_x3}
 eval_dir=${EVAL_DIR:-runs/eval_spatial_x3}
+if [[ -z ${DATA_ROOT:-} && -d x3 ]]; then
+    DATA_ROOT=x3
+fi
 
 if [[ -f $out_dir/manifest.json ]]; then
     echo "task sets are in $out_dir already (manifest.json); not built again"
@@ -58,6 +61,9 @@ if [[ ${#data[@]} -eq 0 ]]; then
 fi
 
 model=()
+if [[ -z ${MODEL:-} && -d runs/train/RoboRefer-2B-Depth-Align && " $* " != *" --backend "* && " $* " != *" --backend="* ]]; then
+    MODEL=runs/train/RoboRefer-2B-Depth-Align
+fi
 if [[ -n ${MODEL:-} ]]; then
     model=(--model-name-or-path "$MODEL")
 fi

@@ -63,7 +63,7 @@ def build(task: dict[str, Any]) -> Any:
     )
     configure(cfg, task["criterion"])
     cfg.merge_from_dict(settings["config"])
-    cfg.train_cfg.val_interval = max(1, settings["steps"] // 4)
+    cfg.train_cfg.val_interval = max(1, settings["steps"] // settings.get("evaluations", 4))
     return cfg
 
 
@@ -88,6 +88,7 @@ def run(task: dict[str, Any]) -> dict[str, Any]:
         "train_seconds": points[-1]["seconds"],
         "seconds": time.perf_counter() - begin,
         "options": options(runner.model.criterion.inst_criterion, cfg),
+        "decoder": cfg.model.decoder.type,
         "device": device_name(),
         # spconv's builds for CUDA are distributions of other names
         "versions": {name: version(name) for name in ("torch", "mmengine", "mmdet3d")} | {"spconv": spconv.__version__},

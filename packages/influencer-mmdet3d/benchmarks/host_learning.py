@@ -10,6 +10,7 @@ leaves a file; the same command goes on after a stop. ONEFORMER3D_ROOT names the
     python benchmarks/host_learning.py --out bench_out/host --jobs 8 --seeds 0 1 2 3 4 5 6 7
     python benchmarks/host_learning.py --out bench_out/host --criteria host influence influence:score_others=1
     python benchmarks/host_learning.py --out bench_out/host --gpus 0 1 --jobs 24 --seeds 0 1 2 3 4
+    python benchmarks/host_learning.py --out bench_out/host --models s3dis --criteria influence:groups=3,start=voxels
     python benchmarks/host_learning.py --out bench_out/host --summarise
     python benchmarks/host_learning.py --out bench_out/trial --models s3dis --seeds 0 --steps 4 --rooms 2 1
 
@@ -28,12 +29,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import host_summary
-from host_criteria import CRITERIA, options_of
+from host_criteria import CRITERIA, read
 from influencer_mmdet3d.data.synthetic import write_s3dis, write_scannet
 from influencer_mmdet3d.files import write_whole
 from influencer_mmdet3d.host.pin import host_root, load_pin
@@ -92,7 +93,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
     parser.add_argument(
         "--criteria", nargs="+", default=list(CRITERIA), metavar="NAME[:OPTION=VALUE,...]",
-        help="host or influence, with options of their own (default both as shipped)",
+        help="host or influence, with options of their own and of the decoder (default both as shipped)",
     )  # fmt: skip
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default 0 1 2")
     default = {
@@ -103,6 +104,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--rooms", type=int, nargs=2, metavar=("TRAINING", "HELD_OUT"), help=f"default {default['rooms']}"
     )
+    parser.add_argument("--evaluations", type=int, help="times that held-out rooms are evaluated (default 4)")
     parser.add_argument("--jobs", type=int, default=1, help="cells side by side, one thread each (default 1)")
     parser.add_argument(
         "--gpus", nargs="+", metavar="GPU", help="what cells see in turn as CUDA_VISIBLE_DEVICES (default: as it is)"
@@ -111,10 +113,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     for name in args.criteria:
         try:
-            options_of(name)
+            read(name)
         except ValueError as error:
             parser.error(f"--criteria: {error}")
-    for name, values in {"steps": [args.steps], "jobs": [args.jobs], "rooms": args.rooms or []}.items():
+    counts = {"steps": [args.steps], "jobs": [args.jobs], "evaluations": [args.evaluations], "rooms": args.rooms or []}
+    for name, values in counts.items():
         if any(value is not None and value < 1 for value in values):
             parser.error(f"--{name} must be at least 1, got {' '.join(map(str, values))}")
     return args
@@ -122,7 +125,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 def settings_of(args: argparse.Namespace, model: str) -> dict[str, Any]:
     """Return the settings of a model under a command line."""
-    changes = {name: getattr(args, name) for name in ("steps", "rooms") if getattr(args, name) is not None}
+    names = ("steps", "rooms", "evaluations")
+    changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     return {**SETTINGS[model], **changes}
 
 
@@ -150,7 +154,7 @@ def is_done(cell: Cell, settings: Mapping[str, Any], out: Path) -> bool:
 
 def write_scenes(model: str, seed: int, settings: Mapping[str, Any], out: Path) -> Path:
     """Write the scenes of a model and seed unless they are there; return their folder."""
-    made_with = {name: value for name, value in settings.items() if name not in ("steps", "config")}
+    made_with = {name: value for name, value in settings.items() if name not in ("steps", "config", "evaluations")}
     digest = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()[:8]
     root = out / "scenes" / f"{model}.{seed}.{digest}"
     if root.exists():
@@ -176,6 +180,14 @@ def write_scenes(model: str, seed: int, settings: Mapping[str, Any], out: Path) 
     return root
 
 
+def host_environment(host: Path, gpu: str | None) -> dict[str, str]:
+    """Return the environment of a process that runs the host with one thread, on `gpu` alone if given."""
+    path = [TESTS / "standins", TESTS, host, *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = {**os.environ, load_pin().root_env: str(host), "PYTHONPATH": os.pathsep.join(map(str, path))}
+    env |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"), "1")
+    return env if gpu is None else {**env, "CUDA_VISIBLE_DEVICES": gpu}
+
+
 def train_cell(
     cell: Cell, settings: Mapping[str, Any], scenes: Path, out: Path, host: Path, gpu: str | None
 ) -> dict[str, Any]:
@@ -190,10 +202,7 @@ def train_cell(
     log.parent.mkdir(parents=True, exist_ok=True)
     task = {**cell._asdict(), "settings": settings, "data": str(scenes.resolve())}
     task |= {"work_dir": str(work_dir.resolve()), "result": str(cell.path(out).resolve())}
-    path = [TESTS / "standins", TESTS, host, *filter(None, [os.environ.get("PYTHONPATH")])]
-    env = {**os.environ, load_pin().root_env: str(host), "PYTHONPATH": os.pathsep.join(map(str, path))}
-    env |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"), "1")
-    env |= {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
+    env = host_environment(host, gpu)
     command = [sys.executable, str(HERE / "host_cell.py"), json.dumps(task)]
     with log.open("wb") as file:
         done = subprocess.run(command, env=env, stdout=file, stderr=subprocess.STDOUT)
@@ -203,6 +212,18 @@ def train_cell(
     return json.loads(cell.path(out).read_text())
 
 
+def write_all(
+    missing: Sequence[Cell], settings: Mapping[str, Mapping[str, Any]], args: argparse.Namespace
+) -> dict[tuple[str, int], Path]:
+    """Write the scenes that cells need, `--jobs` folders at a time; return the folders by model and seed."""
+    wanted = list(dict.fromkeys((cell.model, cell.seed) for cell in missing))
+    if args.jobs == 1 or len(wanted) == 1:
+        return {(model, seed): write_scenes(model, seed, settings[model], args.out) for model, seed in wanted}
+    with ProcessPoolExecutor(args.jobs) as processes:
+        folders = [processes.submit(write_scenes, model, seed, settings[model], args.out) for model, seed in wanted]
+        return {pair: folder.result() for pair, folder in zip(wanted, folders)}
+
+
 def train(args: argparse.Namespace, run: Callable[..., dict[str, Any]] = train_cell) -> int:
     """Train the cells that are missing; return 1 if one failed."""
     host = host_root()
@@ -210,9 +231,7 @@ def train(args: argparse.Namespace, run: Callable[..., dict[str, Any]] = train_c
     cells = [Cell(model, name, seed) for seed in args.seeds for model in args.models for name in args.criteria]
     missing = [cell for cell in cells if not is_done(cell, settings[cell.model], args.out)]
     print(f"{len(cells)} cells, {len(cells) - len(missing)} there already; {args.jobs} at a time", flush=True)
-    scenes = {
-        (cell.model, cell.seed): write_scenes(cell.model, cell.seed, settings[cell.model], args.out) for cell in missing
-    }
+    scenes = write_all(missing, settings, args)
     begin, failed, gpus = time.perf_counter(), 0, itertools.cycle(args.gpus or [None])
     with ThreadPoolExecutor(args.jobs) as pool:
         futures = {

@@ -85,6 +85,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--frames", type=int, default=6, help="frames of each of the town's sequences")
     parser.add_argument("--agents", type=int, default=3, help="vehicles in each frame, at least 2")
     parser.add_argument("--seed", type=int, default=1, help="of the town")
+    parser.add_argument("--override", action="append", default=[], help="further Hydra override of both stages")
     args = parser.parse_args(argv)
     if args.width % 56 or args.steps % args.epochs or args.agents < 2:
         parser.error("--width must be a multiple of 56, --steps one of --epochs, --agents at least 2")
@@ -142,6 +143,7 @@ def overrides(stage: str, args: argparse.Namespace) -> list[str]:
         f"train_params.lr={args.lr}",
         f"train_params.submodule_configs.encoder.lr={args.lr}",
         *cpu,
+        *args.override,
     ]
 
 

@@ -161,6 +161,15 @@ def test_synthetic_writes_a_town(tmp_path, capsys):
     assert list(rawdata.index_tree(tmp_path).splits) == ["train", "test"]
 
 
+def test_synthetic_prints_statistics(tmp_path, capsys):
+    arguments = ["--out", tmp_path, "--frames", 1, "--agents", 2, "--image-size", 40, 30, "--quiet"]
+    assert run("synthetic", *arguments, "--statistics") == 0
+    said = capsys.readouterr().out
+    assert "1 frames; of each figure 5 %, median, 95 %" in said and "distance between agents, m" in said
+    assert run("synthetic", *arguments[:-1], "--layout", "crossing", "--fewest-agents", 1) == 2
+    assert "fewest_agents=1 with layout='crossing'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

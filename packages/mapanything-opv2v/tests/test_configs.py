@@ -68,7 +68,12 @@ HOST = {
         lr: 0.0001
         print_freq: 20
     """,
-    "train_params/finetune_with_lower_encoder_lr.yaml": "defaults: [default]\nlr: 5e-06",
+    "train_params/finetune_with_lower_encoder_lr.yaml": """
+        defaults: [default]
+        lr: 5e-06
+        min_lr: 5e-08
+        submodule_configs: {encoder: {lr: 2.5e-07, min_lr: 2.5e-09, warmup_epochs: "${train_params.warmup_epochs}"}}
+    """,
 }
 
 
@@ -194,7 +199,14 @@ def test_every_panorama_option_has_its_key(composed):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("feather_deg", 0.5), ("antialias", False), ("refine_range", False), ("fill_radius_px", 2)]
+    ("name", "value"),
+    [
+        ("feather_deg", 0.5),
+        ("antialias", False),
+        ("refine_range", False),
+        ("fill_radius_px", 2),
+        ("match_exposure", True),
+    ],
 )
 def test_each_panorama_option_acts(composed, name, value):
     size = 'dataset.resolution_train="(120,30)"'

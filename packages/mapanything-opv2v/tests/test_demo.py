@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from evaluation_cases import perfect
 from mapanything_opv2v import synthetic
-from mapanything_opv2v.demo import make, page, tiny_model
+from mapanything_opv2v.demo import make, page, recorded, tiny_model
 from mapanything_opv2v.evaluation.measure import evaluate_frame
 from mapanything_opv2v.evaluation.results import summarise
 from mapanything_opv2v.geometry import Cylinder
@@ -47,6 +47,9 @@ def test_the_demo_keeps_its_contract(quick, tmp_path, monkeypatch, capsys):
     assert all((tmp_path / "out" / link).is_file() for link in links)
 
     assert html.escape(tiny_model.MISSING) in page  # no MapAnything: said, not hidden
+    shown = recorded.load()
+    assert html.escape(recorded.TITLE) in page and html.escape(shown.about) in page and len(shown.rows) >= 3
+    assert f"{shown.rows[0][1]} (a constant that sees no image: {shown.rows[0][2]})" in page
     assert tiny_model.MISSING in capsys.readouterr().out and not any(label.startswith("Model") for label in figures)
 
 

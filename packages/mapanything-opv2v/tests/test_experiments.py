@@ -87,7 +87,7 @@ def test_an_experiment_builds_sets_of_different_splits(composed, name):
     assert type(validation).__name__ != type(train.dataset).__name__
 
 
-STEPS = {"opv2v_stage1": 416, "opv2v_stage2": 2500, "opv2v_stage3": 625, "opv2v_cylindrical": 5000}
+STEPS = {"opv2v_stage1": 2500, "opv2v_stage2": 5000, "opv2v_stage3": 1666, "opv2v_cylindrical": 5000}
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -103,7 +103,7 @@ def test_steps_are_those_of_the_comment_on_any_number_of_gpus(composed, name, gp
 def test_steps_and_sets_can_be_set_on_the_command_line(composed):
     for override, steps in (("dataset.steps_per_epoch=7", 7), ("dataset.max_sets_per_epoch=480", 10)):
         train = build(composed("opv2v_stage1", override).dataset.train_dataset)
-        assert len(train.make_sampler(max_num_of_images_per_gpu=24)) == steps
+        assert len(train.make_sampler(max_num_of_images_per_gpu=24)) == steps  # 12 sets of 2 views
 
 
 def test_views_of_the_stages(composed):
@@ -111,9 +111,46 @@ def test_views_of_the_stages(composed):
     assert views == {
         "opv2v_stage1": [2, 3, 4],
         "opv2v_stage2": 8,  # fixed
-        "opv2v_stage3": [2, 3, 4, 5, 6, 7, 8],  # variable
+        "opv2v_stage3": [4, 5, 6, 7, 8, 9, 10, 11, 12],  # variable
         "opv2v_cylindrical": [2, 3, 4],
     }
+
+
+NOTES = Path(__file__).parents[3] / "docs/mapanything-opv2v/notes-commands.md"
+
+
+def test_the_stages_have_the_values_of_the_research_notes(composed):
+    """The table of the docs page, which repeats the notes, against what is composed."""
+    table = NOTES.read_text().partition("## Values of the stages")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (\S+) \| (\d+) \| (.+?) \| (.+?) \|$", table, flags=re.M)
+    assert [name for name, *_ in rows] == ["opv2v_stage1", "opv2v_stage2", "opv2v_stage3"]
+    assert [lr for _, lr, *_ in rows] == ["5e-05", "3e-05", "2e-05"]
+    for name, lr, images, views, _ in rows:
+        config = composed(name)
+        params = config.train_params
+        assert (params.lr, params.max_num_of_imgs_per_gpu) == (float(lr), int(images))
+        assert params.min_lr == pytest.approx(params.lr / 100)
+        encoder = params.submodule_configs.encoder
+        assert (encoder.lr, encoder.min_lr) == pytest.approx((params.lr / 20, params.min_lr / 20))
+        counts = build(config.dataset.train_dataset).num_views
+        low, high = (counts, counts) if isinstance(counts, int) else (counts[0], counts[-1])
+        assert views == (str(low) if low == high else f"{low} to {high}")
+        assert params.max_num_of_imgs_per_gpu // build(config.dataset.test_dataset).num_views >= 1
+
+
+def test_stage_3_takes_one_vehicle_and_up_to_ten_or_twelve_views(composed):
+    ours = build(composed("opv2v_stage3").dataset.train_dataset).dataset
+    assert ours.options.min_agents == 1 and ours.num_views[-1] == 12
+    theirs = build(composed("opv2v_stage3", "dataset.coop_max_num_views=10").dataset.train_dataset)
+    assert theirs.num_views == [4, 5, 6, 7, 8, 9, 10]
+    assert build(composed("opv2v_stage2").dataset.train_dataset).dataset.options.min_agents == 2
+
+
+def test_the_cylindrical_configs_do_not_call_themselves_stage_3(composed):
+    configs = FOLDER.parent
+    for path in configs.rglob("*cyl*.yaml"):
+        for line in path.read_text().splitlines():
+            assert "tage 3" not in line or "not stage 3" in line or line.startswith("# stage 3, which"), (path, line)
 
 
 def test_gradient_checkpointing_is_stage_3s(composed):

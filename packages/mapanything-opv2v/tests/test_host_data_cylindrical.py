@@ -286,3 +286,25 @@ def test_tables_stand_before_workers_are_forked(coop, own_town, small_town, capl
         coop(ROOT=root, depth_root=depth_root)
     coop(ROOT=root, depth_root=depth_root, strict=False)
     assert "colour tables are left to the first good sample: train/" in caplog.text
+
+
+def test_rolling_changes_where_the_seam_is_and_nothing_else(make):
+    plain, turned = make("OPV2VCylindricalDataset"), make("OPV2VCylindricalDataset", panorama_roll=True)
+    shifts = set()
+    for index in range(6):
+        (a,), (b,) = plain[index], turned[index]
+        width = a["depthmap"].shape[1]
+        found = [k for k in range(width) if np.array_equal(np.roll(a["depthmap"], k, axis=1), b["depthmap"])]
+        assert len(found) == 1
+        shifts.add(found[0])
+        assert torch.equal(torch.roll(a["img"], found[0], dims=2), b["img"])
+        points = np.roll(a["pts3d"], found[0], axis=1)  # the same surface in the world, under the turned pose
+        assert np.allclose(points, b["pts3d"], atol=2e-3)
+        assert np.allclose(a["camera_pose_trans"], b["camera_pose_trans"])
+        assert np.allclose(a["ray_directions_cam"], b["ray_directions_cam"])
+        inverse = np.linalg.inv(b["camera_pose"])
+        local = b["pts3d"] @ inverse[:3, :3].T + inverse[:3, 3]
+        assert np.allclose(local, b["pts3d_cam"], atol=2e-3)
+    assert len(shifts) > 3
+    with pytest.raises(ValueError, match="panorama_roll='often', expected True or False"):
+        make("OPV2VCylindricalDataset", panorama_roll="often")

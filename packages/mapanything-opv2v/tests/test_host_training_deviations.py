@@ -8,7 +8,7 @@ import logging
 import pickle
 import sys
 from importlib.metadata import version
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -330,3 +330,90 @@ def test_slurm_ranks(host, only, state, monkeypatch):
     monkeypatch.setenv("RANK", "0")  # torchrun inside a job keeps its own
     with only(state(), "slurm_ranks"):
         assert os.environ["RANK"] == "0"
+
+
+def test_job_signals_act_in_the_own_process_alone(host, only, state):
+    import os
+    import signal
+
+    came = []
+    before = {number: signal.signal(number, lambda n, f: came.append(n)) for number in (signal.SIGUSR2, signal.SIGTERM)}
+    own = signal.getsignal(signal.SIGUSR2)
+    try:
+        with only(state(), "job_signals"):
+            child = os.fork()
+            if child == 0:  # a loader worker
+                signal.raise_signal(signal.SIGUSR2)
+                if came:
+                    os._exit(3)
+                signal.raise_signal(signal.SIGTERM)
+                os._exit(4)  # not reached: it was told to end
+            assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
+            assert came == []
+            signal.raise_signal(signal.SIGUSR2)
+            assert came == [signal.SIGUSR2]
+        assert signal.getsignal(signal.SIGUSR2) is own
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_a_constant_stands_beside_every_validation(host, only, state, deviations, monkeypatch, caplog):
+    constants = importlib.import_module("mapanything_opv2v.host.training.constants")
+    asked = []
+
+    def loss_of_constant(test, call, training):
+        asked.append((call.arguments["prefix"], len(training)))
+        return 1.5
+
+    monkeypatch.setattr(constants, "_loss_of_constant", loss_of_constant)
+    caplog.set_level(logging.INFO)
+    with only(state(), "constant_baseline"):
+        training = host[1]
+        training.build_dataset(dataset=[1, 2], num_workers=0, test=False, max_num_of_imgs_per_gpu=2)
+        training.build_dataset(dataset=[1], num_workers=0, test=True, batch_size=1)
+        for epoch, losses in ((1, [2.0, 4.0]), (2, [2.0, 4.0]), (3, [1.0, 1.0])):
+            found = training.test_one_epoch(None, None, losses, "cpu", epoch, None, prefix="validate")
+            assert found["loss_avg"] == sum(losses) / 2  # nothing but the log is changed
+    assert asked == [("validate", 1)]  # fitted once, on the training set
+    said = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert said[0] == ("INFO", "validate after 1 epochs: loss 3, of a constant that sees no image 1.5")
+    assert said[1][0] == "WARNING" and "the model has learned less than that so far" in said[1][1]
+    assert said[2] == ("INFO", "validate after 3 epochs: loss 1, of a constant that sees no image 1.5")
+
+
+def test_no_constant_is_said_and_stops_nothing(host, only, state, caplog):
+    with only(state(), "constant_baseline"):
+        training = host[1]
+        training.build_dataset(dataset=[1, 2], num_workers=0, test=False, max_num_of_imgs_per_gpu=2)
+        assert training.test_one_epoch(None, None, [2.0], "cpu", 1, None)["loss_avg"] == 2.0
+    assert "no constant to compare the validation with: baselines: no samples to fit the constant on" in caplog.text
+
+
+def test_the_constant_speaks_as_the_model_does(host, monkeypatch):
+    image_module = ModuleType("mapanything.utils.image")
+    image_module.rgb = None
+    monkeypatch.setitem(sys.modules, "mapanything.utils.image", image_module)
+    constants = importlib.import_module("mapanything_opv2v.host.training.constants")
+    from mapanything_opv2v.evaluation.baselines import Constant
+
+    moved = np.eye(4)
+    moved[:3, 3] = 1, 2, 3
+    rays = np.zeros((2, 1, 2, 3), np.float32)
+    rays[..., 2] = 1
+    constant = Constant(
+        roles=((False, -1), (True, -1)),
+        T_view0_view=np.stack([moved, np.eye(4)]),
+        range_m=np.array([[[4.0, 8.0]], [[2.0, 2.0]]], np.float32),
+        mask=np.array([[[True, False]], [[True, True]]]),
+        rays=rays,
+        samples=1,
+    )
+    image = torch.zeros(1, 3, 1, 2)
+    views = [{"img": image, "instance": ["agent7/panorama"]}, {"img": image, "instance": ["agent9/panorama"]}]
+    first, second = constants.ConstantModel(constant)(views)
+    assert first["pts3d"].tolist() == [[[[0, 0, 2], [0, 0, 2]]]] and first["cam_trans"].tolist() == [[0, 0, 0]]
+    assert second["pts3d"].tolist() == [[[[1, 2, 7], [1, 2, 11]]]]
+    assert second["pts3d_cam"].tolist() == [[[[0, 0, 4], [0, 0, 8]]]]
+    assert second["cam_quats"].tolist() == [[0, 0, 0, 1]] and second["metric_scaling_factor"].tolist() == [[4.0]]
+    assert second["non_ambiguous_mask"].tolist() == [[[True, False]]]

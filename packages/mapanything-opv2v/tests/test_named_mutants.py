@@ -80,6 +80,26 @@ def test_an_isolated_sample_keeps_its_own_range():
     assert len({kernels.MISSED, kernels.ISOLATED, kernels.MET}) == 3
 
 
+@pytest.mark.parametrize("start", [0, 71])
+def test_a_surface_is_followed_across_the_seam(start):
+    """`panorama/kernels.py`: no wrap at the seam in `gather`. One pixel beside it knows a wall behind the vehicle."""
+    back = np.eye(4)
+    back[0, 0] = back[2, 2] = -1.0  # half a turn
+    cylinder = Cylinder(72, 36, 90, 0)
+    cameras = builder._camera_rows(Rig((RigCamera(K, back, (100, 100)),)), cylinder)
+    rays = cylinder.rays().reshape(-1, 3).astype(np.float32)
+    here = 18 * 72 + start
+    x, y, z = K @ (back[:3, :3].T @ rays[here])  # into the image
+    sources, ranges = np.full(len(rays), kernels.NO_SOURCE, np.int32), np.full(len(rays), kernels.FAR)
+    sources[here], ranges[here] = round(y / z) * 100 + round(x / z), 8.0
+    depths = np.full(100 * 100, 8.0, np.float32)
+    assert kernels.gather(depths, cameras, rays, 72, sources, ranges) == 4
+    found = {(m // 72, m % 72) for m in np.flatnonzero(sources >= 0).tolist()}
+    inside, across = (1, 71) if start == 0 else (70, 0)
+    assert found == {(17, start), (18, start), (19, start), (18, inside), (18, across)}
+    assert ranges[18 * 72 + across] == pytest.approx(8.0 / -rays[18 * 72 + across][2], rel=1e-5)
+
+
 def test_reach_grows_towards_the_corners():
     """`panorama/builder.py`: the `corner` term. There a panorama pixel spans 1 + tan^2 as many image pixels."""
     cylinder = Cylinder(360, 90, 90, 0)
@@ -128,6 +148,22 @@ def test_the_main_agent_s_entry_of_a_vehicle_stands(own_town, double_host):
     for main in (agents[0].agent_id, agents[-1].agent_id):
         dataset = double_host.OPV2VCoopDataset(**options, main_agent=main)
         assert dataset.vehicles(0)[77].location[0] == main
+
+
+def test_stand_ins_are_other_samples(own_town, double_host):
+    """`host/data/base.py`: a scene that stands in for another repeats its own sample, and batches hold doubles."""
+    root, depth_root = own_town
+    options = dict(ROOT=root, depth_root=depth_root, split="test", num_views=16, variable_num_views=True)
+    options |= dict(resolution=(40, 30), transform="imgnorm", data_norm_type="dinov2", seed=1, min_num_views=2)
+    dataset = double_host.OPV2VCoopDataset(**options)
+    lookup = dataset.index.lookup[16].tolist()
+    assert len(set(lookup)) < len(lookup)  # one frame has lost a car, and another stands in for it
+    drawn = {}
+    for index, scene in enumerate(lookup):
+        drawn.setdefault(scene, []).append(int(dataset._draw(index, 16).rng.integers(1 << 60)))
+    assert all(len(set(numbers)) == len(numbers) for numbers in drawn.values())
+    again = [int(dataset._draw(index, 16).rng.integers(1 << 60)) for index in range(len(lookup))]
+    assert sorted(again) == sorted(number for numbers in drawn.values() for number in numbers)  # but the same again
 
 
 def test_files_are_synced_before_they_take_their_place(tmp_path, monkeypatch):

@@ -114,13 +114,14 @@ def test_depth_that_is_not_used_does_not_make_it_stale(town, tmp_path):
                 {"antialias": False},
                 {"refine_range": False},
                 {"fill_radius_px": 1},
+                {"match_exposure": True},
             )
         ),
     ],
 )
 def test_every_parameter_has_its_own_place(cache, change):
     assert dataclasses.replace(cache, **change).home != cache.home
-    assert len(panorama.PanoramaOptions.__dataclass_fields__) == 6  # a new option must be added above
+    assert len(panorama.PanoramaOptions.__dataclass_fields__) == 7  # a new option must be added above
 
 
 def test_arrays_of_another_kind_are_named(town, cache):

@@ -90,7 +90,24 @@ def test_a_dataset_can_state_it_and_files_that_do_need_none(double_host, small_t
     rawdata.assume_png_units(None)
     options = dict(ROOT=small_town.root, depth_root=small_town.depth_root, split="test", num_views=2)
     options |= dict(resolution=(40, 30), transform="imgnorm", data_norm_type="dinov2")
-    double_host.OPV2VDataset(**options, png_units_per_m=256)
-    assert rawdata.load_depth(tmp_path / "other.png")[0, 0] == 10
     with pytest.raises(ValueError, match="png_units_per_m='x'"):
         double_host.OPV2VDataset(**options, png_units_per_m="x")
+
+
+@pytest.mark.parametrize("kind", ["OPV2VDataset", "OPV2VCylindricalDataset"])
+def test_two_data_sets_of_one_process_have_their_own_scales(double_host, own_town, kind):
+    """Depth of 16 bits that states no scale, read as 256 and as 128 units a metre: one is twice as far."""
+    root, depth_root = own_town
+    for path in (depth_root / "test").rglob("*_depth.npy"):
+        cv2.imwrite(str(path.with_suffix(".png")), np.full(np.load(path).shape, 2560, np.uint16))
+        path.unlink()
+    options = dict(ROOT=root, depth_root=depth_root, split="test", num_views=1, seed=1)
+    size = (40, 30) if kind == "OPV2VDataset" else (80, 20)
+    options |= dict(resolution=size, transform="imgnorm", data_norm_type="dinov2")
+    near, far = (getattr(double_host, kind)(**options, png_units_per_m=units) for units in (256, 128))
+    first, second, third = (np.asarray(made[0][0]["depth_along_ray"]) for made in (near, far, near))
+    assert first.max() > 0 and np.array_equal(first, third)
+    known = (first > 0) & (second > 0)
+    assert np.median(second[known] / first[known]) == pytest.approx(2, rel=0.1)
+    with pytest.raises(ValueError, match="the PNG states no"):
+        getattr(double_host, kind)(**options)[0]

@@ -21,11 +21,11 @@ def unit(vectors):
 
 def cast(rays, boxes=NO_BOXES, cylinders=NO_ROUNDS, spheres=NO_ROUNDS, origin=(0, 0, 1), planes=FLAT, skip=-1):
     origin = np.asarray(origin, float)
-    return raycast.cast(origin, unit(rays), planes, boxes, cylinders, spheres, skip, 900.0)[0]
+    return raycast.cast(origin, unit(rays), planes, boxes, cylinders, spheres, town.STREETS, town.LOOK, skip, 900.0)[0]
 
 
 def box(center, half, R=None, owner=-1):
-    return town._box(center, np.eye(3) if R is None else R, np.asarray(half, float), (1, 1, 1), 0, owner)
+    return town.box(center, np.eye(3) if R is None else R, np.asarray(half, float), (1, 1, 1), 0, owner)
 
 
 def test_ground_by_hand():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mapanything_opv2v import rawdata
 from mapanything_opv2v.views.figures import error_limit_m, range_error, view_figures, write_figures
-from mapanything_opv2v.views.frame import Estimate, Pinhole, View
+from mapanything_opv2v.views.frame import Estimate, Pinhole, View, view_cloud
 from mapanything_opv2v.views.sources import load_predicted_frame
 
 CAMERA = Pinhole(np.eye(3), 2, 1)
@@ -53,6 +53,24 @@ def test_files_of_every_view(town_predictions, tmp_path):
         assert figures["depth_rmse_m"] == pytest.approx(expected, rel=1e-4)
         assert figures["depth_scale_ratio"] == pytest.approx(1.1, rel=1e-5)
     assert [round(v["translation_error_m"], 6) for v in summary["views"]] == [0, 0.5, 0.5, 0.5]
+    # the whole frame: means of its views, and the box of its points
+    assert summary["translation_error_m"] == pytest.approx(0.375)
+    assert summary["depth_scale_ratio"] == pytest.approx(1.1, rel=1e-5)
+    assert summary["depth_rmse_m"] == pytest.approx(np.mean([v["depth_rmse_m"] for v in summary["views"]]))
+    assert summary["pred_mask_mean"] == pytest.approx(np.mean([v.pred.masks["mask"].mean() for v in frame.views]))
+    assert summary["gt_mask_mean"] == pytest.approx(np.mean([v.true.masks["mask"].mean() for v in frame.views]))
+    xyz = np.concatenate([view_cloud(v, "pred", "pred", 10**6, np.random.default_rng(0)).xyz for v in frame.views])
+    assert np.allclose(summary["bounds"]["min"], xyz.min(axis=0), atol=1e-3)
+    assert np.allclose(summary["bounds"]["max"], xyz.max(axis=0), atol=1e-3)
+
+
+def test_the_mask_of_raw_views_is_what_is_seen_and_no_sky():
+    sky, covered = np.array([[True, False, False, False]]), np.array([[True, True, False, True]])
+    ranges, rays = np.array([[-1.0, 2.0, 0.0, 0.0]], np.float32), np.tile([0.0, 0.0, 1.0], (1, 4, 1))
+    image = np.zeros((1, 4, 3), np.uint8)
+    true = Estimate(np.eye(4), ranges, rays, masks={"covered": covered, "sky": sky})
+    figures = view_figures(View("panorama", 1, image, None, true=true), "gt")
+    assert figures["gt_mask_mean"] == 0.5 and "pred_mask_mean" not in figures
 
 
 @pytest.mark.parametrize(

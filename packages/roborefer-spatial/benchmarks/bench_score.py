@@ -5,26 +5,26 @@ Both read the same kind of files; all from the files to the metrics is measured.
 is written anew from its description and has its faults (it clamps, it leaves out what it cannot parse), which
 is why the two hit rates differ; it gets fewer answers, because its time grows with them in proportion.
 
-Run: python benchmarks/bench_score.py [--answers 1000000]
+Run: python benchmarks/bench_score.py [--answers 1000000] [--before SRC]
+SRC is the source folder of another version of this package, which is then measured, too, in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
-from roborefer_spatial import predictions
 from roborefer_spatial.answers import format_points
-from roborefer_spatial.sample import load_samples
-from roborefer_spatial.scoring.evaluate import collection_paused
-from roborefer_spatial.scoring.metrics import by_set
-from roborefer_spatial.scoring.score import score
 from roborefer_spatial.tasks.prompts import CORRESPONDENCE
 
 SIZE_WH = (640, 480)
@@ -78,25 +78,46 @@ def make_files(folder: Path, answers: int, views: int) -> tuple[Path, Path]:
     return samples, texts
 
 
-@collection_paused()
-def ours(samples: Path, answers: Path) -> tuple[dict[str, float], float]:
-    """Return CPU seconds by stage, and Hit@Mask."""
-    seconds, last = {}, time.process_time()
+STAGES = """
+import gc, json, sys, time
+from pathlib import Path
+from roborefer_spatial import predictions
+from roborefer_spatial.sample import load_samples
+from roborefer_spatial.scoring.metrics import by_set
+from roborefer_spatial.scoring.score import score
 
-    def lap(name: str) -> None:
-        nonlocal last
-        now = time.process_time()
-        seconds[name], last = now - last, now
+gc.disable()  # as `evaluate` does
+seconds, last = {}, time.process_time()
 
-    truth = load_samples(samples)
-    lap("read samples")
-    said = predictions.read(answers)
-    lap("read answers")
-    scores = score(truth, said, workers=1)
-    lap("score")
-    metrics = by_set(scores, bootstrap=1000)["t1_multi/val"]
-    lap("metrics, 1000 resamples")
-    return seconds, float(metrics["hit_at_mask"])
+def lap(name):
+    global last
+    now = time.process_time()
+    seconds[name], last = now - last, now
+
+truth = load_samples(Path(sys.argv[1]))
+lap("read samples")
+said = predictions.read(Path(sys.argv[2]))
+lap("read answers")
+scores = score(truth, said, workers=1)
+lap("score")
+metrics = by_set(scores, bootstrap=1000)["t1_multi/val"]
+lap("metrics, 1000 resamples")
+print(json.dumps([seconds, metrics]))
+"""
+
+
+def ours(samples: Path, answers: Path, source: Path | None = None) -> tuple[dict[str, float], dict[str, Any]]:
+    """Return CPU seconds by stage, and the metrics, of the installed version or of one in a source folder."""
+    environment = dict(os.environ) if source is None else {**os.environ, "PYTHONPATH": path_of(source)}
+    command = [sys.executable, "-c", STAGES, str(samples), str(answers)]
+    printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    seconds, metrics = json.loads(printed)
+    return seconds, metrics
+
+
+def path_of(source: Path) -> str:
+    """Return a PYTHONPATH on which `source` comes first."""
+    return os.pathsep.join(filter(None, [str(source.resolve()), os.environ.get("PYTHONPATH", "")]))
 
 
 def earlier_way(samples: Path, answers: Path) -> tuple[float, float]:
@@ -128,20 +149,29 @@ def main() -> None:
     parser.add_argument("--answers", type=int, default=200_000)
     parser.add_argument("--peer_answers", type=int, default=5_000)
     parser.add_argument("--views", type=int, default=2_000)
+    parser.add_argument("--before", type=Path, metavar="SRC", help="source folder of another version to measure, too")
     args = parser.parse_args()
+    before = None
     with tempfile.TemporaryDirectory() as folder:
         few = Path(folder) / "few"
         few.mkdir()
         peer_s, peer_rate = earlier_way(*make_files(few, args.peer_answers, min(args.views, args.peer_answers)))
         many = Path(folder) / "many"
         many.mkdir()
-        seconds, rate = ours(*make_files(many, args.answers, args.views))
+        files = make_files(many, args.answers, args.views)
+        if args.before:
+            before, before_metrics = ours(*files, args.before)
+        seconds, metrics = ours(*files)
+    print(f"{'CPU seconds':<24}{'before' if before else '':>10}{'now':>10}")
     for name, value in seconds.items():
-        print(f"{name:<24}{value:8.2f} s")
+        print(f"{name:<24}{f'{before[name]:.2f}' if before else '':>10}{value:10.2f}")
     total = sum(seconds.values())
+    print(f"{'all':<24}{f'{sum(before.values()):.2f}' if before else '':>10}{total:10.2f}")
+    if before:
+        print(f"the metrics of both are {'the same' if before_metrics == metrics else 'DIFFERENT'}")
     mine, theirs = total / args.answers, peer_s / args.peer_answers
-    print(f"{'this package':<24}{total:8.2f} s for {args.answers:,} answers of {args.views:,} masks, hits {rate:.3f}")
-    print(f"{'the earlier way':<24}{peer_s:8.2f} s for {args.peer_answers:,} answers, hits {peer_rate:.3f}")
+    print(f"{args.answers:,} answers of {args.views:,} masks, hits {metrics['hit_at_mask']:.3f}")
+    print(f"the earlier way: {peer_s:.2f} s for {args.peer_answers:,} answers, hits {peer_rate:.3f}")
     print(f"CPU time an answer: {1e6 * mine:.1f} against {1e6 * theirs:.1f} microseconds, ratio {theirs / mine:.1f}")
 
 

@@ -164,3 +164,21 @@ def test_every_example_of_not_visible_is_read_so(row):
 def test_bad_boxes():
     with pytest.raises(ValueError, match="unknown boxes 'middle'; known: refuse, center"):
         parse("x", boxes="middle")
+
+
+FENCED = """The remote is at `[560, 850]` in the first image, x=440 is the jar, and (200, 530) the bottle.
+```json
+%s
+```
+"""
+
+
+def test_a_code_block_at_the_end_is_the_answer():
+    """As Gemini answers in a public result file: coordinates in the reasoning, the answer in a block behind it."""
+    said = parse(FENCED % "[[225, 540], [250, 550]]", units="thousand", images=2)
+    assert said.points == ((0.225, 0.54), (0.25, 0.55))
+    assert parse(FENCED % '[{"point_2d": [225, 540]}]', units="thousand").points == ((0.225, 0.54),)
+    assert parse(FENCED % "[[225, 540, 0.7]]", units="thousand").reason == "wrong_arity"
+    assert parse(FENCED % "no coordinates here", units="thousand").points != ()
+    assert parse("```\n[(0.1, 0.2)]\n```").points == ((0.1, 0.2),)
+    assert parse("```").reason == "no_point"

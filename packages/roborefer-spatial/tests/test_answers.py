@@ -277,3 +277,66 @@ def test_units_roborefer_finds_the_pixels_of_the_host(pairs):
 def test_the_formatters_answers_need_no_lenience():
     assert parse(NOT_VISIBLE).not_visible
     assert re.fullmatch(r"\[\(0\.\d+, 0\.\d+\)\]", format_points([(0.5, 0.5)]))
+
+
+@pytest.mark.parametrize("text", ["[(0.5, 0.25)]", "[(-0.013, 1.5)]", "[(0.1, -0.2)]", "NOT_VISIBLE"])
+def test_the_short_way_says_what_the_long_way_says(text):
+    """Answers as `build` writes them are read without going through every form."""
+    plain = answers.as_built(text)
+    assert plain is not None
+    assert plain == answers.parse(text) == answers.parse(f" {text} ")
+    assert answers.as_built(f" {text} ") is None
+
+
+def test_the_longest_text_that_is_read():
+    assert parse("(0.5, 0.5)".rjust(65_536)).points == ((0.5, 0.5),)
+    assert parse("(0.5, 0.5)".rjust(65_537)).reason == "too_long"
+
+
+def test_three_decimals_even_for_tiny_images():
+    assert decimals((9, 9)) == 3
+    assert format_points([(0.5, 0.25)], (9, 9)) == "[(0.500, 0.250)]"
+
+
+def test_a_point_below_zero_is_not_written():
+    with pytest.raises(ValueError, match=re.escape("point (-0.1, 0.5) is outside of the image")):
+        format_points([(-0.1, 0.5)])
+
+
+def test_the_last_of_several_answer_tags_counts():
+    assert parse("<answer>(0.1, 0.2)</answer> no: <answer>(0.3, 0.4)</answer>").points == ((0.3, 0.4),)
+
+
+def test_of_several_forms_the_first_one_counts():
+    """Ten coordinates in a list, and the same again in words, are the list's."""
+    assert parse("[(0.1, 0.2)], that is x=0.1, y=0.2").points == ((0.1, 0.2),)
+
+
+def test_how_often_an_answer_may_say_that_it_answers():
+    """The last four are looked at; before that, a text is read as a whole."""
+    assert parse("(0.9, 0.9) answer: (0.1, 0.2)" + " answer:" * 3).points == ((0.1, 0.2),)
+    assert len(parse("(0.9, 0.9) answer: (0.1, 0.2)" + " answer:" * 4).points) == 2
+
+
+def test_several_points_in_two_images():
+    text = "In the first image at (0.1, 0.1) and (0.2, 0.2), in the second image at (0.3, 0.3)."
+    assert parse(text, images=2).points == ((0.3, 0.3),)
+
+
+def test_a_single_point_is_not_doubted():
+    text = "In the second image, as in the first image: (0.4, 0.3)"
+    assert parse(text, images=2).points == ((0.4, 0.3),)
+
+
+def test_a_statement_is_about_the_image_of_its_clause():
+    text = "Hmm. In the first image it is red. In the second image it is not visible."
+    assert parse(text, images=2).not_visible
+    other = "Hmm. In the second image it is red. In the first image it is not visible."
+    assert not parse(other, images=2).not_visible
+
+
+def test_a_statement_without_an_image_is_about_the_one_named_last():
+    text = "In the second image there is a chair; in the first image there is a lamp. It is not visible."
+    assert parse(text, images=2).reason == "no_point"
+    other = "In the first image there is a chair; in the second image there is a lamp. It is not visible."
+    assert parse(other, images=2).not_visible

@@ -85,10 +85,12 @@ def test_table_by_hand(tmp_path, capsys):
     assert (tmp_path / "table.md").read_text() == table
     rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| s")]
     assert rows == [
-        ["s3dis", "host", "3", "0.200 (0.100)", "0.300", "0.400", "0.100", "0.400 (0.200)", "0.500", "-", "-", "61"],
+        ["s3dis", "host", "3", "0.200 (0.100)", "0.300", "0.400", "0.100", "0.400 (0.200)", "0.500",
+         "-", "-", "-", "-", "61"],
         ["s3dis", "influence", "4", "0.500 (0.258)", "0.600", "0.700", "0.250", "1.000 (0.516)", "1.100",
-         "+0.200 (0.100)", "0.074", "62"],
-        ["scannet", "influence", "1", "0.500 (-)", "0.600", "0.700", "0.250", "1.000 (-)", "1.100", "-", "-", "60"],
+         "+0.200 (0.100)", "0.074", "+0.000 (0.000)", "-", "62"],
+        ["scannet", "influence", "1", "0.500 (-)", "0.600", "0.700", "0.250", "1.000 (-)", "1.100",
+         "-", "-", "-", "-", "60"],
     ]  # fmt: skip
     assert table.endswith("s3dis 9 steps, scannet 9 steps; abacus\n")
 
@@ -222,6 +224,11 @@ def test_without_a_host(tmp_path, monkeypatch, capsys):
         (("--criteria", "influence:temprature=1"), "unknown option 'temprature'. Did you mean 'temperature'"),
         (("--criteria", "influence:temperature=warm"), "temperature must be a finite number >= 0, got 'warm'"),
         (("--criteria", "host:non_object_weight=low"), "host:non_object_weight=low: non_object_weight='low' is no"),
+        (("--criteria", "host:groups=3"), "host:groups=3: the host's criterion knows neither groups nor pilots"),
+        (("--criteria", "influence:groups=0"), "groups must be a positive integer, got '0'"),
+        (("--criteria", "influence:start=here"), "start must be 'learned' or 'voxels', got 'here'"),
+        (("--criteria", "influence:pilots=1"), "pilots must be True or False, got '1'"),
+        (("--evaluations", "0"), "--evaluations must be at least 1, got 0"),
         (("--criteria", "host:temperature=1"), "of the host's criterion only non_object_weight can be changed here"),
     ],
 )
@@ -246,9 +253,29 @@ def test_options_reach_the_config(name, options):
     assert ":" not in host_learning.Cell("s3dis", name, 0).path(Path()).name
 
 
+def shipped(model):
+    criterion = dict(type="theirs", non_object_weight=0.05)
+    return Config(dict(model=dict(type=model, decoder=dict(type="D", d=1), criterion=dict(inst_criterion=criterion))))
+
+
+def test_decoders_by_name():
+    """The recipe's weight of "no object" wins over the shipped config's; the model changes where that is needed."""
+    cfg = shipped("S3DISOneFormer3D")
+    host_criteria.configure(cfg, "influence:groups=3,start=voxels,recipe=nms_free")
+    assert cfg.model.decoder == dict(type="InfluencerQueryDecoder", d=1, groups=3, start="voxels")
+    assert cfg.model.type == "InfluencerS3DISOneFormer3D"
+    assert cfg.model.criterion.inst_criterion == dict(type="theirs", recipe="nms_free")
+    cfg = shipped("ScanNetOneFormer3D")
+    host_criteria.configure(cfg, "influence:groups=6")
+    assert cfg.model.decoder == dict(type="InfluencerScanNetQueryDecoder", d=1, groups=6)
+    assert cfg.model.type == "ScanNetOneFormer3D" and cfg.model.criterion.inst_criterion.non_object_weight == 0.05
+    with pytest.raises(ValueError, match="queries of ScanNet's decoder are superpoints, it takes no start"):
+        host_criteria.configure(cfg, "influence:start=voxels")
+
+
 def test_help_examples_parse():
     done = subprocess.run([sys.executable, FOLDER / "host_learning.py", "--help"], capture_output=True, text=True)
     examples = re.findall(r"^    python benchmarks/host_learning\.py (.*)$", done.stdout, re.M)
-    assert done.returncode == 0 and len(examples) == 6
+    assert done.returncode == 0 and len(examples) == 7
     for example in examples:
         assert host_learning.parse(example.split()).out.parts[0] == "bench_out"

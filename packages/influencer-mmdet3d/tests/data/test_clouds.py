@@ -6,31 +6,12 @@ import sys
 import numpy as np
 import pytest
 from influencer_mmdet3d.data.clouds import read_cloud
+from written import ply
 
 plyfile = pytest.importorskip("plyfile")
 XYZ = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 3.0]])
 RGB = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [10, 20, 30]])
 UTM = np.array([500_000.0, 5_400_000.0, 300.0])
-
-
-def ply(path, xyz=XYZ, colour=RGB, kind="u1", faces=None, text=False, **fields):
-    types = [(name, "f8") for name in "xyz"]
-    types += [(name, kind) for name in ("red", "green", "blue")] if colour is not None else []
-    table = np.empty(len(xyz), types + [(name, values.dtype) for name, values in fields.items()])
-    for axis, name in enumerate("xyz"):
-        table[name] = xyz[:, axis]
-    if colour is not None:
-        for axis, name in enumerate(("red", "green", "blue")):
-            table[name] = colour[:, axis]
-    for name, values in fields.items():
-        table[name] = values
-    elements = [plyfile.PlyElement.describe(table, "vertex")]
-    if faces is not None:
-        lists = np.empty(len(faces), [("vertex_indices", object)])
-        lists["vertex_indices"] = [np.array(face, np.int32) for face in faces]
-        elements.append(plyfile.PlyElement.describe(lists, "face", val_types={"vertex_indices": "i4"}))
-    plyfile.PlyData(elements, text=text).write(str(path))
-    return path
 
 
 def las(path, xyz=XYZ, colour=RGB * 257, **fields):
@@ -93,9 +74,9 @@ def host_bin(path):
 
 
 FORMATS = {
-    "binary.ply": ply,
-    "text.ply": lambda path: ply(path, text=True),
-    "short names.ply": lambda path: ply(path, faces=[(0, 1, 2)]),
+    "binary.ply": lambda path: ply(path, XYZ, RGB),
+    "text.ply": lambda path: ply(path, XYZ, RGB, text=True),
+    "short names.ply": lambda path: ply(path, XYZ, RGB, faces=[(0, 1, 2)]),
     "cloud.las": las,
     "cloud.laz": las,
     "ascii.pcd": lambda path: pcd(path, "ascii"),
@@ -125,7 +106,9 @@ def test_every_format_gives_the_same_points(tmp_path, name):
 
 def test_faces_and_fields_of_a_ply(tmp_path):
     """A triangle stays, a square becomes two triangles, in the order of its corners."""
-    cloud = read_cloud(ply(tmp_path / "mesh.ply", faces=[(0, 1, 2), (0, 1, 2, 3)], label=np.arange(4, dtype=np.int32)))
+    cloud = read_cloud(
+        ply(tmp_path / "mesh.ply", XYZ, faces=[(0, 1, 2), (0, 1, 2, 3)], label=np.arange(4, dtype=np.int32))
+    )
     assert cloud.faces.tolist() == [[0, 1, 2], [0, 1, 2], [0, 2, 3]]
     assert cloud.fields["label"].tolist() == [0, 1, 2, 3]
 
@@ -137,11 +120,11 @@ def test_extra_dimensions_of_a_las(tmp_path):
 
 def test_faces_that_name_no_point_are_refused(tmp_path):
     with pytest.raises(ValueError, match="faces name points 0 to 9, but there are 0 to 3"):
-        read_cloud(ply(tmp_path / "mesh.ply", faces=[(0, 1, 9)]))
+        read_cloud(ply(tmp_path / "mesh.ply", XYZ, faces=[(0, 1, 9)]))
 
 
 def test_missing_colours_are_said_and_grey(tmp_path):
-    cloud = read_cloud(ply(tmp_path / "bare.ply", colour=None))
+    cloud = read_cloud(ply(tmp_path / "bare.ply", XYZ))
     assert cloud.colour is None
     assert any("no colours: grey is taken" in note for note in cloud.notes)
     assert (cloud.centred()[0][:, 3:] == 128).all()
@@ -152,7 +135,7 @@ def test_missing_colours_are_said_and_grey(tmp_path):
     [(RGB / 255, "f4", "taken for 0 to 1"), (RGB * 257, "u2", "taken for 16 bits")],
 )
 def test_ranges_of_colours_are_recognised_and_named(tmp_path, colour, kind, word):
-    cloud = read_cloud(ply(tmp_path / "colours.ply", colour=colour, kind=kind))
+    cloud = read_cloud(ply(tmp_path / "colours.ply", XYZ, colour, kind=kind))
     np.testing.assert_array_equal(cloud.colour, RGB)
     assert any(word in note for note in cloud.notes)
 
@@ -165,6 +148,12 @@ def test_georeferenced_points_survive(tmp_path):
     assert any("georeferenced" in note and "put back" in note for note in cloud.notes)
     np.testing.assert_allclose(points[:, :3].astype(np.float64) + offset, xyz + UTM, atol=1e-6)
     assert len(np.unique(points[:, 1])) > 990
+
+
+def test_metres_near_the_origin_stay_bit_for_bit(tmp_path):
+    xyz = np.random.default_rng(0).uniform(-5, 5, (100, 3)).astype(np.float32)
+    points, offset = read_cloud(ply(tmp_path / "near.ply", xyz.astype(np.float64))).centred()
+    assert (points[:, :3] == xyz).all() and (offset == 0).all()
 
 
 def room(scale):

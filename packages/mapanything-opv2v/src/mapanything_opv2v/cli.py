@@ -7,10 +7,22 @@ import sys
 from collections.abc import Sequence
 
 from mapanything_opv2v import __version__
-from mapanything_opv2v.commands import data, demo, doctor, evaluate, panoramas, predict, train, views
+from mapanything_opv2v.commands import (
+    data,
+    demo,
+    doctor,
+    evaluate,
+    imports,
+    panoramas,
+    predict,
+    robustness,
+    table,
+    train,
+    views,
+)
 from mapanything_opv2v.terminal import REFUSED, Parser
 
-GROUPS = (doctor, demo, data, panoramas, train, predict, evaluate, views)
+GROUPS = (doctor, demo, data, imports, panoramas, train, predict, evaluate, table, robustness, views)
 """Modules of commands, in the order in which help lists them."""
 
 

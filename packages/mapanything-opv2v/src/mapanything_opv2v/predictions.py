@@ -127,8 +127,9 @@ class FramePredictions:
         Predicted: True where there is geometry (no sky, nothing uncovered).
     pose_world_cam_pred : (V, 4, 4) float64
         Camera to the model's world, metres, `metric_scale` applied.
-    metric_scale : float
-        Predicted factor from the model's unit to metres. **Already applied, once**: for information only.
+    metric_scale : float or None
+        Predicted factor from the model's unit to metres. **Already applied, once**: for information only. None: the
+        model predicts no scale, and ranges and poses have a unit of its own.
     confidence : (V, H, W) float32, optional
         The model's confidence, where it has one.
     range_m_true : (V, H, W) float32, optional
@@ -151,7 +152,7 @@ class FramePredictions:
     rays: npt.NDArray[np.float32]
     mask: npt.NDArray[np.bool_]
     pose_world_cam_pred: FloatArray
-    metric_scale: float
+    metric_scale: float | None
     confidence: npt.NDArray[np.float32] | None = None
     range_m_true: npt.NDArray[np.float32] | None = None
     mask_true: npt.NDArray[np.bool_] | None = None
@@ -186,8 +187,8 @@ class FramePredictions:
     def _check_values(self, views: int, size_wh: tuple[int, int]) -> None:
         if len(self.meta.agents) != views or views == 0:
             raise ValueError(f"meta names {len(self.meta.agents)} agents, the arrays have {views} views")
-        if not (np.isfinite(self.metric_scale) and self.metric_scale > 0):
-            raise ValueError(f"metric_scale={self.metric_scale!r}: expected a positive number")
+        if self.metric_scale is not None and not (np.isfinite(self.metric_scale) and self.metric_scale > 0):
+            raise ValueError(f"metric_scale={self.metric_scale!r}: expected a positive number, or None")
         for name in ("range_m", "range_m_true"):
             array = getattr(self, name)
             if array is not None and (array < 0).any():
@@ -274,7 +275,9 @@ def save_predictions(folder: Path, frame: FramePredictions) -> Path:
     """Write a frame's file, whole or not at all, and return its path."""
     path = predictions_path(folder, frame.meta)
     arrays = {name: getattr(frame, name) for name in _ARRAYS if getattr(frame, name) is not None}
-    arrays |= {"metric_scale": np.float64(frame.metric_scale), "meta": np.array(frame.meta.to_json())}
+    arrays["meta"] = np.array(frame.meta.to_json())
+    if frame.metric_scale is not None:
+        arrays["metric_scale"] = np.float64(frame.metric_scale)
     with whole_file(path) as stream:
         np.savez_compressed(stream, **arrays)
     return path
@@ -295,11 +298,11 @@ def load_predictions(path: str | Path) -> FramePredictions:
         arrays: dict[str, Any] = dict(load_npz(path))
         meta = FrameMeta.from_json(str(arrays.pop("meta", "")))
         wrong = set(arrays) - set(_ARRAYS) - {"metric_scale"}
-        wrong |= {"metric_scale", *_ARRAYS} - _OPTIONAL - set(arrays)
+        wrong |= set(_ARRAYS) - _OPTIONAL - set(arrays)
         if wrong:
             raise ValueError(f"arrays {sorted(wrong)} are missing or unknown")
-        arrays["metric_scale"] = float(arrays["metric_scale"])
-        return FramePredictions(meta=meta, **arrays)
+        scale = arrays.pop("metric_scale", None)
+        return FramePredictions(meta=meta, metric_scale=None if scale is None else float(scale), **arrays)
     except OSError:
         raise
     except Exception as error:  # a value of another kind than expected can raise nearly anything

@@ -41,7 +41,12 @@ _PINHOLE = ('dataset.resolution_train="(56,42)"', "dataset.num_views=4", *_SCHED
 TINY_EXPERIMENTS = {
     "stage1": (*_PINHOLE, "dataset.max_sets_per_epoch=4"),
     "stage2": (*_PINHOLE, "dataset.max_sets_per_epoch=2"),
-    "stage3": (*_PINHOLE, "dataset.max_sets_per_epoch=4"),
+    "stage3": (
+        *_PINHOLE,
+        "dataset.max_sets_per_epoch=4",
+        "dataset.coop_min_num_views=2",
+        "dataset.opv2v.val.num_views=4",
+    ),
     "cylindrical": (
         'dataset.resolution_train="(112,28)"',
         "dataset.num_views=3",

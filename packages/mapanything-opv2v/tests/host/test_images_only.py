@@ -95,4 +95,6 @@ def test_panorama_photographs(tiny_checkpoint, tmp_path, capsys):
     assert predict(tiny_checkpoint, tmp_path / "no", *tail, "--inputs", "pose") == 2
     assert "photographs of --images have no known geometry" in capsys.readouterr().err
     assert cli.main(["predict", "--checkpoint", str(tiny_checkpoint), "--out", str(tmp_path / "no")]) == 2
-    assert "needs --root, the tree to predict, or --images, a folder of photographs" in capsys.readouterr().err
+    assert (
+        "needs --root, the tree to predict, or --images, a folder of photographs, or --rig" in capsys.readouterr().err
+    )

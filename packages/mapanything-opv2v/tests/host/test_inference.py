@@ -183,11 +183,43 @@ def test_what_cannot_be_predicted(inference, tiny, batch):
         inference.predict(tiny.model, batch, ("depth",))
     with pytest.raises(ValueError, match="precision='int8': expected one of fp32, bf16, fp16"):
         inference.predict(tiny.model, batch, precision="int8")
-    with pytest.raises(ValueError, match="Linear has no geometric_input_config"):
-        inference.predict(torch.nn.Linear(1, 1), batch)
+    with pytest.raises(ValueError, match="inputs pose: Linear takes images only; leave --inputs out"):
+        inference.predict(torch.nn.Linear(1, 1), batch, ("pose",))
+    demanding = torch.nn.Linear(1, 1)
+    demanding.forward = lambda views: (_ for _ in ()).throw(AssertionError("needs 9 views"))
+    with pytest.raises(ValueError, match=r"Linear does not take these \d views of .*: needs 9 views"):
+        inference.predict(demanding, batch)
     meta = FrameMeta(split="a", sequence="b", frame="c", layout="pinhole", agents=(0,), cameras=(0,))
-    with pytest.raises(ValueError, match="the model predicts no 'ray_directions' .it has pts3d."):
+    with pytest.raises(ValueError, match="the model predicts no ranges in its views' own axes .it has pts3d."):
         inference.frame_predictions(batch, [{"pts3d": None}], 0, meta)
     with pytest.raises(ValueError, match="views are called .*'front'"):
         preds = inference.predict(tiny.model, batch)
         inference.frame_predictions([{**view, "instance": ["front"]} for view in batch], preds, 0, meta)
+
+
+def test_models_that_predict_less(inference, tiny, batch):
+    """Points only are rays and ranges; one view needs no pose, several do; no scale is none, unless it is told."""
+    meta = FrameMeta(split="a", sequence="b", frame="c", layout="pinhole", agents=(0,), cameras=(0,))
+    views = [{**view, "instance": [f"agent0/camera{k}"] * 2} for k, view in enumerate(batch)]
+    views = [{key: view[key] for key in ("img", "data_norm_type", "instance")} for view in views]
+    whole = inference.predict(tiny.model, batch)
+    points = [{"pts3d_cam": pred["pts3d_cam"], "conf": pred["conf"]} for pred in whole]
+    single = inference.frame_predictions(views[:1], points[:1], 1, meta)
+    assert single.metric_scale is None and np.array_equal(single.pose_world_cam_pred, np.eye(4)[None])
+    np.testing.assert_allclose(single.points_cam(0), points[0]["pts3d_cam"][1].numpy(), rtol=1e-4, atol=1e-4)
+    told = inference.frame_predictions(views[:1], points[:1], 1, meta, is_metric=True)
+    assert told.metric_scale == 1.0
+    with pytest.raises(ValueError, match="predicts no poses .*give it one view, --num-views 1"):
+        inference.frame_predictions(views, points, 1, meta)
+
+
+def test_wrappers_of_other_projects_see_names_that_say_nothing(inference, batch):
+    seen = inference.visible(batch, ("pose",), "cpu", external=True)
+    allowed = {"img", "data_norm_type", "agent_index", "camera_pose", "label", "instance"}
+    assert all(set(view) == allowed for view in seen)
+    assert [view["instance"] for view in seen] == [[str(k)] * 2 for k in range(len(batch))]
+    if "camera_intrinsics" in batch[0]:
+        assert "camera_intrinsics" in inference.visible(batch, ("calibration",), "cpu", external=True)[0]
+    else:
+        with pytest.raises(ValueError, match="intrinsics, which panoramas do not have"):
+            inference.visible(batch, ("calibration",), "cpu", external=True)

@@ -12,6 +12,7 @@ from mapanything_opv2v.checkpoints import storage
 from mapanything_opv2v.checkpoints.record import KEY
 
 CHECKPOINTS = ("checkpoint-last.pth", "checkpoint-best.pth", "checkpoint-final.pth")
+RATES = {"stage1": 5e-5, "stage2": 3e-5, "stage3": 2e-5, "cylindrical": 5e-6}
 STARTS_FROM = {"stage1": None, "stage2": "stage1", "stage3": "stage2", "cylindrical": "stage2"}
 
 
@@ -57,7 +58,7 @@ def test_a_stage_starts_leaves_its_warm_up_and_finishes(trained, stage):
     run_dir = trained(stage)
     log = log_of(run_dir)
     assert [line["epoch"] for line in log] == [0, 1, 2]
-    assert log[1]["train_lr"] < 5e-6 and log[2]["train_lr"] < 5e-6 and log[1]["train_lr"] > 0
+    assert 0 < log[1]["train_lr"] < RATES[stage] and log[2]["train_lr"] < RATES[stage]
     for line in log[1:]:
         values = torch.tensor([value for key, value in line.items() if "loss" in key], dtype=torch.float64)
         assert torch.isfinite(values).all() and any(key.endswith("_validate_loss_avg") for key in line)
@@ -65,7 +66,8 @@ def test_a_stage_starts_leaves_its_warm_up_and_finishes(trained, stage):
     assert not list(run_dir.glob(".*.part"))
     text = (run_dir / "train.log").read_text()
     assert text.count("train sampler: 2 steps an epoch on any number of GPUs (here 1)") == 1
-    assert "epoch 0: learning rate default 0.000e+00 to 5.000e-06, encoder 0.000e+00 to 2.500e-07, over 2 steps" in text
+    rates = f"default 0.000e+00 to {RATES[stage]:.3e}, encoder 0.000e+00 to {RATES[stage] / 20:.3e}"
+    assert f"epoch 0: learning rate {rates}, over 2 steps" in text
     source = STARTS_FROM[stage]
     assert source is None or f"opv2v/{source}/checkpoint-best.pth\n" in text
 
@@ -205,7 +207,7 @@ def test_the_schedule_is_printed_without_training(launch, tmp_path):
     assert done.returncode == 0, done.stderr
     rows = [line.split() for line in done.stdout.splitlines()]
     assert rows[0] == ["epoch", "default", "encoder"]
-    assert [float(row[1]) for row in rows[1:]] == [0.0, 5e-6, pytest.approx(3.7625e-6), pytest.approx(1.2875e-6), 5e-8]
+    assert [float(row[1]) for row in rows[1:]] == [0.0, 5e-5, pytest.approx(3.7625e-5), pytest.approx(1.2875e-5), 5e-7]
     assert not (tmp_path / "opv2v").exists()
 
 

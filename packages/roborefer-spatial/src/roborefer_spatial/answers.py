@@ -12,8 +12,9 @@ import math
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, get_args
+
+import msgspec
 
 from roborefer_spatial import answer_forms, answer_phrases
 from roborefer_spatial.answer_forms import Pair
@@ -25,7 +26,7 @@ Units = Literal["normalized", "percent", "thousand", "pixel", "roborefer"]
 PointOrder = Literal["xy", "yx"]
 Boxes = Literal["refuse", "center"]
 Point = tuple[float, float]
-_UNITS, _POINT_ORDERS = get_args(Units), get_args(PointOrder)
+_UNITS, _POINT_ORDERS, _BOXES = get_args(Units), get_args(PointOrder), get_args(Boxes)
 NEEDS_SIZE: frozenset[str] = frozenset({"pixel", "roborefer"})
 """Units that mean nothing without the image's size."""
 
@@ -49,8 +50,7 @@ FAILURES: dict[str, str] = {
 MAX_CHARS = 65_536
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(msgspec.Struct, frozen=True):
     """What an answer says.
 
     Attributes
@@ -153,14 +153,10 @@ def parse(
     ValueError
         An unknown option, or `size_wh` missing where the units need it.
     """
-    _check_options(units, size_wh, point_order)
-    if boxes not in get_args(Boxes):
-        raise ValueError(f"unknown boxes {boxes!r}; known: {', '.join(get_args(Boxes))}")
-    quick = _CANONICAL.fullmatch(text)
-    if quick is not None and units == "normalized":
-        return Parsed(((float(quick[1]), float(quick[2])),), False, POINTS, "list")
-    if text == NOT_VISIBLE:
-        return Parsed((), True, "not_visible")
+    _check_options(units, size_wh, point_order, boxes)
+    plain = as_built(text) if units == "normalized" or text == NOT_VISIBLE else None
+    if plain is not None:
+        return plain
     if len(text) > MAX_CHARS:
         return _failure("too_long")
     text = _normalise(text)
@@ -172,11 +168,28 @@ def parse(
     return _read(final, units, size_wh, point_order, boxes, images)
 
 
-def _check_options(units: str, size_wh: tuple[int, int] | None, point_order: str) -> None:
+_NOT_VISIBLE = Parsed((), True, "not_visible")
+_CANONICAL = re.compile(r"\[\((-?\d\.\d{1,17}), (-?\d\.\d{1,17})\)\]")
+
+
+def as_built(text: str) -> Parsed | None:
+    """Read an answer that is written as `build` writes them, one point or NOT_VISIBLE; None for any other."""
+    if text == NOT_VISIBLE:
+        return _NOT_VISIBLE
+    found = _CANONICAL.fullmatch(text)
+    if found is None:
+        return None
+    x, y = found.groups()
+    return Parsed(((float(x), float(y)),), False, POINTS, "list")
+
+
+def _check_options(units: str, size_wh: tuple[int, int] | None, point_order: str, boxes: str) -> None:
     if units not in _UNITS:
         raise ValueError(f"unknown units {units!r}; known: {', '.join(_UNITS)}")
     if point_order not in _POINT_ORDERS:
         raise ValueError(f"unknown point_order {point_order!r}; known: xy, yx")
+    if boxes not in _BOXES:
+        raise ValueError(f"unknown boxes {boxes!r}; known: {', '.join(_BOXES)}")
     if units in NEEDS_SIZE and size_wh is None:
         raise ValueError(f"units={units!r} needs size_wh, the (width, height) in pixels of the image answered about")
 
@@ -187,7 +200,6 @@ def _failure(reason: str, form: str = "") -> Parsed:
 
 
 _LAST_FINALS = 4  # a text that says "answer:" more often is not read for longer
-_CANONICAL = re.compile(r"\[\((\d\.\d{1,17}), (\d\.\d{1,17})\)\]")
 _OPEN_END = re.compile(r"[(\[{]\s*(?:[\"'\w]*\s*:)?\s*[-+\d.,;%\s\[(]*$")
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.I | re.S)
 _THINK = re.compile(r"<(/?)think(?:ing)?>", re.I)
@@ -235,8 +247,22 @@ def _read(
     return _failure(_why_no_point(text, lower))
 
 
+def _fenced(text: str) -> tuple[int, int] | None:
+    """Return where a code block's content lies that ends the text; None without one."""
+    end = len(text.rstrip())
+    if not text.endswith("```", 0, end):
+        return None
+    start = text.rfind("```", 0, end - 3)
+    return None if start < 0 else (start + 3, end - 3)
+
+
 def _after_final(text: str, lower: str) -> tuple[str, str]:
-    """Return what follows the last words such as "final answer:", if an answer follows them."""
+    """Return what follows the last words such as "final answer:", or the code block at the end, if it is an answer."""
+    block = _fenced(text)
+    if block is not None:
+        rest, rest_lower = text[slice(*block)], lower[slice(*block)]
+        if answer_forms.bracket_lengths(rest) or any(find(rest, "xy") for _, find in answer_forms.TAGGED):
+            return rest, rest_lower
     for _, end in reversed(answer_phrases.places("final", lower)[-_LAST_FINALS:]):
         rest, rest_lower = text[end:].strip(" :*=\n{}"), lower[end:].strip(" :*=\n{}")
         if any(find(rest, "xy") for _, find in (*answer_forms.TAGGED, *answer_forms.WRITTEN)):

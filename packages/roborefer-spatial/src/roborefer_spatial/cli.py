@@ -26,13 +26,16 @@ class Command(NamedTuple):
 
 COMMANDS = (
     Command("synthetic", ".synthetic.tree", "render indoor scenes in the x3 layout"),
+    Command("import", ".importing.scans", "make an x3 tree from RGB-D recordings (ScanNet, 7-Scenes)"),
     Command("build", ".tasks.build", "build the task sets of an x3 tree"),
     Command("predict", ".predicting.predict", "answer samples with a model"),
     Command("evaluate", ".scoring.evaluate", "score answers", ("score",)),
     Command("compare", ".scoring.compare", "compare two models on the same samples"),
+    Command("benchmark", ".scoring.benchmark", "score answers to CrossPoint-Bench, RefSpatial-Bench, Where2Place"),
     Command("report", ".look.report", "write an offline page of scored answers to look at"),
     Command("export", ".export.formats", "write samples in the formats of other evaluation tools"),
     Command("demo", ".demo.run", "run everything on synthetic rooms, on a CPU"),
+    Command("import-notes", ".importing.notes", "take over task files of the research builder, where they are sound"),
     Command("check", ".training.check", "put one batch through RoboRefer's collator, without a model", ("check-data",)),
     Command("train", ".training.train", "train RoboRefer on x3 files"),
     Command("register", ".training.register", "write a dataset YAML for RoboRefer's own registry"),

@@ -192,12 +192,54 @@ _ORIENTATION_TAG = 0x0112
 
 def orientation(data: bytes) -> int:
     """Return an image file's EXIF orientation: 1 for upright pixels, 2 to 8 where a viewer turns them."""
-    tags = Image.Exif()
     with Image.open(io.BytesIO(data)) as image:
-        if "exif" in image.info:  # `getexif` would decode a PNG to look behind its pixels
-            tags.load(image.info["exif"])
+        return _orientation(image)
+
+
+def orientation_of_file(path: Path) -> int:
+    """Return the same of a file, of which only the head is read; ValueError when it is no image."""
+    with _strict(path), Image.open(path) as image:
+        return _orientation(image)
+
+
+def _orientation(image: Image.Image) -> int:
+    tags = Image.Exif()
+    if "exif" in image.info:  # `getexif` would decode a PNG to look behind its pixels
+        tags.load(image.info["exif"])
     value = tags.get(_ORIENTATION_TAG, 1)
     return value if value in range(1, 9) else 1
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what makes the pixels upright (Pillow counts its rotations anticlockwise)."""
+
+
+def upright(image: Image.Image, turn: int) -> Image.Image:
+    """Return a decoded image with its pixels as a viewer shows them, for an EXIF orientation of 1 to 8."""
+    return image if turn == 1 else image.transpose(_TURNS[turn])
+
+
+def upright_size(size_wh: tuple[int, int], turn: int) -> tuple[int, int]:
+    """Return (width, height) of the upright image; orientations from 5 on swap the sides."""
+    return (size_wh[1], size_wh[0]) if turn >= 5 else size_wh
+
+
+def refuse_turned(data: bytes, name: str | Path) -> None:
+    """Raise ValueError for a picture that some readers would turn by its EXIF tag, and others would not."""
+    turn = orientation(data)
+    if turn != 1:
+        raise ValueError(
+            f"{name}: EXIF orientation {turn}: some readers turn such a picture and others do not, so that points "
+            "would mean different places; `build` makes upright copies, so build the samples again"
+        )
 
 
 def to_rgb(image: Image.Image, name: str | Path) -> NDArray[np.uint8]:
@@ -218,12 +260,14 @@ def _check_mode(mode: str, name: str | Path) -> None:
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Read an 8-bit image file as an (h, w, 3) uint8 RGB array; ValueError when it cannot be read."""
+    """Read an 8-bit image file as an (h, w, 3) uint8 RGB array; ValueError for one unreadable or to be turned."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return to_rgb(decode(data, path), path)
+    image = decode(data, path)
+    refuse_turned(data, path)
+    return to_rgb(image, path)
 
 
 def mark(image: NDArray[np.uint8], mask: NDArray[np.bool_], alpha: float) -> NDArray[np.uint8]:

@@ -10,9 +10,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-Sizes = tuple[tuple[int, int], ...]
+import msgspec
+
+_Side = Annotated[int, msgspec.Meta(gt=0)]
+Sizes = tuple[tuple[_Side, _Side], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,12 @@ def read(path: Path, *, id_key: str = "id", text_key: str = "text", unfinished: 
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file; make it with `roborefer-spatial predict`")
-    found = [_prediction(row, place, path, id_key, text_key) for place, row in _rows(path, unfinished)]
+    usual = (id_key, text_key) == ("id", "text")
+    found = []
+    for number, row, answer in _rows(path, unfinished):
+        if not usual or answer is None or (answer.text is None and answer.error is None):
+            answer = _unusual(row, _where(path, number), id_key, text_key)
+        found.append(answer)
     if unfinished:
         return list({row.id: row for row in found}.values())
     if len({row.id for row in found}) != len(found):
@@ -82,8 +90,11 @@ def read(path: Path, *, id_key: str = "id", text_key: str = "text", unfinished: 
     return found
 
 
-def _rows(path: Path, unfinished: bool) -> Iterator[tuple[int, Any]]:
-    """Yield the decoded rows with the number of their line, from 1, or of their row, from 0."""
+_decoder = msgspec.json.Decoder(Prediction)
+
+
+def _rows(path: Path, unfinished: bool) -> Iterator[tuple[int, Any, Prediction | None]]:
+    """Yield (line from 1 or row from 0, the row as JSON or decoded, its answer where this package wrote it)."""
     data = path.read_bytes()
     if path.suffix == ".json":
         try:
@@ -94,36 +105,46 @@ def _rows(path: Path, unfinished: bool) -> Iterator[tuple[int, Any]]:
             rows = rows.get("results")
         if not isinstance(rows, list):
             raise ValueError(f"{path}: expected a list of answers, or an object with one under 'results'")
-        yield from enumerate(rows)
+        yield from ((index, row, None) for index, row in enumerate(rows))
         return
     lines = data.split(b"\n")
     if unfinished:
         lines.pop()  # what follows the last line break: nothing, or half a row
-    for number, line in enumerate(lines, 1):
+    for number, (line, answer) in enumerate(zip(lines, _of_lines(lines)), 1):
         if line.strip():
-            try:
-                yield number, json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise ValueError(f"{_where(path, number)}: not valid JSON: {error}") from error
+            yield number, line, answer
+
+
+def _of_lines(lines: list[bytes]) -> list[Prediction | None]:
+    """Decode all lines in one call; where one of them is of another program, or wrong, each by itself."""
+    whole = lines[:-1] if lines and not lines[-1] else lines
+    try:
+        answers: list[Prediction | None] = list(_decoder.decode_lines(b"\n".join(whole)))
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        answers = []
+    if len(answers) == len(whole):
+        return answers + [None] * (len(lines) - len(whole))
+    return [_decoded(line) for line in lines]
+
+
+def _decoded(line: bytes) -> Prediction | None:
+    try:
+        return _decoder.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
 
 
 def _where(path: Path, place: int) -> str:
     return f"{path.name}, {'row' if path.suffix == '.json' else 'line'} {place}"
 
 
-_RARE = frozenset({"error", "finish", "seen"})
-
-
-def _prediction(row: Any, place: int, path: Path, id_key: str, text_key: str) -> Prediction:
-    if isinstance(row, dict):
-        identity, text = row.get(id_key), row.get(text_key)
-        if type(identity) is str and type(text) is str and not row.keys() & _RARE:
-            return Prediction(identity, text)
-    return _unusual_prediction(row, _where(path, place), id_key, text_key)
-
-
-def _unusual_prediction(row: Any, where: str, id_key: str, text_key: str) -> Prediction:
-    """Read a row with an integer id or an optional field, or say what is wrong with it."""
+def _unusual(row: Any, where: str, id_key: str, text_key: str) -> Prediction:
+    """Read a row with an integer id or of other fields, or say what is wrong with it."""
+    if isinstance(row, bytes):
+        try:
+            row = json.loads(row)
+        except (ValueError, RecursionError) as wrong:
+            raise ValueError(f"{where}: not valid JSON: {wrong}") from wrong
     if not isinstance(row, dict) or id_key not in row or text_key not in row:
         have = sorted(row) if isinstance(row, dict) else type(row).__name__
         raise ValueError(

@@ -1,15 +1,21 @@
 """The sample of a spatial task: one row of the JSON and JSONL files, checked when it is read.
 
 Coordinates are fractions of width and height (x right, y down) of the image that `coord_frame` names.
+A row's types are checked while it is decoded; only a row that does not pass is looked at field by field, to
+say what is wrong with it.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypedDict, get_type_hints
+
+import msgspec
+from msgspec import Meta
 
 from roborefer_spatial.answers import NOT_VISIBLE
 from roborefer_spatial.files import decode_json
@@ -26,6 +32,27 @@ TASKS: dict[str, tuple[int, str]] = {
 SPLITS = ("train", "val")
 
 Point = tuple[float, float]
+
+_Text = Annotated[str, Meta(min_length=1)]
+_Side = Annotated[int, Meta(gt=0)]
+_Coordinate = Annotated[float, Meta(ge=0, lt=1)]
+_Pair = tuple[_Coordinate, _Coordinate]
+if TYPE_CHECKING:
+    _Turn: TypeAlias = dict[str, str]
+    _Paths: TypeAlias = list[str]
+    _Map: TypeAlias = ConcatMap
+    _Task: TypeAlias = str
+    _Mask: TypeAlias = str
+    _Frame: TypeAlias = str
+    _Split: TypeAlias = str
+else:  # as files have them; `_finished` makes the types above of them
+    _Turn = TypedDict("_Turn", {"from": Literal["human", "gpt"], "value": _Text})
+    _Paths = _Text | Annotated[list[_Text], Meta(min_length=1)]
+    _Map = Any
+    _Task = Literal["t1_multi", "t1_concat", "t2a_multi", "t2b_multi"]
+    _Mask = Literal["raw", "dilated"]
+    _Frame = Literal["query", "concat"]
+    _Split = Literal["train", "val"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,26 +95,26 @@ class Sample:
         Depth images, one for each entry of `image`, or None.
     """
 
-    id: str
-    task: str
-    image: list[str]
-    query_original: str
-    conversations: list[dict[str, str]]
-    mask_path: str | None
-    mask_dilated_path: str | None
-    gt_mask: str
-    query_size: tuple[int, int]
-    ref_point: Point | None
-    answer_point: Point | None
-    coord_frame: str
-    concat: ConcatMap | None
-    seed: int
-    split: str
-    scene: str
-    uid: str
-    view_ref: str
-    view_query: str
-    depth: list[str] | None = None
+    id: _Text
+    task: _Task
+    image: _Paths
+    query_original: _Text
+    conversations: Annotated[list[_Turn], Meta(min_length=2, max_length=2)]
+    mask_path: _Text | None = None
+    mask_dilated_path: _Text | None = None
+    gt_mask: _Mask
+    query_size: tuple[_Side, _Side]
+    ref_point: _Pair | None = None
+    answer_point: _Pair | None = None
+    coord_frame: _Frame
+    concat: _Map | None = None
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    split: _Split
+    scene: _Text
+    uid: _Text
+    view_ref: _Text
+    view_query: _Text
+    depth: _Paths | None = None
 
     @property
     def prompt(self) -> str:
@@ -154,114 +181,131 @@ class Sample:
         ValueError
             A field is missing, has the wrong type, or contradicts another one.
         """
-        return _Reader(row, where, folder).sample()
+        return _checked(row, where, _Resolved(folder))
 
 
-class _Reader:
-    """Reads one row; every error names the file, the row and the field."""
+_TYPES = get_type_hints(Sample, include_extras=True)
+_TEXT, _POINT = "a non-empty string", "null or [x, y] with 0 <= x, y < 1"
+_EXPECTED = {
+    "task": f"one of {', '.join(TASKS)}",
+    "coord_frame": "the frame of the task",
+    "conversations": "one human turn and one gpt turn, each with from and value",
+    "answer_point": _POINT,
+    "id": _TEXT,
+    "image": "the task's images",
+    "query_original": _TEXT,
+    "mask_path": _TEXT,
+    "mask_dilated_path": _TEXT,
+    "gt_mask": "one of raw, dilated",
+    "query_size": "[width, height] in pixels",
+    "ref_point": _POINT,
+    "seed": "an integer, 0 <= seed < 2**63",
+    "split": f"one of {', '.join(SPLITS)}",
+    "scene": _TEXT,
+    "uid": _TEXT,
+    "view_ref": _TEXT,
+    "view_query": _TEXT,
+    "depth": "one path for each image",
+}
+"""Field -> what is expected of it, in the order in which faults are looked for."""
+_TEXTS = frozenset(
+    {"task", "coord_frame", "id", "query_original", "gt_mask", "split", "scene", "uid", "view_ref", "view_query"}
+)
+_decoder = msgspec.json.Decoder(Sample)
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
-    def __init__(self, row: Mapping[str, Any], where: str, folder: Path | None) -> None:
-        if not isinstance(row, Mapping):
-            raise ValueError(f"{where}: expected an object with the fields of a sample, got {_show(row)}")
-        self.row, self.where = row, where
+
+class _Resolved(dict[str, str]):
+    """Path -> the same path from a folder on; each is joined once, however many rows name it.
+
+    `questions` keeps one copy of each question: most rows ask the same, and it is most of a row's memory.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.questions: dict[str, str] = {}
         self.folder = None if folder is None else os.fspath(folder)
 
-    def fail(self, key: str, expected: str) -> ValueError:
-        return ValueError(f"{self.where}: field {key!r}: expected {expected}, got {_show(self.row.get(key))}")
+    def __missing__(self, path: str) -> str:
+        joined = path if self.folder is None else os.path.join(self.folder, path)  # noqa: PTH118  (Path is slower)
+        self[path] = joined
+        return joined
 
-    def text(self, key: str, allowed: tuple[str, ...] | None = None) -> str:
-        if key not in self.row:
+
+_set = object.__setattr__
+
+
+def _finished(sample: Sample, paths: _Resolved, where: str) -> tuple[str, str] | None:
+    """Finish a sample whose types were right when it was read; return (field, expected) where fields contradict."""
+    count, frame = TASKS[sample.task]
+    asked, told = sample.conversations
+    if sample.coord_frame != frame:
+        return "coord_frame", f"one of {frame}"
+    if asked["from"] != "human" or told["from"] != "gpt":
+        return "conversations", _EXPECTED["conversations"]
+    if (told["value"] == NOT_VISIBLE) != (sample.answer_point is None):
+        return "answer_point", f"null exactly when the answer is {NOT_VISIBLE}"
+    asked["value"] = paths.questions.setdefault(asked["value"], asked["value"])
+    if isinstance(sample.image, str):
+        _set(sample, "image", [sample.image])
+    if len(sample.image) != count:
+        return "image", f"{count} path(s) for task {sample.task!r}"
+    if (sample.concat is not None) != (frame == "concat"):
+        return "concat", f"{'an object' if frame == 'concat' else 'null'} for coord_frame {frame!r}"
+    if sample.concat is not None:
+        stated: Any = sample.concat
+        _set(sample, "concat", ConcatMap.from_json(stated, where=f"{where}: field 'concat'"))
+    if sample.depth is not None:
+        _set(sample, "depth", [sample.depth] if isinstance(sample.depth, str) else sample.depth)
+        if len(sample.depth) != count:
+            return "depth", f"{count} path(s) for task {sample.task!r}"
+        sample.depth[:] = [paths[path] for path in sample.depth]
+    sample.image[:] = [paths[path] for path in sample.image]
+    _set(sample, "query_original", paths[sample.query_original])
+    if sample.mask_path is not None:
+        _set(sample, "mask_path", paths[sample.mask_path])
+    if sample.mask_dilated_path is not None:
+        _set(sample, "mask_dilated_path", paths[sample.mask_dilated_path])
+    return None
+
+
+def _checked(row: Any, where: str, paths: _Resolved) -> Sample:
+    """Return the sample of a decoded row; ValueError names the file, the row and the field."""
+    if not isinstance(row, Mapping):
+        raise ValueError(f"{where}: expected an object with the fields of a sample, got {_show(row)}")
+    try:
+        sample = msgspec.convert(row, Sample)
+        fault = _finished(sample, paths, where)
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        fault = _fault(row, where)
+    if fault is None:
+        return sample
+    raise ValueError(f"{where}: field {fault[0]!r}: expected {fault[1]}, got {_show(row.get(fault[0]))}")
+
+
+def _fault(row: Mapping[str, Any], where: str) -> tuple[str, str]:
+    """Return the first field whose type is wrong, and what is expected of it."""
+    for key, expected in _EXPECTED.items():
+        value = row.get(key)
+        if key in _TEXTS and key not in row:
             raise ValueError(
-                f"{self.where}: field {key!r} is missing; samples are made by `roborefer-spatial build`. "
-                "Files of an earlier builder lack fields that scoring needs: build them again"
+                f"{where}: field {key!r} is missing; samples are made by `roborefer-spatial build`. "
+                "Files of an earlier builder lack fields that scoring needs: build them again, or try `import-notes`"
             )
-        value = self.row[key]
-        if not isinstance(value, str) or not value:
-            raise self.fail(key, "a non-empty string")
-        if allowed is not None and value not in allowed:
-            raise self.fail(key, f"one of {', '.join(allowed)}")
-        return value
-
-    def resolved(self, path: str) -> str:
-        if self.folder is None or path.startswith(os.sep):
-            return path
-        return os.path.join(self.folder, path)  # noqa: PTH118  (Path is many times slower, and rows are many)
-
-    def path(self, key: str) -> str | None:
-        return None if self.row.get(key) is None else self.resolved(self.text(key))
-
-    def paths(self, key: str, count: int) -> list[str]:
-        value = self.row.get(key)
-        value = [value] if isinstance(value, str) else value
-        if not (isinstance(value, list) and len(value) == count and all(isinstance(v, str) and v for v in value)):
-            raise self.fail(key, f"{count} path(s) for task {self.row.get('task')!r}")
-        return [self.resolved(v) for v in value]
-
-    def point(self, key: str) -> Point | None:
-        value = self.row.get(key)
-        if value is None:
-            return None
-        numbers = isinstance(value, list) and len(value) == 2 and all(type(v) in (int, float) for v in value)
-        if not (numbers and 0 <= value[0] < 1 and 0 <= value[1] < 1):
-            raise self.fail(key, "null or [x, y] with 0 <= x, y < 1")
-        return (float(value[0]), float(value[1]))
-
-    def size(self, key: str) -> tuple[int, int]:
-        value = self.row.get(key)
-        if not (isinstance(value, list) and len(value) == 2 and all(type(v) is int and v > 0 for v in value)):
-            raise self.fail(key, "[width, height] in pixels")
-        return (value[0], value[1])
-
-    def integer(self, key: str) -> int:
-        value = self.row.get(key)
-        if type(value) is not int or not 0 <= value < 2**63:
-            raise self.fail(key, "an integer, 0 <= seed < 2**63")
-        return value
-
-    def conversations(self) -> list[dict[str, str]]:
-        value = self.row.get("conversations")
-        if isinstance(value, list) and len(value) == 2 and all(type(turn) is dict for turn in value):
-            (asked, question), (told, answer) = ((turn.get("from"), turn.get("value")) for turn in value)
-            texts = isinstance(question, str) and isinstance(answer, str) and question and answer
-            if texts and asked == "human" and told == "gpt":
-                return [{"from": asked, "value": question}, {"from": told, "value": answer}]
-        raise self.fail("conversations", "one human turn and one gpt turn, each with from and value")
-
-    def concat(self, frame: str) -> ConcatMap | None:
-        value = self.row.get("concat")
-        if (value is not None) != (frame == "concat"):
-            raise self.fail("concat", f"{'an object' if frame == 'concat' else 'null'} for coord_frame {frame!r}")
-        return None if value is None else ConcatMap.from_json(value, where=f"{self.where}: field 'concat'")
-
-    def sample(self) -> Sample:
-        task = self.text("task", tuple(TASKS))
-        count, frame = TASKS[task]
-        self.text("coord_frame", (frame,))
-        conversations, answer_point = self.conversations(), self.point("answer_point")
-        if (conversations[1]["value"] == NOT_VISIBLE) != (answer_point is None):
-            raise self.fail("answer_point", f"null exactly when the answer is {NOT_VISIBLE}")
-        return Sample(
-            id=self.text("id"),
-            task=task,
-            image=self.paths("image", count),
-            query_original=self.resolved(self.text("query_original")),
-            conversations=conversations,
-            mask_path=self.path("mask_path"),
-            mask_dilated_path=self.path("mask_dilated_path"),
-            gt_mask=self.text("gt_mask", ("raw", "dilated")),
-            query_size=self.size("query_size"),
-            ref_point=self.point("ref_point"),
-            answer_point=answer_point,
-            coord_frame=frame,
-            concat=self.concat(frame),
-            seed=self.integer("seed"),
-            split=self.text("split", SPLITS),
-            scene=self.text("scene"),
-            uid=self.text("uid"),
-            view_ref=self.text("view_ref"),
-            view_query=self.text("view_query"),
-            depth=None if self.row.get("depth") is None else self.paths("depth", count),
-        )
+        try:
+            msgspec.convert(value, _TYPES[key])
+        except UnicodeEncodeError:
+            return key, "text that UTF-8 can hold, without half a surrogate pair"
+        except msgspec.ValidationError:
+            if key in _TEXTS and (not isinstance(value, str) or not value):
+                return key, _TEXT
+            count, frame = TASKS.get(str(row["task"]), (0, ""))
+            exact = {
+                "coord_frame": f"one of {frame}",
+                "image": f"{count} path(s) for task {row['task']!r}",
+                "depth": f"{count} path(s) for task {row['task']!r}",
+            }
+            return key, exact.get(key, expected)
+    raise AssertionError(f"{where}: no field is at fault in {_show(row)}")
 
 
 def load_samples(path: Path, *, image_folder: Path | None = None) -> list[Sample]:
@@ -280,34 +324,73 @@ def load_samples(path: Path, *, image_folder: Path | None = None) -> list[Sample
         The file is missing, is not JSON, has no rows, repeats an id, or holds a row that is not a sample.
     """
     path = Path(path)
-    folder = path.resolve().parent if image_folder is None else Path(image_folder)
+    paths = _Resolved(path.resolve().parent if image_folder is None else Path(image_folder))
+    word = "line" if path.suffix == ".jsonl" else "row"
     samples: dict[str, Sample] = {}
-    for where, row in _rows(path):
-        sample = Sample.from_row(row, where=where, folder=folder)
+    for number, text, sample in _rows(path):
+        if sample is None or not _good(sample, paths):
+            where = f"{path.name}, {word} {number}"
+            sample = _checked(decode_json(bytes(text), where), where, paths)
         if sample.id in samples:
-            raise ValueError(f"{where}: id {sample.id!r} occurs twice; every sample needs its own")
+            raise ValueError(f"{path.name}, {word} {number}: id {sample.id!r} occurs twice; every sample needs its own")
         samples[sample.id] = sample
     if not samples:
         raise ValueError(f"{path}: holds no samples")
     return list(samples.values())
 
 
-def _rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield (where, decoded row) of a JSON or JSONL file."""
+def _good(sample: Sample, paths: _Resolved) -> bool:
+    try:
+        return _finished(sample, paths, "") is None
+    except ValueError:  # it is looked at again, to say where
+        return False
+
+
+_CHUNK_BYTES = 1 << 22
+
+
+def _rows(path: Path) -> Iterator[tuple[int, bytes | msgspec.Raw, Sample | None]]:
+    """Yield (line from 1 or row from 0, its JSON, its sample if the types are right) of a JSON or JSONL file."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file; make it with `roborefer-spatial build`")
     if path.suffix == ".jsonl":
+        number = 1
         with path.open("rb") as stream:
-            for number, line in enumerate(stream, 1):
-                if line.strip():
-                    where = f"{path.name}, line {number}"
-                    yield where, decode_json(line, where)
+            while lines := stream.readlines(_CHUNK_BYTES):
+                for line, sample in zip(lines, _of_lines(lines)):
+                    if line.strip():
+                        yield number, line, sample
+                    number += 1
         return
-    rows = decode_json(path.read_bytes(), path)
+    data = path.read_bytes()
+    try:
+        texts: list[bytes | msgspec.Raw] = list(_decode_list(data))
+    except (msgspec.MsgspecError, UnicodeDecodeError):  # no JSON, or as only Python's own decoder reads it
+        texts = [json.dumps(row).encode() for row in _listed(decode_json(data, path), path)]
+    for index, text in enumerate(texts):
+        yield index, text, _decoded(text)
+
+
+def _of_lines(lines: list[bytes]) -> list[Sample | None]:
+    """Decode many lines in one call; where one of them is no sample, each by itself."""
+    try:
+        samples: list[Sample | None] = list(_decoder.decode_lines(b"".join(lines)))
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        samples = []
+    return samples if len(samples) == len(lines) else [_decoded(line) for line in lines]
+
+
+def _decoded(text: bytes | msgspec.Raw) -> Sample | None:
+    try:
+        return _decoder.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError):  # wrong, or as only Python's own decoder reads it
+        return None
+
+
+def _listed(rows: Any, path: Path) -> list[Any]:
     if not isinstance(rows, list):
         raise ValueError(f"{path}: expected a JSON list of samples, got {_show(rows)}; JSONL files end in .jsonl")
-    for index, row in enumerate(rows):
-        yield f"{path.name}, row {index}", row
+    return rows
 
 
 def _show(value: Any) -> str:

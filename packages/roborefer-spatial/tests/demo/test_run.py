@@ -37,7 +37,8 @@ def test_a_small_demo_learns_and_writes_what_nox_shows(tmp_path, capsys):
     assert Image.open(out / "overview.png").size == (1600, 800)
     page = (out / "index.html").read_text()
     assert not re.search(r"(?:src|href)\s*=\s*[\"']?(?:https?:)?//", page)
-    assert "tiny VLM: t2b_multi/val" in page
+    assert page.index("tiny VLM: t2b_multi/val") < page.index("baseline, t1_multi: t1_multi/val")
+    assert '"start":{"run":"tiny VLM","order":"best"}' in page
     assert f"open {out / 'index.html'}" in capsys.readouterr().out
 
 

@@ -198,3 +198,63 @@ def test_missing_images_are_named(make_sample, tmp_path):
     for format_name in ("refspatial", "hf"):
         with pytest.raises(ValueError, match=r"_whole\.png: cannot be (read|copied): "):
             export(format_name, {"x": [sample]}, tmp_path / "out")
+
+
+@pytest.fixture
+def asked_as_built(make_sample):
+    """A concat sample and a multi sample whose questions are those of `build`."""
+    from roborefer_spatial.tasks.prompts import CORRESPONDENCE, correspondence_side_by_side
+
+    found = {}
+    for task, prompt in (("t1_concat", correspondence_side_by_side("[(0.250, 0.500)]")), ("t1_multi", CORRESPONDENCE)):
+        sample = make_sample((10, 20), size_wh=(64, 48), task=task, images=True)
+        turns = [{"from": "human", "value": prompt}, sample.conversations[1]]
+        found[task] = Sample.from_row(sample.to_row() | {"conversations": turns})
+    return found
+
+
+def test_a_profile_asks_and_reads_in_lmms_tasks(asked_as_built, tmp_path):
+    """Qwen2.5-VL means pixels of the image as it sees it: 64 x 48 becomes 84 x 56 by its rule."""
+    from roborefer_spatial.export import lmms_task
+
+    sample = asked_as_built["t1_multi"]
+    profile = module.profiles.load("qwen2.5-vl")
+    export("lmms-eval", {"t1": [sample]}, tmp_path / "tasks", profile=profile)
+    doc = json.loads((tmp_path / "tasks/t1.jsonl").read_text())
+    assert lmms_task.doc_to_text(doc).count("point_2d") == 1
+    width, height = profile.size_of((64, 48))
+    x, y = int(10.5 / 64 * width), int(20.5 / 48 * height)
+    said = lmms_task.process_results(doc, [f'[{{"point_2d": [{x}, {y}]}}]'])
+    assert said["hit_at_mask"] == 1
+    assert lmms_task.process_results(doc, ["[(0.164, 0.427)]"])["hit_at_mask"] == 0
+    yaml = (tmp_path / "tasks/x3_t1.yaml").read_text()
+    assert "max_new_tokens: 128" in yaml
+    assert 'profile: "qwen2.5-vl"' in yaml
+
+
+@pytest.mark.parametrize("name", ["refspatial", "hf"])
+def test_a_profile_asks_in_the_other_formats(asked_as_built, tmp_path, name):
+    sample = asked_as_built["t1_concat"]
+    profile = module.profiles.load("qwen3-vl")
+    export(name, {"t1": [sample]}, tmp_path / "out", profile=profile)
+    if name == "refspatial":
+        [question] = json.loads((tmp_path / "out/t1/question.json").read_text())
+        asked = f"{question['prompt']} {question['suffix']}"
+    else:
+        import datasets
+
+        [row] = datasets.load_dataset(str(tmp_path / "out"), "t1", split="val", cache_dir=str(tmp_path / "cache"))
+        asked = row["prompt"]
+    assert asked == profile.prompt(sample)
+    assert "point_2d" in asked
+
+
+def test_the_command_takes_a_profile(asked_as_built, make_sample, tmp_path, capsys):
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    path = make_sample.write([asked_as_built["t1_multi"]])
+    words = ["--format", "lmms-eval", "--samples", str(path), "--out", str(tmp_path / "o"), "--profile"]
+    assert module.run(parser.parse_args([*words, "molmo2"])) == 0
+    assert "Point to it" in (tmp_path / "o" / "samples.jsonl").read_text()
+    with pytest.raises(ValueError, match="--profile nobody: neither a file nor one of auto"):
+        module.run(parser.parse_args([*words, "nobody"]))

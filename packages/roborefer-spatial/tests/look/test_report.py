@@ -177,6 +177,89 @@ def open_page(browser):
     assert problems == []
 
 
+@pytest.fixture
+def two_runs(make_sample, tmp_path):
+    """Two models on three samples: both right, only the first, only the second."""
+    left = np.zeros((48, 64), bool)
+    left[:, :32] = True
+    samples = [make_sample((3, 3), mask=left, images=True) for _ in range(3)]
+    texts = {"one": ["[(0.1, 0.1)]", "[(0.2, 0.1)]", "[(0.9, 0.9)]"], "two": ["[(0.1, 0.1)]", "none", "[(0.3, 0.1)]"]}
+    runs = [
+        report.Run(name, score(samples, [Prediction(s.id, t) for s, t in zip(samples, said)]))
+        for name, said in texts.items()
+    ]
+    out = tmp_path / "page.html"
+    report.write_report(runs, out, title="two", bootstrap=20, start=report.side_by_side("one", "two"))
+    return out
+
+
+def test_two_models_side_by_side(two_runs, open_page):
+    page = open_page(two_runs)
+    assert ids(page) == ["s00001", "s00001", "s00002", "s00002"]
+    assert page.locator(".pair").count() == 2
+    first = page.locator(".pair").first.locator(".card")
+    assert [card.locator(".badge").inner_text() for card in first.all()] == ["hit", "wrong NOT_VISIBLE"]
+    page.select_option("#pair", label="two right, one wrong")
+    assert ids(page) == ["s00002", "s00002"]
+    page.select_option("#pair", label="one and two, all")
+    assert len(ids(page)) == 6
+    page.select_option("#pair", label="off")
+    assert (len(ids(page)), page.locator(".pair").count()) == (6, 0)
+
+
+def test_the_address_keeps_the_filters(two_runs, open_page):
+    page = open_page(two_runs)
+    page.select_option("#pair", label="off")
+    page.select_option("#run", "two")
+    page.fill("#search", "s00002")
+    assert ids(page) == ["s00002"]
+    address = page.url
+    assert "run=two" in address and "search=s00002" in address
+    page.reload()
+    assert (ids(page), page.input_value("#run")) == (["s00002"], "two")
+    page.evaluate("location.hash = 'run=nobody&order=id'")
+    page.wait_for_function("document.getElementById('order').value === 'id'")
+    assert page.input_value("#run") == ""
+    page.evaluate("location.hash = ''")
+    page.wait_for_function("document.getElementById('order').value === 'file'")
+    assert page.locator(".pair").count() == 2
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_nothing_is_cut_off(two_runs, open_page, width):
+    page = open_page(two_runs)
+    page.set_viewport_size({"width": width, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate(
+        "[...document.querySelectorAll('.card')].every(c => c.getBoundingClientRect().right <= innerWidth)"
+    )
+    assert page.evaluate("[...document.querySelectorAll('.picture')].every(p => p.getBoundingClientRect().height > 60)")
+    if width == 1280:
+        box = page.locator(".scroll").first
+        assert box.evaluate("box => box.scrollWidth <= box.clientWidth")
+
+
+def test_a_picture_can_be_enlarged(two_runs, open_page):
+    page = open_page(two_runs)
+    page.locator(".picture").first.click()
+    assert page.inner_text("#zoom-name") == "s00001 (one)"
+    shown = page.locator("#zoomed .picture").first
+    before = shown.bounding_box()["width"]
+    page.click("#larger")
+    assert shown.bounding_box()["width"] == pytest.approx(1.5 * before, rel=0.05)
+    assert page.locator("#zoomed .point.answer").count() == 1
+    page.click("#close")
+    assert not page.locator("#zoom").is_visible()
+
+
+def test_the_answer_stands_out_from_the_red_mark(two_runs, open_page):
+    """It differs from the truth by its form, and from the mark by its colour."""
+    page = open_page(two_runs)
+    style = "e => [getComputedStyle(e).backgroundImage.includes('svg'), getComputedStyle(e).borderStyle]"
+    assert page.locator(".point.answer").first.evaluate(style) == [True, "none"]
+    assert page.locator(".point.truth").first.evaluate(style) == [False, "solid"]
+
+
 def ids(page):
     return page.eval_on_selector_all(".card", "cards => cards.map(card => card.dataset.id)")
 

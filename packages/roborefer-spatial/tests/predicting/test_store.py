@@ -203,3 +203,39 @@ def test_a_broken_record_is_named(store, text):
     store.record.write_text(text)
     with pytest.raises(ValueError, match=r"answers.jsonl.run.json: (not valid JSON|expected a JSON object)"):
         store.check(ONE, restart=False)
+
+
+def test_half_a_row_in_a_part_is_left_out_and_in_the_finished_file_is_an_error(store):
+    store.claim(ONE)
+    write(store, 0, Prediction("a", "1"))
+    with store.part(0).open("a") as stream:
+        stream.write('{"id": "b", "te')
+    assert list(store.rows()) == ["a"]
+    store.part(0).rename(store.out)
+    with pytest.raises(ValueError, match="not valid JSON"):
+        store.rows()
+
+
+def test_the_finished_file_may_lack_its_last_line_break(store):
+    store.claim(ONE)
+    store.out.write_text('{"id": "a", "text": "1"}')
+    assert store.rows() == {"a": Prediction("a", "1")}
+
+
+def test_a_profile_that_changes_nothing_is_not_recorded(tmp_path):
+    from roborefer_spatial.predicting import profiles
+
+    samples = tmp_path / "s.json"
+    samples.write_text("[]")
+    options = backends.options("file", {"answers": tmp_path / "a.jsonl"})
+    record = {
+        name: run_identity(samples, "file", options, profile=profiles.load(name)).get("profile", {}).get("name")
+        for name in ("as-built", "qwen3-vl")
+    }
+    assert record == {"as-built": None, "qwen3-vl": "qwen3-vl"}
+
+
+def test_another_spelling_of_the_server_hides_no_other_change():
+    before = {"options": {"url": "http://localhost:80/v1", "z": 1}}
+    now = {"options": {"url": "http://127.0.0.1/v1", "z": 2}}
+    assert changes(before, now) == ["z was 1, is 2"]

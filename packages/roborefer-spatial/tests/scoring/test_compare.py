@@ -63,6 +63,56 @@ def test_the_command(make_sample, tmp_path, capsys):
         (samples[0].id, "a"), (samples[2].id, "b"), (samples[3].id, "b"),
     ]  # fmt: skip
     assert (rows[2]["truth"], rows[2]["a"], rows[2]["reason_a"]) == ("NOT_VISIBLE", None, "missing")
-    args.json = True
+    args.json, args.report = True, tmp_path / "compare.html"
+    for sample in samples:
+        for name in sample.image:
+            make_sample.image(name, (64, 48), seed=0)
     assert compare.run(args) == 0
+    page = args.report.read_text()
+    assert '"start":{"pair":"[\\"one\\",\\"a\\",\\"b\\"]"}' in page
+    assert "<title>a against b</title>" in page
     assert json.loads(capsys.readouterr().out)["t1_multi/val"]["only_b"] == 2
+
+
+def test_the_interval_is_the_percentiles_of_the_draws():
+    rng = np.random.default_rng(1)
+    a, b, scenes = rng.random(40), rng.random(40), np.repeat(np.arange(8), 5)
+    draws = np.random.default_rng(3).multinomial(8, np.full(8, 1 / 8), 500)
+    per_scene = (b - a).reshape(8, 5).sum(axis=1)
+    expected = np.percentile(draws @ per_scene / (draws.sum(axis=1) * 5), [2.5, 97.5])
+    assert compared(a, b, scenes.tolist(), bootstrap=500, seed=3).interval == pytest.approx(tuple(expected))
+
+
+def test_sets_are_compared_apart_and_the_table_says_who_is_who(make_sample):
+    from roborefer_spatial.predictions import Prediction
+    from roborefer_spatial.scoring.score import score
+
+    samples = [make_sample((1, 1)), make_sample((1, 1), scene="other"), make_sample((1, 1), task="t1_concat")]
+    a = score(samples, [Prediction(samples[0].id, samples[0].answer)])
+    b = score(samples, [Prediction(sample.id, sample.answer) for sample in samples])
+    found = compare.by_set(a, b, bootstrap=50, seed=0)
+    assert {name: (one.samples, one.a, one.b) for name, one in found.items()} == {
+        "t1_multi/val": (2, 0.5, 1.0),
+        "t1_concat/val": (1, 0.0, 1.0),
+    }
+    lines = compare.table(found, ("first.jsonl", "second.jsonl")).splitlines()
+    assert lines[0] == "t1_multi/val: 2 samples"
+    assert lines[1:3] == ["  A first.jsonl: 0.5000", "  B second.jsonl: 1.0000"]
+    assert lines[3] == "  B - A: +0.5000 [+0.0000, +1.0000] (95 %, scenes resampled in pairs)"
+    assert lines[8].startswith("  B - A: +1.0000 (95 %")
+
+
+def test_the_command_names_both_files_and_takes_no_resamples(make_sample, capsys):
+    samples = [make_sample((1, 1), scene=f"s{i}") for i in range(2)]
+    path = make_sample.write(samples)
+    a, b = (make_sample.answers({s.id: s.answer for s in samples}, name) for name in ("a.jsonl", "b.jsonl"))
+    parser = argparse.ArgumentParser()
+    compare.add_arguments(parser)
+    words = ["--samples", str(path), "--predictions", str(a), str(b), "--bootstrap"]
+    assert compare.run(parser.parse_args([*words, "0"])) == 0
+    printed = capsys.readouterr().out
+    assert f"A {a}: 1.0000" in printed and f"B {b}: 1.0000" in printed
+    with pytest.raises(ValueError, match="--bootstrap is -1: expected 0 or more"):
+        compare.run(parser.parse_args([*words, "-1"]))
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--samples", str(path)])

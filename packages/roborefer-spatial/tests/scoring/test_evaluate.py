@@ -115,3 +115,77 @@ def test_a_file_without_answers_is_no_score_of_zero(make_sample, tmp_path, name,
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=rf"{name}: holds no answers, so there is nothing to score"):
         evaluate.load_scores(samples, tmp_path / name, evaluate.ScoreOptions())
+
+
+def test_other_rules_stand_beside_the_strict_score(files, tmp_path, capsys):
+    out = tmp_path / "metrics.json"
+    arguments = ["--samples", files[0], "--predictions", files[1], "--out", out]
+    assert run(*arguments, "--rule", "notes", "--also", "lmms-eval") == 0
+    document = json.loads(out.read_text())
+    assert document["metrics"]["hit_at_mask"] == 1 / 3
+    assert document["notes_rule"]["t1_multi/val"]["hit_at_mask_total"] == 2
+    assert document["notes_rule"]["t1_multi/val"]["hit_at_mask"] == 0.5
+    (found,) = document["lmms_eval"].values()
+    assert found["refspatial"]["hit_at_mask"] == pytest.approx(1 / 3)
+    printed = capsys.readouterr().out
+    assert printed.index("t1_multi/val") < printed.index("by the research notes' rule") < printed.index("as lmms-eval")
+    assert run(*arguments) == 0
+    assert not {"notes_rule", "lmms_eval"} & set(json.loads(out.read_text()))
+
+
+def test_one_evaluation_of_two_sets_has_no_common_metrics(make_sample):
+    from roborefer_spatial.scoring.score import ScoreOptions, score
+
+    samples = [make_sample((3, 3)), make_sample((3, 3), task="t1_concat")]
+    both = evaluate.evaluation(score(samples, []), ScoreOptions(), bootstrap=0, seed=0)
+    assert (both["metrics"], len(both["sets"])) == (None, 2)
+    one = evaluate.evaluation(score(samples[:1], []), ScoreOptions(), bootstrap=0, seed=0)
+    assert one["metrics"] == one["sets"]["t1_multi/val"]
+
+
+def test_the_table_has_its_head_once_and_the_interval_below(files, capsys):
+    assert run("--samples", files[0], "--predictions", files[1], "--workers", 1) == 0
+    head, line, row, ends = capsys.readouterr().out.splitlines()[:4]
+    assert head.split()[0] == "set"
+    assert line == "-" * len(head)
+    assert row.split()[0] == "t1_multi/val"
+    low, high = (float(end) for end in ends.strip().strip("[]").split(","))
+    assert low < 1 / 3 < high
+
+
+def test_required_files_and_the_default_seed(files, tmp_path):
+    parser = argparse.ArgumentParser()
+    evaluate.add_arguments(parser)
+    for words in (["--samples", "a"], ["--predictions", "b"]):
+        with pytest.raises(SystemExit):
+            parser.parse_args(words)
+    assert parser.parse_args(["--samples", "a", "--predictions", "b"]).seed == 0
+    with pytest.raises(ValueError, match=r"--samples names 1 file\(s\) and --predictions 2"):
+        run("--samples", files[0], "--predictions", files[1], files[1])
+    with pytest.raises(ValueError, match="--workers is 0: expected at least 1"):
+        run("--samples", files[0], "--predictions", files[1], "--workers", 0)
+
+
+def test_progress_is_shown_unless_quiet(files, capsys):
+    for words, shown in (((), True), (("--quiet",), False)):
+        run("--samples", files[0], "--predictions", files[1], *words)
+        assert ("raw masks" in capsys.readouterr().err) is shown
+
+
+def test_pixels_keep_the_frame_of_the_profile_and_other_units_do_not(make_sample, tmp_path):
+    sample = make_sample((3, 3))
+    samples, answers = make_sample.write([sample]), make_sample.answers({sample.id: "(0.05, 0.07)"})
+    record = answers.with_name(answers.name + ".run.json")
+    record.write_text(json.dumps({"profile": {"units": "pixel", "frame": "seen"}}))
+    with pytest.raises(ValueError, match="does not say at which size the model saw its images"):
+        run("--samples", samples, "--predictions", answers)
+    with pytest.raises(ValueError, match="does not say at which size the model saw its images"):
+        run("--samples", samples, "--predictions", answers, "--units", "pixel")
+    assert run("--samples", samples, "--predictions", answers, "--units", "normalized") == 0
+
+
+@pytest.mark.parametrize("content", ["[1]", "not json", '{"profile": 3}'])
+def test_a_record_that_is_none_is_refused(files, content):
+    files[1].with_name(files[1].name + ".run.json").write_text(content)
+    with pytest.raises(ValueError, match=r"answers\.jsonl\.run\.json: not a record of `predict`"):
+        run("--samples", files[0], "--predictions", files[1])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from roborefer_spatial.predictions import Prediction
-from roborefer_spatial.scoring.fit import remarks
+from roborefer_spatial.scoring.fit import remarks, units_hint
 from roborefer_spatial.scoring.score import ScoreOptions, score
 
 
@@ -46,3 +46,47 @@ def test_counts(make_sample):
     assert list(remarks(scores, ScoreOptions())) == [
         "of 4 samples: 1 missing, 1 failed, 1 out of range, 1 not understood"
     ]
+
+
+def hint(make_sample, texts, **options):
+    samples = [make_sample((1, 1)) for _ in texts]
+    chosen = ScoreOptions(**options)
+    rows = [Prediction(sample.id, text) for sample, text in zip(samples, texts)]
+    return units_hint(score(samples, rows, chosen), chosen)
+
+
+THOUSAND = "hint: 100% of the answers lie in 0..1000: --units thousand, or a model's --profile?"
+
+
+def test_eight_answers_are_enough_for_a_hint_and_seven_are_not(make_sample):
+    assert hint(make_sample, ["(500, 700)"] * 8) == THOUSAND
+    assert hint(make_sample, ["(500, 700)"] * 7) is None
+
+
+def test_answers_without_a_point_and_loc_tags_do_not_count(make_sample):
+    assert hint(make_sample, ["(500, 700)"] * 7 + ["no idea"] * 5) is None
+    assert hint(make_sample, ["(500, 700)"] * 7 + ["<loc0300><loc0400>"] * 5) is None
+
+
+def test_half_of_the_answers_outside_are_enough(make_sample):
+    inside = ["(0.5, 0.5)"]
+    assert hint(make_sample, ["(500, 700)"] * 8 + inside * 8) == THOUSAND
+    assert hint(make_sample, ["(500, 700)"] * 7 + inside * 9) is None
+
+
+def test_the_limits_of_the_units_are_inside(make_sample):
+    assert hint(make_sample, ["(100, 0)"] * 8).startswith("hint: 100% of the answers lie in 0..100:")
+    assert hint(make_sample, ["(1000, 101)"] * 8) == THOUSAND
+
+
+def test_a_corner_is_up_to_one(make_sample):
+    assert hint(make_sample, ["(1, 0.5)"] * 8, units="thousand").startswith("hint: 100% of the answers lie in 0..1:")
+    assert hint(make_sample, ["(1.0005, 0.5)"] * 8, units="thousand") is None
+    assert hint(make_sample, ["(1, 0.5)"] * 8, units="percent").startswith("hint: 100% of the answers lie in 0..1:")
+    assert hint(make_sample, ["(0.9, 0.5)"] * 8) is None
+
+
+def test_one_coordinate_that_does_not_fit_is_one_answer_that_does_not(make_sample):
+    """12 of 15 answers fit wholly in 0..100: 80 %, counted by answer and not by coordinate."""
+    found = hint(make_sample, ["(50, 60)"] * 12 + ["(50, 600)"] * 3)
+    assert found == "hint: 80% of the answers lie in 0..100: --units percent, or a model's --profile?"

@@ -153,3 +153,79 @@ def test_scenes_of_two_splits_are_two_scenes():
         0,
         1,
     ]
+
+
+def test_defaults_that_figures_were_made_with(ten):
+    from roborefer_spatial.scoring import metrics as module
+
+    assert module.BOOTSTRAP == 1000
+    assert whole(ten, TEXTS) == whole(ten, TEXTS, bootstrap=1000, seed=0)
+    assert whole(ten, TEXTS) != whole(ten, TEXTS, bootstrap=1000, seed=1)
+
+
+def test_answered_shares_are_of_the_answers_own_frame(ten):
+    found = whole(ten, TEXTS, bootstrap=0)
+    assert {name for name in found if name.endswith("_answered")} == {
+        "hit_at_mask_answered", "success_002_answered", "success_005_answered", "success_010_answered",
+    }  # fmt: skip
+
+
+def test_the_number_of_dilated_masks(make_sample):
+    everywhere = np.ones((48, 64), bool)
+    samples = [make_sample((1, 1), dilated=everywhere), make_sample((1, 1)), make_sample((1, 1))]
+    found = whole(samples, [None] * 3, bootstrap=0)
+    assert (found["hit_at_mask_raw_total"], found["hit_at_mask_dilated_total"]) == (3, 1)
+
+
+def test_the_interval_of_a_distance_is_the_percentiles_of_the_draws():
+    rng = np.random.default_rng(5)
+    values, scenes = rng.random(30), [("val", str(index // 5)) for index in range(30)]
+    draws = np.random.default_rng(2).multinomial(6, np.full(6, 1 / 6), 400)
+    means = draws @ values.reshape(6, 5).sum(axis=1) / 30
+    found = intervals({"mean_l2_error": (values, np.ones(30))}, scenes, bootstrap=400, seed=2)
+    assert found["mean_l2_error"] == pytest.approx(np.percentile(means, [2.5, 97.5]))
+
+
+def test_a_share_scatters_as_its_scenes_do():
+    """Against Wilson's interval at the effective number of samples, computed anew."""
+    from roborefer_spatial.scoring import wilson
+
+    rng = np.random.default_rng(7)
+    top = (rng.random(60) < np.repeat(rng.random(6), 10)).astype(float)
+    scenes = [("val", str(index // 10)) for index in range(60)]
+    draws = np.random.default_rng(0).multinomial(6, np.full(6, 1 / 6), 300)
+    shares = draws @ top.reshape(6, 10).sum(axis=1) / 60
+    share, variance = top.mean(), shares.var() * 6 / 5
+    effective = max(1.0, min(60, share * (1 - share) / variance))
+    found = intervals({"hit_at_mask": (top, np.ones(60))}, scenes, bootstrap=300, seed=0)["hit_at_mask"]
+    assert found == pytest.approx(wilson.interval(share, effective, 0.95))
+
+
+def test_scenes_without_such_a_sample_do_not_count():
+    """A share of 0 is judged by its scenes: three of five have an object in view."""
+    from roborefer_spatial.scoring import wilson
+
+    scenes = [("val", str(index)) for index in range(5) for _ in range(2)]
+    bottom = np.array([1.0, 1] * 3 + [0, 1e-9] + [1e-9, 0])
+    found = intervals({"hit_at_mask": (np.zeros(10), bottom)}, scenes, bootstrap=20, seed=0)["hit_at_mask"]
+    assert found == pytest.approx(wilson.interval(0.0, 5, 0.95))
+    bottom = np.array([1.0, 1, 1, 1, 1, 1, 1, 1, 1, 0])
+    found = intervals({"hit_at_mask": (np.zeros(10), bottom)}, scenes, bootstrap=20, seed=0)["hit_at_mask"]
+    assert found == pytest.approx(wilson.interval(0.0, 5, 0.95))
+
+
+def test_answered_shares_count_distances_in_the_answers_own_frame(make_sample):
+    """0.15 of B's width is 0.075 of the side-by-side image's: within 0.10 there, not in B."""
+    sample = make_sample((32, 24), task="t1_concat")
+    x, y = 0.5 + 0.5 * (32.5 / 64 + 0.15), 24.5 / 48
+    found = whole([sample], [f"[({x}, {y})]"], bootstrap=0)
+    assert (found["success_010_answered"], found["success_010"], found["success_010_query"]) == (1.0, 1.0, 0.0)
+
+
+def test_a_scene_without_an_object_in_view_is_not_counted():
+    from roborefer_spatial.scoring import wilson
+
+    scenes = [("val", str(index)) for index in range(5) for _ in range(2)]
+    bottom = np.array([1.0] * 8 + [0.0] * 2)
+    found = intervals({"hit_at_mask": (np.zeros(10), bottom)}, scenes, bootstrap=20, seed=0)["hit_at_mask"]
+    assert found == pytest.approx(wilson.interval(0.0, 4, 0.95))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from roborefer_spatial.images import ConcatMap, pixel_of
 from roborefer_spatial.sample import Sample
-from roborefer_spatial.scoring.points import inside_masks, locate, read_mask
+from roborefer_spatial.scoring.points import frames_of, inside_masks, joined, locate, read_mask
 
 SIDE = st.integers(1, 50)
 SIZE = st.tuples(SIDE, SIDE)
@@ -25,13 +25,18 @@ def bare_sample(size_wh, left_wh=None):
     return Sample(**fields)
 
 
+def find(samples, sample, xy):
+    frames, codes = frames_of(samples)
+    return locate(frames, codes[sample], sample, xy)
+
+
 @given(st.lists(st.tuples(SIZE, st.one_of(st.none(), SIZE), COORDINATE, COORDINATE), min_size=1, max_size=6))
 def test_many_points_follow_the_rule_for_one(cases):
     samples = [bare_sample(size, left) for size, left, _, _ in cases]
     xy = np.array([(x, y) for _, _, x, y in cases])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        points = locate(samples, np.arange(len(cases)), xy)
+        points = find(samples, np.arange(len(cases)), xy)
     for i, (size, left, x, y) in enumerate(cases):
         frame = ConcatMap(left, size) if left else None
         expected = frame.right_pixel(x, y) if frame else pixel_of(x, y, size)
@@ -49,7 +54,7 @@ def test_masks_by_hand(make_sample):
     )
     sample = np.array([0, 0, 1, 1])
     xy = np.array([(0.35, 0.3), (0.45, 0.3), (0.99, 0.99), (1.0, 0.5)])
-    points = locate([a, b], sample, xy)
+    points = find([a, b], sample, xy)
     inside, coverage = inside_masks(points, [a, b], [a.mask_path, b.mask_path], workers=2)
     assert inside.tolist() == [True, False, True, False]
     assert coverage.tolist() == [1 / 80, 1.0]
@@ -62,14 +67,14 @@ def test_a_mask_file_is_read_once_for_all_its_samples(make_sample, monkeypatch):
     samples = [make_sample((3, 2), name="one") for _ in range(5)]
     read = []
     monkeypatch.setattr("roborefer_spatial.scoring.points.read_mask", lambda path: read.append(path) or read_mask(path))
-    points = locate(samples, np.arange(5), np.full((5, 2), 0.5))
+    points = find(samples, np.arange(5), np.full((5, 2), 0.5))
     inside_masks(points, samples, [sample.mask_path for sample in samples], workers=3)
     assert read == [samples[0].mask_path]
 
 
 def test_mask_of_another_size(make_sample):
     sample = make_sample((3, 2), mask=np.ones((5, 6), bool))
-    points = locate([sample], np.array([0]), np.array([[0.5, 0.5]]))
+    points = find([sample], np.array([0]), np.array([[0.5, 0.5]]))
     message = f"the mask is 6x5 pixels and the query image of sample {sample.id} is 64x48"
     with pytest.raises(ValueError, match=re.escape(message)):
         inside_masks(points, [sample], [sample.mask_path], workers=1)
@@ -86,5 +91,23 @@ def test_missing_and_broken_masks(tmp_path):
 @pytest.mark.parametrize("width", [1, 2, 3, 5, 640, 1023, 1024, 1025, 4095, 65537])
 def test_the_last_number_below_one_is_in_the_last_pixel(make_sample, width):
     sample = make_sample((0, 0), size_wh=(width, 1), mask=np.ones((1, width), bool))
-    found = locate([sample], np.zeros(1, np.int64), np.array([[np.nextafter(1, 0), 0.5]]))
+    found = find([sample], np.zeros(1, np.int64), np.array([[np.nextafter(1, 0), 0.5]]))
     assert found.pixel.tolist() == [[width - 1, 0]] and found.on_query.all()
+
+
+def test_points_stand_one_after_the_other():
+    sample = bare_sample((4, 2))
+    first = find([sample], np.zeros(2, np.int64), np.array([[0.1, 0.1], [0.9, 0.9]]))
+    second = find([sample], np.zeros(1, np.int64), np.array([[0.3, 2.0]]))
+    both = joined(first, second)
+    assert both.xy.tolist() == [[0.1, 0.1], [0.9, 0.9], [0.3, 2.0]]
+    assert both.inside.tolist() == [True, True, False]
+    assert both.pixel.tolist() == [[0, 0], [3, 1], [0, 0]]
+    assert both.sample.tolist() == [0, 0, 0]
+
+
+def test_the_first_row_and_column_beyond_b_are_not_on_it():
+    """A is taller and B ends at row 2: the pixel below its last one is padding."""
+    sample = bare_sample((4, 2), left_wh=(4, 5))
+    on = find([sample], np.zeros(3, np.int64), np.array([[0.75, 1.5 / 5], [0.75, 2.5 / 5], [0.75, 2 / 5]]))
+    assert on.on_query.tolist() == [True, False, False]

@@ -224,3 +224,43 @@ def test_every_truth_hits_through_formatter_parser_and_scorer(make_sample, data)
     scores = scored([sample], [sample.answer])
     assert (scores.hit[0], scores.reason[0]) == (1, "points")
     assert scores.l2[0] < 0.001
+
+
+def test_the_thresholds():
+    from roborefer_spatial.scoring.score import THRESHOLDS
+
+    assert THRESHOLDS == (0.02, 0.05, 0.10)
+
+
+@pytest.mark.parametrize("seen", [None, (), ((64, 48),), ((64, 48),) * 3])
+def test_pixels_of_the_seen_image_need_its_size(make_sample, seen):
+    sample = make_sample((3, 3))
+    options = ScoreOptions(units="pixel", frame="seen")
+    with pytest.raises(ValueError, match=r"the answer of sample s00000 does not say at which size"):
+        score([sample], [Prediction(sample.id, "(3, 3)", seen=seen)], options)
+    good = score([sample], [Prediction(sample.id, "(7, 7)", seen=((1, 1), (128, 96)))], options)
+    assert good.hit.tolist() == [1.0]
+
+
+def test_the_distance_of_several_points_is_their_mean(make_sample):
+    sample = make_sample((32, 24))
+    x, y = 32.5 / 64, 24.5 / 48
+    scores = score([sample], [Prediction(sample.id, f"[({x + 0.1}, {y}), ({x - 0.3}, {y})]")])
+    assert scores.l2[0] == pytest.approx(0.2)
+
+
+def test_bars_are_shown_when_asked_for(make_sample, capsys):
+    sample = make_sample((3, 3))
+    score([sample], [], progress=True)
+    assert "raw masks" in capsys.readouterr().err
+    score([sample], [])
+    assert capsys.readouterr().err == ""
+
+
+def test_a_raw_truth_is_not_excused_by_the_dilated_mask(make_sample):
+    """The truth must hit the mask that it was drawn from, whichever other mask it hits."""
+    everywhere, nowhere = np.ones((48, 64), bool), np.zeros((48, 64), bool)
+    nowhere[0, 0] = True
+    sample = make_sample((3, 3), mask=nowhere, dilated=everywhere, gt_mask="raw")
+    with pytest.raises(ValueError, match=r"1 true point\(s\) miss their own mask, .*s00000 \(raw\)"):
+        score([sample], [])

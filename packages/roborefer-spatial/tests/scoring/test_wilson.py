@@ -55,3 +55,27 @@ def test_every_share_is_among_the_proportions(make_sample):
     samples = [make_sample((1, 1), scene=f"s{index}") for index in range(3)]
     found = metrics(score(samples, []), np.ones(3, bool), bootstrap=10)["intervals"]
     assert set(found) - PROPORTIONS == {"mean_l2_error", "mean_l2_error_query", "chance_hit_at_mask"}
+
+
+def test_counts_below_one_and_none():
+    low, high = interval(0.5, 0.5, 0.95)
+    assert 0 < low < 0.5 < high < 1
+    for count in (0, -1):
+        with pytest.raises(ValueError, match="its count above 0"):
+            interval(0.5, count, 0.95)
+
+
+def test_the_ends_of_nothing_and_all_are_exact():
+    """By arithmetic alone they would be off by rounding for some counts."""
+    assert all(interval(0.0, count, 0.95)[0] == 0.0 for count in range(1, 300))
+    assert all(interval(1.0, count, 0.95)[1] == 1.0 for count in range(1, 300))
+    assert 0 < interval(1e-9, 3, 0.95)[0] < 1e-9 or interval(1e-9, 3, 0.95)[0] == 0.0
+
+
+def test_where_there_is_no_scatter_the_scenes_count():
+    assert effective_count(0.0, 0.5, 100, 10) == 10
+    assert effective_count(1.0, 0.5, 100, 10) == 10
+    assert effective_count(0.5, 0.0, 100, 10) == 10
+    assert effective_count(0.5, -1e-18, 100, 10) == 10
+    assert effective_count(0.0, 0.0, 100, 0) == 1.0
+    assert effective_count(0.0, 0.0, 1, 1) == 1.0

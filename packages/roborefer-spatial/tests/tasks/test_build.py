@@ -1,6 +1,7 @@
 import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import distributed
 import numpy as np
@@ -306,3 +307,17 @@ def test_relative_paths_survive_a_move(build, tree, tmp_path):
 
 def test_emit_concat_can_stand_alone(build):
     assert "t1_val_concat" in build("--emit-concat")[1]["sets"]
+
+
+def test_old_names_by_option(build, tmp_path):
+    """The research builder's folders, and side-by-side images as JPEG unless said otherwise."""
+    _, manifest, _ = build("--names", "notes")
+    made = [path for path in (tmp_path / "out").rglob("*") if path.suffix in (".png", ".jpg")]
+    assert {path.relative_to(tmp_path / "out").parts[0] for path in made} == {"marked_abs", "concat_abs"}
+    assert {path.suffix for path in made if "concat_abs" in path.parts} == {".jpg"}
+    assert manifest["arguments"]["names"] == "notes"
+    for sample in load_samples(tmp_path / "out" / "t1_train_concat.json"):
+        assert Path(sample.image[0]).is_file()
+    _, manifest, _ = build("--prune")
+    assert manifest["pruned"] == len(made)
+    assert not any(path.suffix == ".jpg" for path in (tmp_path / "out").rglob("*"))

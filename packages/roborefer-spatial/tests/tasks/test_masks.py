@@ -26,6 +26,7 @@ def test_the_box_is_tight_and_inclusive():
         (flags("###", "###", "###"), (1, 1)),
         (flags("....", ".##.", "...."), (2, 1)),  # even side: the centre's pixel is the right one
         (flags("..", ".#"), (1, 1)),
+        (flags(".", ".", ".", "#", "#", "#", "#"), (0, 5)),  # even height: the centre's pixel is the lower one
         (flags("#..", "...", "..#", "###"), None),  # centre (1, 2) is not set: a pixel is drawn
     ],
 )
@@ -142,3 +143,15 @@ def test_unclear_masks_are_refused():
         to_mask(image(rgba), "m.png")
     with pytest.raises(ValueError, match=r"m\.png: mode 'F' is not a mask"):
         to_mask(Image.fromarray(np.zeros((1, 1), dtype=np.float32)), "m.png")
+
+
+def test_a_negative_value_is_no_object():
+    deep = Image.fromarray(np.array([[-1, 0, 5]], dtype=np.int32))
+    np.testing.assert_array_equal(to_mask(deep, "m.png"), [[False, False, True]])
+
+
+def test_blue_alone_is_an_object_with_an_alpha_channel_too():
+    rgba = np.zeros((1, 2, 4))
+    rgba[..., 3] = 255
+    rgba[0, 1, 2] = 1
+    np.testing.assert_array_equal(to_mask(image(rgba), "m.png"), [[False, True]])

@@ -260,3 +260,60 @@ def test_the_mark_has_the_notes_opacity_unless_told():
     build.add_arguments(parser)
     args = parser.parse_args(["--data-root", "a", "--out-dir", "b"])
     assert args.alpha == BuildOptions(out_dir=Path("/b")).alpha == 0.45
+
+
+def test_turned_pictures_get_upright_copies_that_every_reader_sees_alike(x3_tree, made, tmp_path):
+    """A phone's picture: stored lying, with a tag. Samples name an upright copy, and points lie on the object."""
+    x3_tree.view(1)
+    stem = x3_tree.view(2)
+    upright = np.asarray(Image.open(f"{stem}_original.png"))
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    for kind in ("original", "inpainted", "mask", "mask_dialated"):
+        path = f"{stem}_{kind}.png"
+        Image.fromarray(np.rot90(np.asarray(Image.open(path))).copy()).save(path, exif=tag)
+    sets, skipped = made()
+    assert skipped == []
+    (sample,) = sets["t1_train_multi"]
+    copy = Path(sample.query_original)
+    assert copy.parent == tmp_path / "out/upright/train/s1/uid_1"
+    assert copy == Path(sample.image[1])
+    assert np.array_equal(read_rgb(copy), upright)
+    assert Image.open(copy).getexif().get(0x0112, 1) == 1
+    assert sample.query_size == (24, 18)
+    assert sample.answer == "[(0.396, 0.417)]"
+    assert to_mask(Image.open(sample.mask_dilated_path), "m")[7, 9]
+    assert Image.open(sample.mask_dilated_path).getexif().get(0x0112, 1) == 1
+    difference = next(sample for sample in sets["t2b_train_multi"] if "K02" in sample.id)
+    assert [Path(path).parent.parent.parent.parent.name for path in difference.image] == ["upright", "upright"]
+    (whole,) = sets["t1_train_concat"]
+    assert np.array_equal(read_rgb(Path(whole.image[0]))[:, 24:], upright)
+
+
+def test_a_turned_picture_is_refused_by_whoever_reads_samples(tmp_path):
+    tag = Image.Exif()
+    tag[0x0112] = 3
+    Image.new("RGB", (4, 3)).save(tmp_path / "x.jpg", exif=tag)
+    with pytest.raises(ValueError, match=r"x\.jpg: EXIF orientation 3: some readers turn such a picture"):
+        read_rgb(tmp_path / "x.jpg")
+
+
+def test_options_at_their_limits(tmp_path):
+    options = BuildOptions(out_dir=tmp_path, anchor_k=0, alpha=1.0)
+    assert (options.anchor_k, options.alpha, options.seed) == (0, 1.0, 42)
+    for alpha in (0.0, -0.1, 1.5):
+        with pytest.raises(ValueError, match="expected 0 < alpha <= 1"):
+            BuildOptions(out_dir=tmp_path, alpha=alpha)
+    with pytest.raises(ValueError, match="anchor_k is -1: expected a view number"):
+        BuildOptions(out_dir=tmp_path, anchor_k=-1)
+    with pytest.raises(ValueError, match="names is 'old': expected today or notes"):
+        BuildOptions(out_dir=tmp_path, names="old")
+
+
+def test_a_single_image_is_text_in_json_and_a_list_in_jsonl(x3_tree, tmp_path):
+    x3_tree.uid(views=2, scene="küche")
+    result = build_uid(scan(x3_tree.root)[0], BuildOptions(out_dir=tmp_path / "out"))
+    rows = {name: (json.loads(line), json.loads(jsonl)) for name, _, line, jsonl in result.rows}
+    assert [type(row["image"]) for row in rows["t1_train_concat"]] == [str, list]
+    assert [type(row["image"]) for row in rows["t1_train_multi"]] == [list, list]
+    assert all("küche" in line and "küche" in jsonl for _, _, line, jsonl in result.rows)  # as people write it

@@ -37,6 +37,7 @@ def test_smooth_pictures_shrink():
         np.zeros((4, 4, 4), np.uint8),
         np.zeros((4, 4, 3), np.float32),
         np.zeros((0, 4, 3), np.uint8),
+        np.zeros((4, 4, 3, 2), np.uint8),
     ],
 )
 def test_other_arrays_are_refused(image):

@@ -122,3 +122,27 @@ def test_other_suffixes_are_read_or_told(x3_tree, suffix, found):
     reasons = [(skip.where, skip.reason) for skip in uid.skipped]
     if not found:
         assert reasons[0] == ("train/s1/uid_1/01_000001_original.webp", "other_format")
+
+
+def test_five_leaks_are_all_named():
+    pairs = [(split, f"s{i}") for i in range(5) for split in ("train", "val")]
+    with pytest.raises(ValueError, match=r"5 room\(s\) .*s4 \(train\) and s4 \(val\)\. Scores"):
+        check_leakage(pairs)
+
+
+def test_what_a_folder_holds_is_listed_up_to_eight_names(tmp_path):
+    for name in "abcdefgh":
+        (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match="found a, b, c, d, e, f, g, h$"):
+        scan(tmp_path)
+    (tmp_path / "i").mkdir()
+    with pytest.raises(ValueError, match="found a, b, c, d, e, f, g, h, ...$"):
+        scan(tmp_path)
+
+
+def test_the_clashing_name_is_the_one_that_occurs_twice(x3_tree):
+    x3_tree.view(1, scene="other", uid="7")
+    x3_tree.view(1, scene="a_uid1", uid="2")
+    x3_tree.view(1, scene="a", uid="1_uid2")
+    with pytest.raises(ValueError, match="two objects would have samples named 'a_uid1_uid2'"):
+        scan(x3_tree.root)

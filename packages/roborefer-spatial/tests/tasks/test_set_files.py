@@ -1,9 +1,10 @@
+import json
 from pathlib import Path
 
 import pytest
 from roborefer_spatial.tasks.object_samples import UidResult
 from roborefer_spatial.tasks.scenes import Skip, UidFolder
-from roborefer_spatial.tasks.set_files import SET_NAMES, SetWriter, Tally
+from roborefer_spatial.tasks.set_files import SET_NAMES, SetWriter, Tally, write_manifest
 
 
 def result(split="train", scene="s", rows=(), originals=(), **more):
@@ -100,3 +101,15 @@ def test_the_same_picture_in_both_splits_is_leakage():
     tally.add(result(scene="t", originals=["x"]))  # twice in one split: another object of the same view
     with pytest.raises(ValueError, match="val/v/uid_1 and train/s/uid_1 hold the same picture"):
         tally.add(result(split="val", scene="v", originals=["z", "y"]))
+
+
+def test_objects_are_counted_one_by_one():
+    tally = Tally()
+    for scene in "abc":
+        tally.add(result(scene=scene, digests={"x": scene, "y": "1"}))
+    assert (tally.uids, tally.describe()["inputs"]["uids"], tally.describe()["inputs"]["files"]) == (3, 3, 6)
+
+
+def test_the_manifest_is_a_file_of_the_output_folder(tmp_path):
+    write_manifest(tmp_path, {"a": 1})
+    assert json.loads((tmp_path / "manifest.json").read_text()) == {"a": 1}

@@ -24,6 +24,8 @@ LARGE = 200.0
 """Units: what spans less is taken for metres."""
 SPARSE = 0.3
 """Units between neighbours: a cloud in metres that is as thin as this is of no use to a model with voxels of cm."""
+NEAR = 100.0
+"""Metres from the origin within which float32 counts in steps of 8 micrometres at most."""
 _SAMPLE = 2000
 _READERS: Mapping[str, Callable[[Path], cloud_files.Columns]] = {
     ".ply": cloud_files.read_ply,
@@ -69,10 +71,15 @@ class Cloud:
     def centred(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
         """Return points (N, 6) in metres from an offset, colours 0 to 255, and that offset in the file's unit.
 
-        The offset is subtracted in float64, before float32 could merge points that are far from the origin.
+        The offset is subtracted in float64, before float32 could merge points that are far from the origin. It is 0
+        where the coordinates are metres near the origin that float32 holds as they are: the model then sees the very
+        numbers that the host's own loader would give it.
         """
         low, high = self.xyz.min(0), self.xyz.max(0)
         offset = np.floor([*((low[:2] + high[:2]) / 2), low[2]])
+        near = max(abs(low).max(), abs(high).max()) < NEAR and self.metres == 1.0
+        if near and (self.xyz.astype(np.float32) == self.xyz).all():
+            offset = np.zeros(3)
         colour = np.full(self.xyz.shape, GREY, np.uint8) if self.colour is None else self.colour
         return np.concatenate([(self.xyz - offset) * self.metres, colour], 1).astype(np.float32), offset
 

@@ -101,6 +101,7 @@ def write_page(
         "COMMAND": html.escape(command),
         "TABLE": _table(runs),
         "CURVES": _base64(curves),
+        "VIEWER": (files("influencer_mmdet3d") / "predict" / "viewer.js").read_text(encoding="utf-8"),
         "DATA": embedded,
     }
     for name, value in parts.items():

@@ -13,6 +13,7 @@ import platform
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -93,8 +94,8 @@ def run(args: argparse.Namespace) -> int:
     clouds = _clouds(args.clouds)
     root = host_root()
     if importlib.util.find_spec("oneformer3d") is None:  # the host is no package: it is found by the path alone
-        path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-        env = {**os.environ, "PYTHONPATH": path, load_pin().root_env: str(root)}
+        places = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+        env = {**os.environ, "PYTHONPATH": places, load_pin().root_env: str(root)}
         return subprocess.run([sys.executable, "-m", "influencer_mmdet3d.cli", *sys.argv[1:]], env=env).returncode
     import torch
 
@@ -203,10 +204,10 @@ def _predict(
     cloud = read_cloud(path, plan.unit)
     for note in cloud.notes:
         say(f"{path.stem}: {note}")
+    given = _given_superpoints(path, cloud, segmentor, plan)
     with filling(folder, key):
         points, offset = cloud.centred()
         parts = list(tiles(points[:, :3], plan.tile, plan.overlap))
-        given = _given_superpoints(path, cloud, segmentor, plan)
         pieces, semantic, seconds = _all_tiles(folder, parts, points, cloud, given, segmentor, plan, args)
         found = results.collect(
             stitch(pieces, [part.rows for part in parts]),
@@ -283,19 +284,29 @@ def _all_tiles(
     bar = progress(parts, description=folder.name, unit="tile", total=len(parts), quiet=args.quiet or args.json)
     for number, part in enumerate(bar):
         kept = folder / "tiles" / f"{part.name}.npz"
-        if not kept.is_file():
+        if (saved := _kept(kept)) is None:
             begin = time.perf_counter()
             write_whole(kept, _segment(part, points, faces, given, segmentor, plan))
             seconds += time.perf_counter() - begin
-        with np.load(kept, allow_pickle=False) as saved:
-            bounds, indices, labels, scores = (saved[name] for name in ("starts", "indices", "labels", "scores"))
-            classes = saved["semantic"].astype(np.int64)
+            saved = _kept(kept)
+            assert saved is not None, "just written"
+        bounds, indices, labels, scores = (saved[name] for name in ("starts", "indices", "labels", "scores"))
+        classes = saved["semantic"].astype(np.int64)
         for k in range(len(labels)):
             rows = part.rows[indices[bounds[k] : bounds[k + 1]]]
             pieces.append(Piece(number, rows, int(labels[k]), float(scores[k])))
         own = winner[part.rows] == number
         semantic[part.rows[own]] = classes[own]
     return pieces, semantic, seconds
+
+
+def _kept(path: Path) -> dict[str, npt.NDArray[Any]] | None:
+    """Return what was kept of a tile; None if there is nothing, or it cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            return {name: saved[name] for name in ("starts", "indices", "labels", "scores", "semantic")}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
 
 
 def _segment(
@@ -308,16 +319,14 @@ def _segment(
 ) -> bytes:
     """Segment a tile; return the file that keeps the result: lists of its points, numbered in the tile."""
     seen, inverse, _ = thin(points[part.rows], plan.most, segmentor.voxel / 4)
-    centred = seen.copy()
-    centred[:, :3] -= np.floor(seen[:, :3].min(0))
     superpoint = None
     if given is not None:
         first = np.unique(inverse, return_index=True)[1]
         superpoint = in_order(given[part.rows][first])
     elif segmentor.needs_superpoints:
         inside = None if faces is None else _faces_of(faces, part, len(points), inverse)
-        superpoint = superpoints(centred[:, :3], inside)
-    found = segmentor(centred, superpoint)
+        superpoint = superpoints(seen[:, :3], inside)
+    found = segmentor(seen, superpoint)
     rows = [np.flatnonzero(mask[inverse]) for mask in found.masks]
     semantic = np.full(len(seen), results.NONE) if found.semantic is None else found.semantic
     buffer = io.BytesIO()

@@ -217,8 +217,8 @@ def _names(cfg: Any, model: Any, head: str | None) -> tuple[list[str], list[str]
     if head is not None:
         count = int(model.num_classes_1dataset if head == model.prefix_1dataset else model.num_classes_2dataset)
         return _fitting(cfg.get(f"class_names_{head}"), count), []
-    evaluator = cfg.get("test_evaluator") or {}
-    evaluator = evaluator[0] if isinstance(evaluator, Sequence) and evaluator else evaluator
+    evaluator: Any = cfg.get("test_evaluator") or {}
+    evaluator = evaluator[0] if isinstance(evaluator, (list, tuple)) else evaluator
     meta = evaluator.get("metric_meta") or {}
     names = list(meta.get("classes") or ())[:-1]  # the last one is 'unlabeled'
     stuff = list(model.test_cfg.get("stuff_classes") or ())

@@ -52,9 +52,9 @@ def superpoints(
     """
     if not len(xyz):
         return np.zeros(0, np.int64)
-    xyz = np.asarray(xyz, np.float64)
-    ends, costs = _graph(xyz) if faces is None or not len(faces) else _mesh(xyz, faces)
-    return segment(len(xyz), ends, costs, k=k, least=least)
+    places: Array = np.asarray(xyz, np.float64)
+    ends, costs = _graph(places) if faces is None or not len(faces) else _mesh(places, faces)
+    return segment(len(places), ends, costs, k=k, least=least)
 
 
 def _mesh(xyz: Array, faces: Indices) -> tuple[Indices, Array]:

@@ -48,7 +48,7 @@ def cut(length: float, tile: float, overlap: float) -> list[tuple[float, float]]
         return [(0.0, length)]
     count = int(np.ceil((length - overlap) / (tile - overlap) - 1e-9))
     starts = np.linspace(0.0, length - tile, count)
-    return [(float(start), float(start + tile)) for start in starts]
+    return [*((float(start), float(start + tile)) for start in starts[:-1]), (float(starts[-1]), length)]
 
 
 def tiles(xyz: npt.NDArray[np.floating], tile: float, overlap: float) -> Iterator[Tile]:
@@ -68,14 +68,14 @@ def tiles(xyz: npt.NDArray[np.floating], tile: float, overlap: float) -> Iterato
     """
     if not 0 <= overlap < tile / 2:
         raise ValueError(f"the overlap must be at least 0 and below half of the tile ({tile:g} m), got {overlap:g} m")
-    origin = xyz[:, :2].min(0)
-    spans = np.ptp(xyz[:, :2], axis=0)
-    columns, lines = (cut(float(span), tile, overlap) for span in spans)
+    origin = xyz[:, :2].min(0).astype(np.float64)
+    places = xyz[:, :2] - origin  # in float64: the farthest point must not fall out by rounding
+    columns, lines = (cut(float(span), tile, overlap) for span in places.max(0))
     for i, (left, right) in enumerate(columns):
-        in_column = np.flatnonzero((xyz[:, 0] >= origin[0] + left) & (xyz[:, 0] <= origin[0] + right))
-        y = xyz[in_column, 1]
+        in_column = np.flatnonzero((places[:, 0] >= left) & (places[:, 0] <= right))
+        y = places[in_column, 1]
         for j, (near, far) in enumerate(lines):
-            rows = in_column[(y >= origin[1] + near) & (y <= origin[1] + far)]
+            rows = in_column[(y >= near) & (y <= far)]
             if len(rows):
                 low = (float(origin[0] + left), float(origin[1] + near))
                 high = (float(origin[0] + right), float(origin[1] + far))

@@ -1,9 +1,10 @@
-"""Import this before `oneformer3d`: the unmodified host then runs without compiled mmcv ops and without a GPU."""
+"""Import this before `oneformer3d`: the unmodified host runs without compiled mmcv ops and GPU, with new NumPy."""
 
 import importlib.machinery
 import sys
 import types
 
+import numpy as np
 import torch
 
 
@@ -23,6 +24,9 @@ class _Ops(types.ModuleType):
 _ops = _Ops("mmcv._ext")
 _ops.__spec__ = importlib.machinery.ModuleSpec("mmcv._ext", None)  # mmengine asks for a loader: there is none
 sys.modules.setdefault("mmcv._ext", _ops)
+
+if not hasattr(np, "in1d"):  # NumPy 2.4 took it away, the host's metric calls it
+    np.in1d = np.isin  # noqa: NPY201
 
 if not torch.cuda.is_available():
     import spconv.pytorch.ops

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mapanything_opv2v.checkpoints.signals import held
 from mapanything_opv2v.files import remove_leftovers, whole_file
 
 MAX_NAME = 1000
@@ -37,8 +38,11 @@ _OMEGACONF = (
 
 
 def write(path: Path, value: Any) -> None:
-    """Save `value` with torch, whole or not at all: a kill at any moment leaves what was at `path` before."""
-    with whole_file(path) as stream:
+    """Save `value` with torch, whole or not at all: a kill at any moment leaves what was at `path` before.
+
+    Signals that the program handles (Ctrl-C, the end of a job's time) wait until it is written.
+    """
+    with held(), whole_file(path) as stream:
         torch.save(value, stream)
     folder = os.open(path.parent, os.O_RDONLY)  # so that the new name outlives a power cut
     try:

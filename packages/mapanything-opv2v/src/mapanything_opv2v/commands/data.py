@@ -171,18 +171,34 @@ def _add_synthetic(commands: options.Commands) -> None:
     parser = options.add_command(
         commands,
         "synthetic",
-        "ray-cast a synthetic town in OPV2V's format, with dense depth",
-        "mapanything-opv2v synthetic --out town --sequences 1 --frames 2 --agents 3",
+        "ray-cast synthetic towns in OPV2V's format, with dense depth",
+        "mapanything-opv2v synthetic --out town --sequences 1 --frames 2 --agents 3 --statistics",
         run_synthetic,
         aliases=("town",),
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write into")
     parser.add_argument("--depth-root", type=Path, help="tree for the depth maps, if not in OUT itself")
     parser.add_argument("--seed", type=int, default=1, help="another seed is another town")
-    parser.add_argument("--sequences", type=int, default=1, help="sequences in each split")
+    parser.add_argument("--sequences", type=int, default=1, help="sequences in each split, a town each")
     parser.add_argument("--frames", type=int, default=2, help="frames in each sequence")
     parser.add_argument("--agents", type=int, default=2, help="vehicles with sensors")
     parser.add_argument("--infrastructure", type=int, default=0, help="masts with sensors (negative ids)")
+    parser.add_argument(
+        "--layout",
+        choices=("streets", "crossing"),
+        default="streets",
+        help="streets: every town is drawn anew; crossing: always the same two streets, vehicles along them",
+    )
+    parser.add_argument(
+        "--fewest-agents", type=int, metavar="N", help="each town has N to --agents vehicles with sensors"
+    )
+    parser.add_argument("--frame-seconds", type=float, default=0.1, help="between two frames")
+    parser.add_argument(
+        "--statistics",
+        action="store_true",
+        help="print distances, headings and overlap of the written agents, beside OPV2V's where these are known",
+    )
+    parser.add_argument("--workers", type=int, default=1, help="processes of this machine")
     options.add_quiet(parser)
     parser.add_argument("--splits", nargs="+", default=["train"], metavar="SPLIT", help="splits to write")
     parser.add_argument(
@@ -192,7 +208,7 @@ def _add_synthetic(commands: options.Commands) -> None:
 
 def run_synthetic(args: argparse.Namespace) -> int:
     """Write a synthetic town."""
-    from mapanything_opv2v import synthetic
+    from mapanything_opv2v import rawdata, synthetic
 
     truth = synthetic.write_town(
         args.out,
@@ -204,7 +220,17 @@ def run_synthetic(args: argparse.Namespace) -> int:
         splits=args.splits,
         depth_root=args.depth_root,
         image_size=tuple(args.image_size),
+        layout=args.layout,
+        fewest_agents=args.fewest_agents,
+        frame_seconds=args.frame_seconds,
+        workers=args.workers,
         progress=not args.quiet,
     )
     print(f"{truth.root}: {', '.join(truth.splits)}, agents {', '.join(map(str, truth.agents))}")
+    if args.statistics:
+        from mapanything_opv2v.synthetic import statistics
+
+        index = rawdata.index_tree(truth.root, depth_root=truth.depth_root)
+        for line in statistics.lines(statistics.of_tree(index, workers=args.workers, progress=not args.quiet)):
+            print(line)
     return DONE

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import ast
-import hashlib
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from mapanything_opv2v import __version__
-from mapanything_opv2v.commands import options
+from mapanything_opv2v.commands import options, sources
 from mapanything_opv2v.files import remove_stale
 from mapanything_opv2v.kinds import DATASETS, INPUTS, PANORAMA_SIZE, PINHOLE_SIZE
-
-if TYPE_CHECKING:
-    from mapanything_opv2v.evaluation.run import Item
 
 
 def add_command(
@@ -28,13 +19,20 @@ def add_command(
     text = f"{text}. On 4 GPUs: torchrun --no-python --nproc-per-node 4 before it"
     parser = options.add_command(commands, name, text, example, run, aliases=aliases)
     _add_source(parser)
-    parser.set_defaults(need_depth=True, images=None, or_images="")
+    parser.set_defaults(need_depth=True, images=None, rig=None, or_images="")
     return parser
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--checkpoint", type=Path, metavar="FILE", help="checkpoint of a training run")
+    source.add_argument(
+        "--model",
+        nargs="+",
+        metavar=("NAME", "OVERRIDE"),
+        help="a model of the host's configs/model with the weights that the host gets for it, such as vggt or pi3; "
+        "and Hydra overrides",
+    )
     source.add_argument("--predictions", type=Path, metavar="DIR", help="predictions that `predict` has written")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write into")
     parser.add_argument("--frames", nargs="+", metavar="NAME", help="only these: SPLIT/SEQUENCE/FRAME[_agentID]")
@@ -42,7 +40,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scheduler", metavar="ADDRESS", help="figures or exports on this Dask cluster instead")
     options.add_quiet(parser)
 
-    data = parser.add_argument_group("data, with --checkpoint")
+    data = parser.add_argument_group("data, with --checkpoint or --model")
     data.add_argument("--root", type=Path, help="folder that holds train, validate, test, test_culvercity")
     data.add_argument("--depth-root", type=Path, help="tree of depth maps, if not in ROOT itself")
     data.add_argument("--split", default="test", help="split to predict")
@@ -65,7 +63,13 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
         help="any other option of the dataset, such as main_agent_policy=closest or camera_ids=[0,3]; repeatable",
     )
 
-    model = parser.add_argument_group("model, with --checkpoint")
+    model = parser.add_argument_group("model, with --checkpoint or --model")
+    model.add_argument(
+        "--unit-is-metre",
+        action="store_true",
+        help="the model's unit is the metre although it predicts no scale (MASt3R, MoGe-2); else figures that need "
+        "metres are left out where there is no metric_scaling_factor",
+    )
     model.add_argument(
         "--inputs",
         nargs="+",
@@ -80,187 +84,32 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--loader-workers", type=int, default=0, help="processes that read samples")
 
 
-@dataclass(frozen=True)
-class Source:
-    """Frames to work on: `items` yields those of the given names and reports what failed."""
+def add_perturbation(parser: argparse.ArgumentParser) -> None:
+    """Add what goes wrong with samples."""
+    group = parser.add_argument_group("what goes wrong in the field, with --root; recorded in the output")
+    group.add_argument("--drop-agents", type=int, default=0, metavar="N", help="so many other vehicles send nothing")
+    group.add_argument(
+        "--pose-noise",
+        type=float,
+        default=0.0,
+        metavar="SIGMA",
+        help="with --inputs pose: error of other vehicles' poses, metres and as many degrees (standard deviation)",
+    )
+    group.add_argument(
+        "--time-offset",
+        type=int,
+        default=0,
+        metavar="FRAMES",
+        help="other vehicles' views are so many recorded frames older (OPV2V: 0.1 s each)",
+    )
 
-    names: list[str]
-    """Of all processes."""
-    provenance: dict[str, Any]
-    items: Callable[[Sequence[str], Callable[[str, str], None]], Iterator[Item]]
 
-    def shard(self) -> list[str]:
-        """Return the names of this process (RANK of WORLD_SIZE, as torchrun sets them)."""
-        rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-        if not 0 <= rank < size:
-            raise ValueError(f"RANK={rank}, WORLD_SIZE={size}: expected 0 <= RANK < WORLD_SIZE")
-        return self.names[rank::size]
-
-
-def open_source(args: argparse.Namespace) -> Source:
+def open_source(args: argparse.Namespace) -> sources.Source:
     """Return the frames that the options name, predicted or on disk; sweep up after killed runs in OUT."""
     if removed := remove_stale(args.out):
         print(f"{args.out}: removed {len(removed)} files that killed runs left half written", file=sys.stderr)
-    if args.checkpoint is not None:
-        return _model_source(args)
-    from mapanything_opv2v.evaluation.results import PROVENANCE
-    from mapanything_opv2v.files import read_json
-    from mapanything_opv2v.predictions import list_predictions
-
-    paths = {
-        str(path.relative_to(args.predictions).with_suffix("")): path for path in list_predictions(args.predictions)
-    }
-    if not paths:
-        raise ValueError(f"--predictions {args.predictions}: no predictions of a frame are there")
-    names = _chosen(list(paths), args.frames)
-    origin = args.predictions / PROVENANCE
-    provenance = {
-        "version": __version__,
-        "predictions": read_json(origin) if origin.is_file() else None,
-        **_frames_provenance(names),
-    }
-
-    def items(wanted: Sequence[str], on_failure: Callable[[str, str], None]) -> Iterator[Item]:
-        return ((name, paths[name]) for name in wanted)
-
-    return Source(names, provenance, items)
-
-
-def _image_source(args: argparse.Namespace) -> Source:
-    """Return folders of photographs to predict."""
-    from mapanything_opv2v import photographs
-    from mapanything_opv2v.geometry import Cylinder
-    from mapanything_opv2v.host.register import register
-
-    register()  # first: it says what is wrong with the host
-    from mapanything_opv2v.host.models import from_checkpoint
-    from mapanything_opv2v.host.models import photographs as predicting
-
-    if args.root is not None:
-        raise ValueError("--images and --root: give one of them, a folder of photographs or a tree")
-    if args.inputs:
-        raise ValueError(f"--inputs {' '.join(args.inputs)}: photographs of --images have no known geometry")
-    panoramas = args.panoramas or args.equirectangular
-    size = None if args.resolution is None else (args.resolution[0], args.resolution[1])
-    vertical = args.panorama_vertical_fov_deg, args.panorama_elevation_center_deg
-    cylinder = Cylinder.from_size(size or PANORAMA_SIZE, *vertical) if panoramas else None
-    folders = {predicting.sample_name(folder): folder for folder in photographs.find_folders(args.images)}
-    names = _chosen(list(folders), args.frames)
-    loaded = from_checkpoint.load_model(args.checkpoint, args.device or _own_device(), args.model_config)
-    count = sum(len(folders[name].paths) for name in names)
-    kind = "panoramas" if panoramas else "photographs"
-    print(f"{loaded.checkpoint}: {loaded.model_str} on {count} {kind} in {len(names)} folders; the model sees: images")
-
-    def items(wanted: Sequence[str], on_failure: Callable[[str, str], None]) -> Iterator[Item]:
-        return predicting.predict_folders(
-            loaded,
-            [folders[name] for name in wanted],
-            on_failure=on_failure,
-            size_wh=size,
-            cylinder=cylinder,
-            equirectangular=args.equirectangular,
-            precision=args.precision,
-        )
-
-    provenance = {
-        "version": __version__,
-        **loaded.provenance(),
-        "checkpoint": f"{loaded.config}/{loaded.checkpoint.name}",
-        "data": {"images": kind, "resolution": size, "vertical_deg": vertical if panoramas else None},
-        "equirectangular": args.equirectangular,
-        "inputs": (),
-        "precision": args.precision,
-        **_frames_provenance(names),
-    }
-    return Source(names, provenance, items)
-
-
-def _model_source(args: argparse.Namespace) -> Source:
-    if args.images is not None:
-        return _image_source(args)
-    if args.root is None:
-        raise ValueError(f"--checkpoint needs --root, the tree to {args.command}{args.or_images}")
-    from mapanything_opv2v.host.register import register
-
-    register()  # first: it says what is wrong with the host
-    from mapanything_opv2v.host.models import from_checkpoint, inference, predicting
-
-    inputs = inference.check_inputs(args.inputs)
-    data = predicting.DataOptions(
-        root=args.root,
-        depth_root=args.depth_root,
-        dataset=args.dataset,
-        split=args.split,
-        num_views=args.num_views,
-        resolution=None if args.resolution is None else tuple(args.resolution),
-        options={
-            "exclude": args.exclude,
-            "need_depth": args.need_depth,
-            **dict(_option(text) for text in args.option),
-        },
-    )
-    loaded = from_checkpoint.load_model(args.checkpoint, args.device or _own_device(), args.model_config)
-    dataset = predicting.open_dataset(data, loaded.data_norm_type)
-    for left in dataset.tree.excluded:
-        print(left, file=sys.stderr)
-    numbers = {dataset.sample_name(index): index for index in range(len(dataset))}
-    names = _chosen(list(numbers), args.frames)
-    seen = ", ".join(("images", *inputs))
-    what = f"{loaded.model_str} on {len(names)} frames of {args.split}; the model sees: {seen}"
-    print(f"{loaded.checkpoint}: {what}", file=sys.stderr)
-
-    def items(wanted: Sequence[str], on_failure: Callable[[str, str], None]) -> Iterator[Item]:
-        return predicting.predict_samples(
-            loaded,
-            dataset,
-            [numbers[name] for name in wanted],
-            on_failure=on_failure,
-            inputs=inputs,
-            precision=args.precision,
-            batch_size=args.batch_size,
-            loader_workers=args.loader_workers,
-        )
-
-    provenance = {
-        "version": __version__,
-        **loaded.provenance(),
-        "checkpoint": f"{loaded.config}/{loaded.checkpoint.name}",
-        "data": data.provenance(),
-        "inputs": inputs,
-        "precision": args.precision,
-        **_frames_provenance(names),
-    }
-    return Source(names, provenance, items)
-
-
-def _own_device() -> str:
-    import torch
-
-    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
-
-
-def _option(text: str) -> tuple[str, Any]:
-    """Return (name, value) of `NAME=VALUE`; what is no Python literal is text."""
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise ValueError(f"--option {text}: expected NAME=VALUE")
-    try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return name, value
-
-
-def _chosen(names: list[str], wanted: Sequence[str] | None) -> list[str]:
-    """Return the names that are wanted, by full name or without `_agentID`."""
-    if wanted is None:
-        return names
-    chosen = [name for name in names if name in wanted or name.rpartition("_agent")[0] in wanted]
-    known = {name for full in chosen for name in (full, full.rpartition("_agent")[0])}
-    if missing := [name for name in wanted if name not in known]:
-        raise ValueError(f"--frames {' '.join(missing)}: not among the {len(names)} frames, such as {names[0]}")
-    return chosen
-
-
-def _frames_provenance(names: Sequence[str]) -> dict[str, Any]:
-    digest = hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()
-    return {"frames": len(names), "frames_sha256": digest}
+    if args.root is None and (args.drop_agents or args.pose_noise or args.time_offset):
+        raise ValueError("--drop-agents, --pose-noise and --time-offset need a tree, --root: they change samples of it")
+    if args.predictions is None:
+        return sources.model_source(args)
+    return sources.predictions_source(args)

@@ -121,6 +121,7 @@ _PANORAMA_TEXTS = {
     "antialias": "do not reduce images before looking colours up",
     "refine_range": "ranges of the nearest samples, not of surfaces",
     "fill_radius_px": "fill holes in range up to so many pixels",
+    "match_exposure": "make neighbouring cameras equally bright where they overlap",
 }
 
 
@@ -158,9 +159,9 @@ def add_fields(
     group : argparse group or parser
         Where to.
     cls : dataclass
-        Its fields are numbers, or booleans that are True.
+        Its fields are numbers or booleans.
     texts : mapping of str to str
-        Help by field; for a boolean, what leaving it out means.
+        Help by field; for a boolean that is True, what leaving it out means.
     aliases : mapping of str to sequence of str
         Further spellings by field.
     """
@@ -175,6 +176,8 @@ def add_fields(
                 default=True,
                 help=texts[field.name],
             )
+        elif field.default is False:
+            group.add_argument(f"--{flag}", *more, action="store_true", help=texts[field.name])
         else:
             kind = int if isinstance(field.default, int) else float
             group.add_argument(f"--{flag}", *more, type=kind, default=field.default, help=texts[field.name])

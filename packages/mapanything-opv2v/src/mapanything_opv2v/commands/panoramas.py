@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,10 @@ from mapanything_opv2v.commands import options
 from mapanything_opv2v.terminal import DONE, FAILED
 
 if TYPE_CHECKING:
+    from mapanything_opv2v.geometry import Cylinder
+    from mapanything_opv2v.panorama import Panorama, Rig
     from mapanything_opv2v.rawdata import TreeIndex
+    from mapanything_opv2v.views.frame import View
 
 
 def add(commands: options.Commands) -> None:
@@ -23,11 +28,15 @@ def _add_panorama(commands: options.Commands) -> None:
     parser = options.add_command(
         commands,
         "panorama",
-        "build one agent's panorama and write page, picture, arrays and figures; or the page of a predictions file",
+        "build one agent's panorama, or one of any rig (rig.yaml), and write page, picture, arrays and figures; or the "
+        "page of a predictions file",
         "mapanything-opv2v panorama ~/OPV2V/train/SEQUENCE/641/000069.yaml --out panorama_out",
         run_panorama,
     )
-    parser.add_argument("yaml", type=Path, help="the agent's YAML, images beside it; or a file of predictions (.npz)")
+    parser.add_argument(
+        "yaml", type=Path, help="the agent's YAML, images beside it; or a rig.yaml, or a file of predictions (.npz)"
+    )
+    parser.add_argument("--frame", metavar="NAME", help="of a rig.yaml: which (default: the first)")
     parser.add_argument("--depth-dir", type=Path, help="folder of its depth maps, if not beside it")
     options.add_png_units(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder to write into")
@@ -38,8 +47,9 @@ def run_panorama(args: argparse.Namespace) -> int:
     """Build one panorama and write page, pictures, arrays and figures; or the page of a predictions file."""
     import numpy as np
 
-    from mapanything_opv2v import panorama, pictures, rawdata
+    from mapanything_opv2v import pictures, rawdata
     from mapanything_opv2v.files import whole_file, write_bytes, write_json
+    from mapanything_opv2v.panorama.rig_file import is_rig_file
     from mapanything_opv2v.views import panels, sources
 
     page = args.out / "panorama.html"
@@ -47,18 +57,12 @@ def run_panorama(args: argparse.Namespace) -> int:
         panels.write_panels(page, sources.load_predicted_frame(args.yaml))
         print(page)
         return DONE
-    agent = rawdata.agent_beside(args.yaml, args.depth_dir)
-    cylinder, with_depth = options.cylinder(args), not args.no_depth and bool(agent.depth_paths)
-    meta = rawdata.load_agent_yaml(agent.yaml_path)
-    made = panorama.load_panorama(
-        agent, cylinder, options.panorama_options(args), camera_ids=args.camera_ids, with_depth=with_depth, meta=meta
-    )
-    view = sources.panorama_view(made, agent.agent_id, cylinder, meta.lidar_pose, with_depth=with_depth)
+    cylinder = options.cylinder(args)
+    found = (_of_rig if is_rig_file(args.yaml) else _of_agent)(args, cylinder)
+    made, view, with_depth = found.panorama, found.view, found.with_depth
     panels.write_panels(page, sources.raw_frame(args.yaml, [view]))
-    figures: dict[str, Any] = {
-        "covered": float(made.covered.mean()),
-        "overlap_agreement": panorama.agent_agreement(agent, args.camera_ids),
-    }
+    figures: dict[str, Any] = {"covered": float(made.covered.mean()), "overlap_agreement": found.agreement}
+    figures |= {"brightness_step": found.steps, "brightness_step_matched": found.matched}
     rows = [(f"colour ({made.covered.mean():.1%} covered)", made.color)]
     if with_depth:
         figures |= {name: float(getattr(made, name).mean()) for name in ("has_range", "sky", "filled")}
@@ -77,8 +81,94 @@ def run_panorama(args: argparse.Namespace) -> int:
     shares = f"{made.covered.mean():.1%} covered, {made.has_range.mean():.1%} with range"
     print(f"{page}, panorama.png: {shares}")
     for pair, value in figures["overlap_agreement"].items():
-        print(f"cameras {pair}: correlation {value:.2f} where they overlap")
+        text = f"cameras {pair}: correlation {value:.2f} where they overlap"
+        if pair in found.steps:
+            done = "matched to" if args.match_exposure else "--match-exposure would leave"
+            text += f", brightness differs by {found.steps[pair]:.1%} ({done} {found.matched[pair]:.1%})"
+        print(text)
     return DONE
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What there is to show of one panorama."""
+
+    panorama: Panorama
+    view: View
+    with_depth: bool
+    agreement: dict[str, float]
+    steps: dict[str, float]
+    """By how much brightness differs between two cameras, by pair."""
+    matched: dict[str, float]
+    """The same after gains."""
+
+
+def _of_agent(args: argparse.Namespace, cylinder: Cylinder) -> _Found:
+    """Build the panorama of an agent's YAML."""
+    from mapanything_opv2v import panorama, rawdata
+
+    if args.frame is not None:
+        raise ValueError(f"--frame {args.frame}: an agent's YAML is one frame; the option belongs to a rig.yaml")
+    agent = rawdata.agent_beside(args.yaml, args.depth_dir)
+    with_depth = not args.no_depth and bool(agent.depth_paths)
+    meta = rawdata.load_agent_yaml(agent.yaml_path)
+    made = panorama.load_panorama(
+        agent, cylinder, options.panorama_options(args), camera_ids=args.camera_ids, with_depth=with_depth, meta=meta
+    )
+    ids = list(agent.camera_paths) if args.camera_ids is None else list(args.camera_ids)
+    files = [agent.camera_paths[number] for number in ids]
+    images = [rawdata.load_image(path) for path in files]
+    rig = panorama.Rig.from_agent(meta, [(image.shape[1], image.shape[0]) for image in images], ids, files)
+    return _found(args, made, rig, images, [str(number) for number in ids], agent.agent_id, meta.lidar_pose, with_depth)
+
+
+def _of_rig(args: argparse.Namespace, cylinder: Cylinder) -> _Found:
+    """Build the panorama of a rig file's frame."""
+    import numpy as np
+
+    from mapanything_opv2v import panorama
+    from mapanything_opv2v.panorama.rig_file import load_rig_file
+
+    for name in ("depth_dir", "camera_ids"):
+        if getattr(args, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')}: a rig.yaml says itself which cameras and files there are")
+    rig = load_rig_file(args.yaml)
+    frame = rig.frame(args.frame)
+    with_depth = not args.no_depth and rig.has_depth
+    images, depths = rig.images(frame), rig.depths(frame) if with_depth else None
+    made = panorama.PanoramaBuilder(rig.rig, cylinder, options.panorama_options(args)).build(images, depths)
+    return _found(args, made, rig.rig, images, [camera.name for camera in rig.cameras], 0, np.zeros(6), with_depth)
+
+
+def _found(
+    args: argparse.Namespace,
+    made: Panorama,
+    rig: Rig,
+    images: Sequence[Any],
+    names: Sequence[str],
+    agent_id: int,
+    lidar_pose: Any,
+    with_depth: bool,
+) -> _Found:
+    from mapanything_opv2v.panorama import PanoramaBuilder, exposure
+    from mapanything_opv2v.panorama.overlap import overlap_agreement
+    from mapanything_opv2v.views import sources
+
+    cylinder = options.cylinder(args)
+    ratios = PanoramaBuilder(rig, cylinder, options.panorama_options(args)).brightness_ratios(images)
+    gains = exposure.camera_gains(ratios, len(images))
+
+    def named(values: dict[tuple[int, int], float]) -> dict[str, float]:
+        return {f"{names[i]}-{names[j]}": value for (i, j), value in values.items()}
+
+    return _Found(
+        panorama=made,
+        view=sources.panorama_view(made, agent_id, cylinder, lidar_pose, with_depth=with_depth),
+        with_depth=with_depth,
+        agreement=named(overlap_agreement(rig, images)),
+        steps=named(exposure.steps(ratios)),
+        matched=named(exposure.steps(ratios, gains)),
+    )
 
 
 def _add_prebuild(commands: options.Commands) -> None:

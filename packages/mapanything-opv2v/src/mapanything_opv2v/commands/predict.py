@@ -33,8 +33,12 @@ def add(commands: options.Commands) -> None:
         run_predict,
         aliases=("infer",),
     )
-    predict.set_defaults(need_depth=False, or_images=", or --images, a folder of photographs")
-    images = predict.add_argument_group("photographs, with --checkpoint and instead of --root")
+    frames.add_perturbation(predict)
+    predict.set_defaults(need_depth=False, or_images=", or --images, a folder of photographs, or --rig")
+    images = predict.add_argument_group("photographs and other rigs, instead of --root")
+    images.add_argument(
+        "--rig", type=Path, metavar="FILE", help="rig.yaml of calibrated cameras: a view each, or --panoramas of all"
+    )
     images.add_argument(
         "--images",
         type=Path,

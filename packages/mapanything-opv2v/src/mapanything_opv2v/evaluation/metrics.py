@@ -19,6 +19,9 @@ Figures = dict[str, float | None]
 SUSPICIOUS_SCALE = 0.15
 """|ln metric_scale| below which a scale applied twice cannot be told from one applied once."""
 
+_NO_DIRECTION_M = 1e-6
+"""Views nearer to each other have no direction."""
+
 _RANGE_FIGURES = (
     "depth_rmse_m",
     "depth_mae_m",
@@ -27,7 +30,15 @@ _RANGE_FIGURES = (
     "scale_ratio",
     "scale_log_error",
     "depth_relative_scaled",
+    "depth_within_25pct_scaled",
 )
+
+NEED_SCALE = (
+    *(name for name in _RANGE_FIGURES if not name.endswith("_scaled")),
+    "pose_translation_m",
+    "vehicle_translation_m",
+)
+"""Figures that mean something only where a model predicts metres."""
 
 
 def range_figures(range_m: npt.NDArray[Any], range_m_true: npt.NDArray[Any]) -> Figures:
@@ -39,7 +50,7 @@ def range_figures(range_m: npt.NDArray[Any], range_m_true: npt.NDArray[Any]) -> 
         ``depth_pixels``: how many. ``depth_rmse_m``, ``depth_mae_m``. ``depth_relative``: mean of
         |pred - true| / true. ``depth_within_25pct``: share with max(pred/true, true/pred) < 1.25.
         ``scale_ratio``: median of pred / true (1 is right). ``scale_log_error``: |ln scale_ratio|.
-        ``depth_relative_scaled``: as relative, after pred / scale_ratio.
+        ``depth_relative_scaled``, ``depth_within_25pct_scaled``: the same after pred / scale_ratio.
     """
     known = range_m_true > 0
     pred, true = range_m[known].astype(np.float64), range_m_true[known].astype(np.float64)
@@ -55,17 +66,23 @@ def range_figures(range_m: npt.NDArray[Any], range_m_true: npt.NDArray[Any]) -> 
         scale,
         abs(math.log(scale)) if scale > 0 else None,
         float(np.mean(np.abs(ratio / scale - 1))) if scale > 0 else None,
+        float(np.mean((ratio / scale < 1.25) & (ratio / scale > 1 / 1.25))) if scale > 0 else None,
     ]
     return {"depth_pixels": float(known.sum()), **dict(zip(_RANGE_FIGURES, values))}
 
 
-def scale_applied(scale_ratio: float | None, metric_scale: float) -> str:
+def scale_applied(scale_ratio: float | None, metric_scale: float | None) -> str:
     """Return how often the metric scale seems to stand in the ranges: `once`, `twice`, `never`, `unclear`.
 
     Good ranges have a ratio to the truth near 1. One near `metric_scale` (or its inverse) is the mark of a
     factor that came in twice (or not at all); a heuristic, worth a warning where most frames agree.
     """
-    if scale_ratio is None or scale_ratio <= 0 or abs(math.log(metric_scale)) < SUSPICIOUS_SCALE:
+    if (
+        scale_ratio is None
+        or scale_ratio <= 0
+        or metric_scale is None
+        or abs(math.log(metric_scale)) < SUSPICIOUS_SCALE
+    ):
         return "unclear"
     distances = {
         name: abs(math.log(scale_ratio) - power * math.log(metric_scale))
@@ -136,17 +153,22 @@ def vehicle_figures(poses: FloatArray, poses_true: FloatArray, agents: tuple[int
     -------
     dict
         ``vehicle_translation_m``, ``vehicle_rotation_deg``: means over the pairs; None for one vehicle.
+        ``vehicle_direction_deg``: between the directions in which the other view stands, which needs no scale.
         ``vehicle_pairs``: how many.
     """
-    away, angles = [], []
+    away, angles, directions = [], [], []
     for i in range(len(agents)):
         for j in range(i + 1, len(agents)):
             if agents[i] != agents[j]:
                 pred, true = invert(poses[i]) @ poses[j], invert(poses_true[i]) @ poses_true[j]
                 away.append(float(np.linalg.norm(pred[:3, 3] - true[:3, 3])))
                 angles.append(rotation_angle_deg(pred[:3, :3].T @ true[:3, :3]))
+                a, b = pred[:3, 3], true[:3, 3]
+                if min(np.linalg.norm(a), np.linalg.norm(b)) > _NO_DIRECTION_M:
+                    directions.append(float(np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b)), a @ b))))
     return {
         "vehicle_translation_m": float(np.mean(away)) if away else None,
+        "vehicle_direction_deg": float(np.mean(directions)) if directions else None,
         "vehicle_rotation_deg": float(np.mean(angles)) if angles else None,
         "vehicle_pairs": float(len(away)),
     }

@@ -15,7 +15,7 @@ import numpy as np
 from mapanything_opv2v.evaluation.metrics import Figures, scale_applied
 from mapanything_opv2v.files import read_json, write_bytes, write_json
 
-FRAMES, FAILED, PROVENANCE = "frames", "failed", "provenance.json"
+FRAMES, FAILED, PROVENANCE, BASELINES = "frames", "failed", "provenance.json", "baselines"
 
 
 def claim(folder: Path, provenance: Mapping[str, Any]) -> None:
@@ -48,7 +48,11 @@ class ResultsFolder:
 
     def __init__(self, folder: Path, provenance: Mapping[str, Any]) -> None:
         claim(folder, provenance)
-        self.folder = folder
+        self.folder, self.provenance = folder, dict(provenance)
+
+    def beside(self, name: str) -> ResultsFolder:
+        """Return the folder of the same frames' figures by a baseline of this name."""
+        return ResultsFolder(self.folder / BASELINES / name, self.provenance)
 
     def _path(self, name: str, kind: str = FRAMES) -> Path:
         return self.folder / kind / f"{name}.json"
@@ -96,7 +100,7 @@ def summarise(frames: Mapping[str, Figures]) -> dict[str, Any]:
             "std": float(values.std()),
             "p90": float(np.quantile(values, 0.9)),
         }
-    applied = Counter(scale_applied(f.get("scale_ratio"), f["metric_scale"] or 1.0) for f in frames.values())
+    applied = Counter(scale_applied(f.get("scale_ratio"), f.get("metric_scale")) for f in frames.values())
     return {"frames": len(frames), "figures": summary, "scale_applied": dict(sorted(applied.items()))}
 
 
@@ -112,10 +116,8 @@ def scale_warning(summary: Mapping[str, Any]) -> str | None:
     return None
 
 
-def write_tables(
-    folder: Path, frames: Mapping[str, Figures], provenance: Mapping[str, Any], failed: Mapping[str, str]
-) -> dict[str, Any]:
-    """Write `frames.csv` (a row per frame, sorted by name) and `summary.json`; return the summary."""
+def write_frames(folder: Path, frames: Mapping[str, Figures]) -> None:
+    """Write `frames.csv`: a row per frame, sorted by name."""
     names = list(dict.fromkeys(name for figures in frames.values() for name in figures))
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
@@ -124,6 +126,17 @@ def write_tables(
         values = (frames[frame].get(name) for name in names)
         table.writerow([frame, *("" if value is None else repr(value) for value in values)])
     write_bytes(folder / "frames.csv", text.getvalue().encode())
-    summary = {**summarise(frames), "failed": dict(failed), "provenance": dict(provenance)}
+
+
+def write_tables(
+    folder: Path,
+    frames: Mapping[str, Figures],
+    provenance: Mapping[str, Any],
+    failed: Mapping[str, str],
+    **more: Any,
+) -> dict[str, Any]:
+    """Write `frames.csv` and `summary.json` (with `more`); return the summary."""
+    write_frames(folder, frames)
+    summary = {**summarise(frames), **more, "failed": dict(failed), "provenance": dict(provenance)}
     write_json(folder / "summary.json", summary)
     return summary

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from mapanything_opv2v.geometry import Cylinder
 from mapanything_opv2v.panorama.builder import Panorama, PanoramaBuilder
 from mapanything_opv2v.panorama.options import PanoramaOptions
@@ -49,10 +52,15 @@ def load_panorama(
     images = [load_image(_path(agent, agent.camera_paths, number, "image")) for number in ids]
     depths = None
     if with_depth:
-        depths = [load_depth(_path(agent, agent.depth_paths, number, "depth map")) for number in ids]
+        depths = [_depth(agent, number) for number in ids]
     files = [agent.camera_paths[number] for number in ids]
     rig = Rig.from_agent(meta, [(image.shape[1], image.shape[0]) for image in images], ids, files)
     return PanoramaBuilder(rig, cylinder, options).build(images, depths)
+
+
+def _depth(agent: AgentRecord, number: int) -> npt.NDArray[np.float32]:
+    path = _path(agent, agent.depth_paths, number, "depth map")
+    return load_depth(path, png_units_per_m=agent.png_units_per_m)
 
 
 def _path(agent: AgentRecord, paths: Mapping[int, Path], number: int, what: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mapanything_opv2v.geometry import Cylinder
-from mapanything_opv2v.panorama import kernels
+from mapanything_opv2v.panorama import exposure, kernels
 from mapanything_opv2v.panorama.options import PanoramaOptions
 from mapanything_opv2v.panorama.rig import Rig
 from mapanything_opv2v.panorama.tables import ColorTable, color_table
@@ -21,6 +21,10 @@ from mapanything_opv2v.rawdata import SKY, SKY_DISTANCE_M
 
 GATHER_PASSES = 4
 """Panorama pixels may lie this far from the next depth sample and still find their surface."""
+
+
+EXPOSURE_SIZE = (1008, 252)
+"""Pixels of the panorama in which the brightness of cameras is compared."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +104,11 @@ class PanoramaBuilder:
             If number, shape or type do not fit the rig; says which camera.
         """
         self._check("images", images)
+        if self.options.match_exposure:
+            gains = exposure.camera_gains(self.brightness_ratios(images), len(images))
+            images = [exposure.apply_gain(image, gain) for image, gain in zip(images, gains)]
         shape = (self.cylinder.height, self.cylinder.width)
-        color = self._blend(images)
+        color = _blend(self.table, images, self.cylinder)
         covered = self.table.covered.copy()  # the table is shared
         if depths is None:
             nothing = np.zeros(shape, bool)
@@ -121,6 +128,17 @@ class PanoramaBuilder:
             range_m, filled = fill_holes(range_m, covered & ~sky, self.options.fill_radius_px)
         return Panorama(color, range_m, covered, range_m > 0, sky, filled)
 
+    def brightness_ratios(self, images: Sequence[npt.NDArray[np.uint8]]) -> exposure.Pairs:
+        """Compare the brightness of neighbouring cameras in their overlaps (`exposure.overlap_ratios`)."""
+        self._check("images", images)
+        coarse = replace(self.cylinder, width=EXPOSURE_SIZE[0], height=EXPOSURE_SIZE[1])
+        alone, seen = [], []
+        for camera, image in zip(self.rig.cameras, images):
+            table = color_table(Rig((camera,)), coarse, self.options)
+            alone.append(_blend(table, [image], coarse))
+            seen.append(table.covered)
+        return exposure.overlap_ratios(alone, seen)
+
     def _check(self, name: str, arrays: Sequence[npt.NDArray[Any]]) -> None:
         if len(arrays) != len(self.rig.cameras):
             raise ValueError(f"{name}: {len(arrays)} arrays for a rig of {len(self.rig.cameras)} cameras")
@@ -134,23 +152,6 @@ class PanoramaBuilder:
                 raise ValueError(
                     f"{name}[{number}]: expected {kind} of shape {expected}, got {array.dtype} {array.shape}"
                 )
-
-    def _blend(self, images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
-        table = self.table
-        pixels = np.empty((table.offsets[-1], 3), np.uint8)
-        for image, reduce, first, end in zip(images, table.shrink, table.offsets, table.offsets[1:]):
-            small = (image.shape[0] // reduce, image.shape[1] // reduce, 3)
-            into = pixels[first:end].reshape(small)
-            if reduce == 1:
-                into[:] = image
-            else:
-                whole = image[: small[0] * reduce, : small[1] * reduce]
-                cv2.resize(whole, small[1::-1], dst=into, interpolation=cv2.INTER_AREA)
-        color = np.empty((self.cylinder.height, self.cylinder.width, 3), np.uint8)
-        kernels.blend(
-            pixels, table.first, table.pixel, table.stride, table.fraction, table.weight, color.reshape(-1, 3)
-        )
-        return color
 
     def _measure(
         self, depths: Sequence[npt.NDArray[np.floating[Any]]]
@@ -173,6 +174,22 @@ class PanoramaBuilder:
         kernels.find_sky(flat, self._cameras, self.table.sky_pixel, sources, sky)
         ranges[sources == kernels.NO_SOURCE] = 0
         return ranges, sky
+
+
+def _blend(table: ColorTable, images: Sequence[npt.NDArray[np.uint8]], cylinder: Cylinder) -> npt.NDArray[np.uint8]:
+    """Look colours up: (H, W, 3)."""
+    pixels = np.empty((table.offsets[-1], 3), np.uint8)
+    for image, reduce, first, end in zip(images, table.shrink, table.offsets, table.offsets[1:]):
+        small = (image.shape[0] // reduce, image.shape[1] // reduce, 3)
+        into = pixels[first:end].reshape(small)
+        if reduce == 1:
+            into[:] = image
+        else:
+            whole = image[: small[0] * reduce, : small[1] * reduce]
+            cv2.resize(whole, small[1::-1], dst=into, interpolation=cv2.INTER_AREA)
+    color = np.empty((cylinder.height, cylinder.width, 3), np.uint8)
+    kernels.blend(pixels, table.first, table.pixel, table.stride, table.fraction, table.weight, color.reshape(-1, 3))
+    return color
 
 
 def make_options(options: PanoramaOptions | None, changes: dict[str, Any]) -> PanoramaOptions:

@@ -62,7 +62,11 @@ class PanoramaCache:
         return {
             "format": FORMAT,
             "cylinder": asdict(self.cylinder),
-            "options": {name: repr(value) for name, value in asdict(self.options).items()},
+            "options": {
+                name: repr(value)
+                for name, value in asdict(self.options).items()
+                if name != "match_exposure" or value  # so that panoramas from before it was an option stay in use
+            },
             "camera_ids": None if self.camera_ids is None else list(self.camera_ids),
             "with_depth": self.with_depth,
         }

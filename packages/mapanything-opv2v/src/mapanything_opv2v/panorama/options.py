@@ -33,6 +33,10 @@ class PanoramaOptions:
     fill_radius_px: int = 0
     """Fill pixels without range from neighbours within this many pixels; they are marked in `filled`."""
 
+    match_exposure: bool = False
+    """Multiply each image by a gain that makes neighbouring cameras equally bright where they overlap. Off, since a
+    model meets unmatched cameras in the field as well; a camera without overlap keeps its brightness."""
+
     def __post_init__(self) -> None:
         """Refuse values without a meaning."""
         if not self.projection_radius_m > 0:

@@ -202,6 +202,8 @@ def _decode_8_bits(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 def assume_png_units(units_per_m: float | None) -> None:
     """Set the scale of 16-bit depth PNGs that state none, for this process and those that it starts.
 
+    For command lines, which read one data set; data sets in one process each have their own (`index_tree`).
+
     Raises
     ------
     ValueError
@@ -210,14 +212,25 @@ def assume_png_units(units_per_m: float | None) -> None:
     if units_per_m is None:
         os.environ.pop(_UNITS_VARIABLE, None)
         return
-    if isinstance(units_per_m, bool) or not isinstance(units_per_m, (int, float)) or not 0 < units_per_m < 1e6:
-        raise ValueError(f"png_units_per_m={units_per_m!r}: expected a positive number of units a metre, such as 256")
-    os.environ[_UNITS_VARIABLE] = repr(float(units_per_m))
+    os.environ[_UNITS_VARIABLE] = repr(check_png_units(units_per_m))
 
 
 def _assumed_units() -> float | None:
     text = os.environ.get(_UNITS_VARIABLE)
     return None if text is None else float(text)
+
+
+def check_png_units(units_per_m: float) -> float:
+    """Return a scale of depth PNGs, units a metre.
+
+    Raises
+    ------
+    ValueError
+        If it is no positive number.
+    """
+    if isinstance(units_per_m, bool) or not isinstance(units_per_m, (int, float)) or not 0 < units_per_m < 1e6:
+        raise ValueError(f"png_units_per_m={units_per_m!r}: expected a positive number of units a metre, such as 256")
+    return float(units_per_m)
 
 
 def _check_png(data: bytes, path: Path) -> None:

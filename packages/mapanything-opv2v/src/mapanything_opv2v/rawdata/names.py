@@ -59,6 +59,8 @@ class AgentRecord:
         Camera index to depth map; ``.npy`` before ``.png`` before OPV2V-H's where several forms exist.
     has_yaml : bool
         Whether `yaml_path` exists.
+    png_units_per_m : float or None
+        Scale of its 16-bit depth PNGs that state none; None: what `images.assume_png_units` has set.
     """
 
     agent_id: int
@@ -67,6 +69,7 @@ class AgentRecord:
     pcd_path: Path | None
     depth_paths: dict[int, Path]
     has_yaml: bool = True
+    png_units_per_m: float | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from mapanything_opv2v.rawdata import exclude as leaving_out
 from mapanything_opv2v.rawdata import other_datasets, scan
+from mapanything_opv2v.rawdata.images import check_png_units
 from mapanything_opv2v.rawdata.names import (
     DEPTH_FLAGS,
     SPLITS,
@@ -71,8 +72,16 @@ class FrameRecord:
 class FrameList(Sequence[FrameRecord]):
     """The frames of one split, sorted by sequence and frame; records are made on access."""
 
-    def __init__(self, root: Path, depth_root: Path, split: str, sequences: Sequence[SequenceFolder]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        depth_root: Path,
+        split: str,
+        sequences: Sequence[SequenceFolder],
+        png_units_per_m: float | None = None,
+    ) -> None:
         self.root, self.depth_root, self.split = root, depth_root, split
+        self.png_units_per_m = png_units_per_m
         self.sequences = tuple(sequences)
         self._ends = np.cumsum([len(sequence.frames) for sequence in self.sequences], dtype=np.int64)
 
@@ -135,7 +144,8 @@ class FrameList(Sequence[FrameRecord]):
 
     def _agent(self, sequence: str, agent: AgentFolder, frame: str, flags: int) -> AgentRecord:
         below = Path(self.split) / sequence / agent.name
-        return agent_record(agent.agent_id, self.root / below, self.depth_root / below, frame, flags)
+        record = agent_record(agent.agent_id, self.root / below, self.depth_root / below, frame, flags)
+        return record if self.png_units_per_m is None else replace(record, png_units_per_m=self.png_units_per_m)
 
 
 @dataclass(frozen=True)
@@ -165,6 +175,7 @@ def index_tree(
     splits: Sequence[str] | None = None,
     cache_dir: str | Path | None = None,
     exclude: str | Path | Iterable[str | Path] | None = leaving_out.KNOWN,
+    png_units_per_m: float | None = None,
 ) -> TreeIndex:
     """Index a tree by names only.
 
@@ -181,6 +192,8 @@ def index_tree(
     exclude : str or iterable of str
         Sequences, frames and agents to leave out, see `exclude.parse`; default what is known to be broken in the
         published data. None or `"none"` leaves nothing out.
+    png_units_per_m : float, optional
+        Scale of this tree's 16-bit depth PNGs that state none.
 
     Returns
     -------
@@ -207,11 +220,12 @@ def index_tree(
         raise ValueError(f"{root} looks like {other}")
     if not names:
         raise ValueError(f"{root} holds none of {', '.join(SPLITS)}; point at the folder above them")
+    units = None if png_units_per_m is None else check_png_units(png_units_per_m)
     found, rules, excluded = {}, leaving_out.parse(exclude), []
     for name in names:
         sequences = scan.split(root, depth, name, None if cache_dir is None else Path(cache_dir))
         kept, left = leaving_out.apply(name, sequences, rules)
-        found[name] = FrameList(root, depth, name, kept)
+        found[name] = FrameList(root, depth, name, kept, units)
         excluded += left
     return TreeIndex(root, depth, found, tuple(excluded))
 

@@ -86,7 +86,7 @@ def load_pinhole_view(
             depth = np.zeros(image.shape[:2], dtype=np.float32)
             return PinholeView(image, depth, intrinsic, T_world_cam)
         path = _path(agent.depth_paths, camera, "depth map")
-        depth = load_depth(path)
+        depth = load_depth(path, png_units_per_m=agent.png_units_per_m)
         if depth.shape != image.shape[:2]:
             raise ValueError(f"{path}: shape {depth.shape}, expected the image's {image.shape[:2]}")
     return PinholeView(image, depth, intrinsic, T_world_cam)

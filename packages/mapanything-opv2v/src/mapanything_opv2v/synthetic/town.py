@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,18 @@ MAX_RANGE_M = 900.0
 
 RAMPS: FloatArray = np.array([(0, 0, 0), (0.09, 0, -3.6), (-0.14, 0, -9.8), (0, 0.07, -3.5), (0, -0.11, -7.7)])
 """(P, 3) planes ``z = a x + b y + c``."""
+
+STREETS: FloatArray = np.array([(0, 0, 1, 0, 8, -1e6, 1e6), (0, 0, 0, 1, 8, -1e6, 1e6)], np.float64)
+"""Two streets that cross; as `raycast.STREET_COLUMNS`."""
+
+LOOK: FloatArray = np.array(
+    [
+        *(0.5, 0.3, 0.81, 0.62, 0.38, 1.0, 350.0),
+        *(0.70, 0.77, 0.84, 0.40, 0.39, 0.39, 0.36, 0.47, 0.25, 0.78, 0.85, 0.92, 0.30, 0.50, 0.82),
+        *(0.0, 0.0),
+    ]
+)
+"""Light and colours; as `raycast.LOOK_COLUMNS`."""
 
 CAR_HALF: FloatArray = np.array([2.3, 0.95, 0.75])
 _PAINT = ((0.75, 0.10, 0.10), (0.15, 0.2, 0.6), (0.85, 0.85, 0.85), (0.12, 0.12, 0.13), (0.7, 0.55, 0.1))
@@ -39,19 +52,25 @@ class Car:
     T_world_vehicle : (4, 4) float64
         CARLA axes; the origin stands on the ground below the middle of the car.
     speed_kmh : float
-    paint : int
-        Number of its colour.
+    paint : int or tuple
+        Number of its colour, or red, green and blue.
+    half : (3,) float64
+        Half sizes of its box, metres.
+    cabin : bool
+        A low body with a cabin, as a car has; else one block.
     """
 
     actor_id: int
     T_world_vehicle: FloatArray
     speed_kmh: float
-    paint: int
+    paint: int | tuple[float, float, float]
+    half: FloatArray = field(default_factory=CAR_HALF.copy)
+    cabin: bool = True
 
     @property
     def center(self) -> FloatArray:
         """Centre of the box in the vehicle's axes, metres."""
-        return np.array([0.0, 0.0, CAR_HALF[2]])
+        return np.array([0.0, 0.0, self.half[2]])
 
 
 @dataclass(frozen=True)
@@ -61,14 +80,23 @@ class Town:
     boxes: FloatArray
     cylinders: FloatArray
     spheres: FloatArray
+    planes: FloatArray = field(default_factory=RAMPS.copy)
+    streets: FloatArray = field(default_factory=STREETS.copy)
+    look: FloatArray = field(default_factory=LOOK.copy)
 
 
 @dataclass(frozen=True)
 class Moment:
-    """The town with its vehicles at one frame."""
+    """The town with its vehicles at one frame.
+
+    `exposures`: factor on the brightness of what an agent's cameras see, by agent id; 1 where there is none.
+    `start_xy`: where the first agent began, metres.
+    """
 
     town: Town
     cars: tuple[Car, ...]
+    exposures: Mapping[int, float] = field(default_factory=dict)
+    start_xy: tuple[float, float] = (0.0, 0.0)
 
     def car(self, actor_id: int) -> Car:
         """Return a vehicle by its id."""
@@ -86,14 +114,18 @@ class Moment:
         rgb : (..., 3) uint8
         """
         boxes = np.concatenate([self.town.boxes, *(_car_boxes(car) for car in self.cars)])
+        look = self.town.look.copy()
+        look[raycast.LOOK_EXPOSURE] *= self.exposures.get(skip_car, 1.0)
         flat = np.ascontiguousarray(rays.reshape(-1, 3), dtype=np.float64)
         ranges, rgb = raycast.cast(
             np.asarray(origin, np.float64),
             flat,
-            RAMPS,
+            self.town.planes,
             boxes,
             self.town.cylinders,
             self.town.spheres,
+            self.town.streets,
+            look,
             skip_car,
             MAX_RANGE_M,
         )
@@ -118,17 +150,24 @@ def make_town(seed: int, name: str) -> Town:
     return Town(np.array(boxes), np.array(poles), np.array(crowns))
 
 
-def ground_height(x: float, y: float) -> float:
+def ground_height(x: float, y: float, planes: FloatArray = RAMPS) -> float:
     """Return the ground's z at a place."""
-    return float((RAMPS @ (x, y, 1.0)).max())
+    return float((planes @ (x, y, 1.0)).max())
 
 
-def place(x: float, y: float, yaw_deg: float, roll_deg: float = 0.0, pitch_deg: float = 0.0) -> FloatArray:
+def place(
+    x: float,
+    y: float,
+    yaw_deg: float,
+    roll_deg: float = 0.0,
+    pitch_deg: float = 0.0,
+    planes: FloatArray = RAMPS,
+) -> FloatArray:
     """Return the pose (4, 4) of something that stands on the ground, with the ground's slope.
 
     `roll_deg` and `pitch_deg` are added in its own axes (a car leans on its springs).
     """
-    a, b, _ = RAMPS[int((RAMPS @ (x, y, 1.0)).argmax())]
+    a, b, _ = planes[int((planes @ (x, y, 1.0)).argmax())]
     up = np.array([-a, -b, 1.0]) / math.sqrt(1 + a * a + b * b)
     yaw = math.radians(yaw_deg)
     forward = np.array([math.cos(yaw), math.sin(yaw), 0.0])
@@ -137,7 +176,7 @@ def place(x: float, y: float, yaw_deg: float, roll_deg: float = 0.0, pitch_deg: 
     T = np.eye(4)
     T[:3, 0], T[:3, 2] = forward, up
     T[:3, 1] = np.cross(up, forward)
-    T[:3, 3] = x, y, ground_height(x, y)
+    T[:3, 3] = x, y, ground_height(x, y, planes)
     return T @ geometry.T_world_from_pose([0, 0, 0, roll_deg, 0, pitch_deg])
 
 
@@ -206,7 +245,7 @@ def _block(
                 x, y, half = back * side_x, (at + length / 2) * side_y, half[[1, 0, 2]]
             if not (along_y and at < 34):  # the corner is taken by the other street's row
                 z = ground_height(x, y) + height / 2 - 10
-                boxes.append(_box((x, y, z), np.eye(3), half, _WALLS[rng.integers(4)], raycast.WINDOWS, raycast.NONE))
+                boxes.append(box((x, y, z), np.eye(3), half, _WALLS[rng.integers(4)], raycast.WINDOWS, raycast.NONE))
             at += length + rng.uniform(3, 9)
         for k in range(8):
             away, along = rng.uniform(9.3, 10.2), 13.0 + 15.0 * k + rng.uniform(-2, 2)
@@ -235,20 +274,25 @@ def _post(
 
 
 def _car_boxes(car: Car) -> FloatArray:
-    """Return the body and the cabin of a car as boxes."""
-    T = car.T_world_vehicle
+    """Return a vehicle's boxes: body and cabin, or body and a dark front."""
+    T, (length, width, height) = car.T_world_vehicle, car.half
+    paint = car.paint if isinstance(car.paint, tuple) else _PAINT[car.paint]
+    parts = (
+        (((0.0, 0.0, 0.6 * height), (length, width, 0.6 * height), 1.0),
+         ((-0.25, 0.0, 1.6 * height), (length - 1.05, width - 0.1, 0.4 * height), 0.45))
+        if car.cabin
+        else (((-0.3, 0.0, height), (length - 0.3, width, height), 1.0),
+              ((length - 0.4, 0.0, 0.8 * height), (0.4, width - 0.05, 0.8 * height), 0.35))
+    )  # fmt: skip
     boxes = []
-    for middle, half, shade in (
-        ((0.0, 0.0, 0.45), (2.3, 0.95, 0.45), 1.0),
-        ((-0.25, 0.0, 1.2), (1.25, 0.85, 0.3), 0.45),
-    ):
+    for middle, half, shade in parts:
         center = T[:3, :3] @ middle + T[:3, 3]
-        color = tuple(shade * channel for channel in _PAINT[car.paint])
-        boxes.append(_box(center, T[:3, :3], np.array(half), color, raycast.PLAIN, car.actor_id))
+        color = tuple(shade * channel for channel in paint)
+        boxes.append(box(center, T[:3, :3], np.array(half), color, raycast.PLAIN, car.actor_id))
     return np.array(boxes)
 
 
-def _box(
+def box(
     center: npt.ArrayLike,
     R_world_box: FloatArray,
     half: FloatArray,
@@ -256,6 +300,7 @@ def _box(
     texture: int,
     owner: int,
 ) -> FloatArray:
+    """Return a row as `raycast.BOX_COLUMNS` says."""
     row = np.empty(raycast.BOX_COLUMNS)
     row[0:3], row[3:12], row[12:15], row[15:18] = center, R_world_box.T.ravel(), half, color
     row[raycast.BOX_TEXTURE], row[raycast.BOX_OWNER] = texture, owner

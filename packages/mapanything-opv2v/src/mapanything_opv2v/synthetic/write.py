@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,19 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from mapanything_opv2v import geometry, rawdata
+from mapanything_opv2v import geometry, jobs, rawdata
 from mapanything_opv2v.files import write_bytes
 from mapanything_opv2v.geometry import FloatArray
-from mapanything_opv2v.synthetic import sensors, town
-from mapanything_opv2v.terminal import progress as progress_bar
+from mapanything_opv2v.synthetic import sensors, streets, town, traffic
 
 FRAME_SECONDS = 0.1
 FIRST_FRAME, FRAME_STEP = 68, 2  # OPV2V counts simulator ticks and keeps every second one
+MOST_AGENTS = 7
 VISIBLE_M = 120.0
 """Vehicles within this distance are annotated."""
+
+LAYOUTS = ("streets", "crossing")
+"""`streets`: every town is drawn anew. `crossing`: one plan of two streets, vehicles along them, for measurements."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,12 @@ class TownTruth:
         Width, height.
     lidar_size : tuple of int
         Channels, columns of one turn.
+    layout : str
+        One of `LAYOUTS`.
+    fewest_agents : int, optional
+        Towns have so many vehicles with sensors or more, up to all of `agents`; None gives every town all.
+    frame_seconds : float
+        Between two frames.
     """
 
     root: Path
@@ -72,18 +82,35 @@ class TownTruth:
     splits: tuple[str, ...]
     image_size: tuple[int, int]
     lidar_size: tuple[int, int] = sensors.LIDAR_SIZE
+    layout: str = "crossing"
+    fewest_agents: int | None = None
+    frame_seconds: float = FRAME_SECONDS
+
+    def agents_of(self, split: str, sequence: str) -> tuple[int, ...]:
+        """Return the ids of a town's agents."""
+        if self.fewest_agents is None:
+            return self.agents
+        masts = [agent for agent in self.agents if agent < 0]
+        vehicles = [agent for agent in self.agents if agent >= 0]
+        rng = town.generator(self.seed, f"{split}/{sequence}", "number of agents")
+        return (*masts, *vehicles[: int(rng.integers(self.fewest_agents, len(vehicles) + 1))])
 
     def moment(self, split: str, sequence: str, frame: str) -> town.Moment:
         """Return the town and its vehicles at a frame."""
         name = f"{split}/{sequence}"
-        seconds = self.frames.index(frame) * FRAME_SECONDS
-        vehicles = tuple(agent for agent in self.agents if agent >= 0)
+        seconds = self.frames.index(frame) * self.frame_seconds
+        vehicles = tuple(agent for agent in self.agents_of(split, sequence) if agent >= 0)
+        if self.layout == "streets":
+            drawn = streets.draw_town(self.seed, name)
+            return traffic.draw_moment(drawn, self.seed, name, vehicles, seconds)
         return town.make_moment(town.make_town(self.seed, name), self.seed, name, vehicles, seconds)
 
     def T_world_agent(self, moment: town.Moment, agent: int) -> FloatArray:
         """Return an agent's pose (4, 4), CARLA axes: its car's, or a mast's at a corner of the crossing."""
         if agent >= 0:
             return moment.car(agent).T_world_vehicle
+        if self.layout == "streets":
+            return traffic.mast_pose(moment, agent)
         side = 1 if agent % 2 else -1
         return town.place(9.0 * side, 9.0 * side, 45.0 * (1 if side < 0 else -3)) @ geometry.T_world_from_pose(
             [0, 0, 3.0, 0, 0, 0]
@@ -133,9 +160,13 @@ def write_town(
     depth_root: str | Path | None = None,
     image_size: tuple[int, int] = (800, 600),
     lidar_size: tuple[int, int] = sensors.LIDAR_SIZE,
+    layout: str = "crossing",
+    fewest_agents: int | None = None,
+    frame_seconds: float = FRAME_SECONDS,
+    workers: int = 1,
     progress: bool = False,
 ) -> TownTruth:
-    """Ray-cast a town and write it in OPV2V's format: images, dense depth, LiDAR, YAML.
+    """Ray-cast towns and write it in OPV2V's format: images, dense depth, LiDAR, YAML.
 
     Parameters
     ----------
@@ -154,6 +185,14 @@ def write_town(
         Width and height; the field of view stays the published 100 degrees.
     lidar_size : tuple of int
         Channels, and columns of one turn, of the LiDAR.
+    layout : str
+        One of `LAYOUTS`.
+    fewest_agents : int, optional
+        Draw for every town how many vehicles have sensors, from so many to `agents`; needs `streets`.
+    frame_seconds : float
+        Between two frames of a sequence; OPV2V's are 0.1 s apart.
+    workers : int
+        Processes; what is written does not depend on it.
     progress : bool
         Show a bar.
 
@@ -165,6 +204,7 @@ def write_town(
     for name, value, least in (("sequences", sequences, 1), ("frames", frames, 1), ("agents", agents, 1)):
         if value < least:
             raise ValueError(f"write_town: {name}={value}, expected at least {least}")
+    _check_layout(layout, agents, fewest_agents, frame_seconds)
     ids = town.generator(seed, "ids").choice(np.arange(200, 5000), agents, replace=False)
     truth = TownTruth(
         root=Path(root),
@@ -176,19 +216,44 @@ def write_town(
         splits=tuple(splits),
         image_size=image_size,
         lidar_size=lidar_size,
+        layout=layout,
+        fewest_agents=fewest_agents,
+        frame_seconds=frame_seconds,
     )
     for split in truth.splits:
         for sequence in truth.sequences:
-            protocol = {"world": {"seed": seed, "fixed_delta_seconds": FRAME_SECONDS / FRAME_STEP, "sync_mode": True}}
+            protocol = {"world": {"seed": seed, "fixed_delta_seconds": frame_seconds / FRAME_STEP, "sync_mode": True}}
             text = yaml.safe_dump(protocol).encode()
             write_bytes(truth.root / split / sequence / "data_protocol.yaml", text)
-    for split, sequence, frame in progress_bar(
-        list(truth.jobs()), description="town", unit="frame", quiet=not progress
-    ):
-        moment = truth.moment(split, sequence, frame)
-        for agent in truth.agents:
-            _write_agent(truth, moment, split, sequence, frame, agent)
+    work = partial(_write_frame, truth)
+    written = jobs.run(work, list(truth.jobs()), workers=workers, description="town", unit="frame", progress=progress)
+    for done in written:
+        if done.error is not None:
+            raise done.error
     return truth
+
+
+def _check_layout(layout: str, agents: int, fewest: int | None, frame_seconds: float) -> None:
+    """Refuse what a layout cannot do."""
+    if layout not in LAYOUTS:
+        raise ValueError(f"write_town: layout={layout!r}, expected one of {', '.join(LAYOUTS)}")
+    if layout == "streets" and agents > MOST_AGENTS:
+        raise ValueError(f"write_town: agents={agents}, a town of streets has 1 to {MOST_AGENTS}")
+    if fewest is not None and (layout != "streets" or not 1 <= fewest <= agents):
+        raise ValueError(
+            f"write_town: fewest_agents={fewest} with layout={layout!r}, agents={agents}: expected 1 to agents, and "
+            "layout='streets'"
+        )
+    if not frame_seconds > 0:
+        raise ValueError(f"write_town: frame_seconds={frame_seconds}, expected more than 0")
+
+
+def _write_frame(truth: TownTruth, job: tuple[str, str, str]) -> None:
+    """Write every agent of one frame."""
+    split, sequence, frame = job
+    moment = truth.moment(split, sequence, frame)
+    for agent in truth.agents_of(split, sequence):
+        _write_agent(truth, moment, split, sequence, frame, agent)
 
 
 def _write_agent(truth: TownTruth, moment: town.Moment, split: str, sequence: str, frame: str, agent: int) -> None:
@@ -248,7 +313,7 @@ def _vehicle_yaml(car: town.Car) -> dict[str, Any]:
     return {
         "angle": pose[3:],
         "center": car.center.tolist(),
-        "extent": town.CAR_HALF.tolist(),
+        "extent": car.half.tolist(),
         "location": pose[:3],
         "speed": car.speed_kmh,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,19 @@ import numpy as np
 from mapanything_opv2v import pictures
 from mapanything_opv2v.evaluation.metrics import range_figures
 from mapanything_opv2v.files import whole_file, write_bytes, write_json
-from mapanything_opv2v.geometry import rotation_angle_deg
+from mapanything_opv2v.geometry import rotation_angle_deg, transform_points
 from mapanything_opv2v.views.frame import Estimate, Frame, View
+
+MEANS = (
+    "pred_mask_mean",
+    "gt_mask_mean",
+    "translation_error_m",
+    "rotation_error_deg",
+    "metric_scale",
+    "depth_scale_ratio",
+    "depth_rmse_m",
+)
+"""Figures of views whose means stand in the summary."""
 
 ERROR_LIMITS_M = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 
@@ -32,6 +44,10 @@ def view_figures(view: View, pose_source: str) -> dict[str, Any]:
     for name, estimate in (("pred", view.pred), ("true", view.true)):
         if estimate is not None and estimate.range_m is not None:
             figures[f"depth_share_{name}"] = float(estimate.has_range().mean())
+    for name, estimate in (("pred", view.pred), ("gt", view.true)):
+        mask = None if estimate is None else _mask(estimate)
+        if mask is not None:
+            figures[f"{name}_mask_mean"] = float(mask.mean())
     pred, true = view.pred, view.true
     if pred is None:
         return figures
@@ -46,6 +62,29 @@ def view_figures(view: View, pose_source: str) -> dict[str, Any]:
         measured = range_figures(pred.range_m, true.range_m)
         figures |= {"depth_rmse_m": measured["depth_rmse_m"], "depth_scale_ratio": measured["scale_ratio"]}
     return figures
+
+
+def frame_figures(frame: Frame, per_view: Sequence[Mapping[str, Any]], pose_source: str) -> dict[str, Any]:
+    """Return what a summary says of the whole frame: means over its views, and the box that holds its points.
+
+    Means are over the views that have the figure; what none has is left out. ``bounds`` are the smallest and largest
+    x, y, z of all points in the frame's world, metres.
+    """
+    found: dict[str, Any] = {}
+    for name in MEANS:
+        values = [figures[name] for figures in per_view if figures.get(name) is not None]
+        if values:
+            found[name] = float(np.mean(values))
+    estimates = [(view.estimate(pose_source), view.estimate(frame.range_source)) for view in frame.views]
+    points = [
+        transform_points(pose.T_world_cam, (seen.range_m[..., None] * seen.rays)[seen.has_range()])
+        for pose, seen in estimates
+        if seen.range_m is not None and seen.rays is not None and seen.has_range().any()
+    ]
+    if points:
+        low, high = (np.stack([side(xyz, axis=0) for xyz in points]) for side in (np.min, np.max))
+        found["bounds"] = {"min": low.min(axis=0).tolist(), "max": high.max(axis=0).tolist()}
+    return found
 
 
 def view_picture(view: View) -> pictures.Picture:
@@ -79,6 +118,7 @@ def error_limit_m(error_m: np.ndarray, known: np.ndarray) -> float:
 
 def write_figures(folder: Path, frame: Frame, pose_source: str) -> Path:
     """Write a picture and the shown distances of every view, and `summary.json`; return the latter's path."""
+    per_view = [view_figures(view, pose_source) for view in frame.views]
     summary: dict[str, Any] = {
         "frame": frame.name,
         **{key.replace(" ", "_"): value for key, value in frame.provenance.items()},
@@ -86,12 +126,13 @@ def write_figures(folder: Path, frame: Frame, pose_source: str) -> Path:
         "depth_source": frame.range_source,
         "depth_kind": "distance along the ray, metres",
         "world": frame.world,
+        **frame_figures(frame, per_view, pose_source),
         "views": [],
     }
-    for view in frame.views:
+    for view, own in zip(frame.views, per_view):
         stem = folder / "views" / f"agent{view.agent_id}_{view.name}"
         write_bytes(stem.with_suffix(".png"), pictures.encode_png(view_picture(view)))
-        figures = {**view_figures(view, pose_source), "picture": f"views/{stem.name}.png"}
+        figures = {**own, "picture": f"views/{stem.name}.png"}
         range_m = view.estimate(frame.range_source).range_m
         if range_m is not None:
             with whole_file(stem.with_suffix(".npy")) as stream:
@@ -101,6 +142,15 @@ def write_figures(folder: Path, frame: Frame, pose_source: str) -> Path:
     path = folder / "summary.json"
     write_json(path, summary)
     return path
+
+
+def _mask(estimate: Estimate) -> np.ndarray | None:
+    """Return where there is geometry: the model's or the data set's mask; of raw frames, what is no sky but seen."""
+    if "mask" in estimate.masks:
+        return estimate.masks["mask"]
+    if "sky" not in estimate.masks:
+        return None
+    return ~estimate.masks["sky"] & estimate.masks.get("covered", True)
 
 
 def _range(estimate: Estimate | None) -> np.ndarray | None:

@@ -34,7 +34,9 @@ from roborefer_spatial.tasks.object_samples import BuildOptions
 
 TRAIN_WH, VAL_WH = (160, 120), (320, 240)
 SETS = ("t1_{}_multi", "t1_{}_concat", "t2b_{}_multi")
-VLM, BASELINE = "tiny VLM", "baseline"
+VLM, BASELINE, MATCHER = "tiny VLM", "baseline", "matcher"
+MATCHED = ("t1_multi", "t2b_multi")
+"""Tasks that the matcher answers, too."""
 _NEEDS = ("torch", "transformers", "accelerate", "matplotlib")
 _SYNTHETIC = (
     "All rooms, objects, masks and inpainted views are rendered by the package itself; the model starts from "
@@ -89,17 +91,16 @@ def demo(out: Path, plan: Plan, echo: Callable[[str], None] = print, *, progress
         work = Path(folder)
         tasks = _make_tasks(work, plan, echo, progress)
         checkpoint, training_s, parameters = _train(work, tasks, plan, echo, progress)
-        runs = _baselines(work, tasks)
-        held_out = tasks["t2b_val_multi"]
-        runs.append(Run(VLM, _ask_vlm(work, checkpoint, held_out)))
-        sets = {run.name: by_set(run.scores) for run in runs}
-        results = {run.name: sets[run.name]["t2b_multi/val"] for run in runs if "t2b_multi/val" in sets[run.name]}
-        vlm, baseline = results[VLM], results[f"{BASELINE}, t2b_multi"]
-        write_report(runs, out / "index.html", title="x3 spatial tasks: demo")
+        runs = {VLM: Run(VLM, _ask_vlm(work, checkpoint, tasks["t2b_val_multi"]))}
+        runs |= {run.name: run for run in (*_matcher(work, tasks, echo), *_baselines(work, tasks))}
+        sets = {name: next(iter(by_set(run.scores).values())) for name, run in runs.items()}
+        vlm, baseline = sets[VLM], sets[f"{BASELINE}, t2b_multi"]
+        start = {"run": VLM, "order": "best"}
+        write_report(list(runs.values()), out / "index.html", title="x3 spatial tasks: demo", start=start)
         from roborefer_spatial.demo.picture import draw_overview
 
-        draw_overview(out / "overview.png", runs[-1].scores, runs[-2].scores)
-    figures = _figures(vlm, baseline, plan, tasks, training_s, parameters)
+        draw_overview(out / "overview.png", runs[VLM].scores, runs[f"{BASELINE}, t2b_multi"].scores)
+    figures = _figures(sets, plan, tasks, training_s, parameters)
     for label, text in figures:
         echo(f"{label}: {text}")
     files.write_json(
@@ -177,6 +178,23 @@ def _baselines(work: Path, tasks: dict[str, list[Sample]]) -> list[Run]:
     return runs
 
 
+def _matcher(work: Path, tasks: dict[str, list[Sample]], echo: Callable[[str], None]) -> list[Run]:
+    """Answer held-out Task 1 and Task 2B by matching the two pictures."""
+    runs, options = [], backends.options("matcher", {})
+    for task in MATCHED:
+        name = task.replace("_", "_val_")
+        echo(f"matching the pictures of {len(tasks[name])} held-out samples ({task})")
+        identity = run_identity(work / "tasks" / f"{name}.jsonl", "matcher", options)
+        out = work / f"{name}_matcher.jsonl"
+        runs.append(
+            Run(
+                f"{MATCHER}, {task}",
+                _predicted(tasks[name], lambda: backends.create("matcher", options), out, identity),
+            )
+        )
+    return runs
+
+
 def _ask_vlm(work: Path, checkpoint: Path, samples: list[Sample]) -> Scores:
     given = {"model": str(checkpoint), "device": "cpu", "max_new_tokens": 24}
     options = backends.options("transformers", given)
@@ -194,14 +212,10 @@ def _predicted(
 
 
 def _figures(
-    vlm: Metrics,
-    baseline: Metrics,
-    plan: Plan,
-    tasks: dict[str, list[Sample]],
-    training_s: float,
-    parameters: int,
+    sets: dict[str, Metrics], plan: Plan, tasks: dict[str, list[Sample]], training_s: float, parameters: int
 ) -> list[list[str]]:
-    """Return (label, text) pairs for people."""
+    """Return (label, text) pairs for people, from the metrics of each run by its name."""
+    vlm, baseline, carried = sets[VLM], sets[f"{BASELINE}, t2b_multi"], sets[f"{MATCHER}, t1_multi"]
 
     def hits(metrics: Metrics) -> str:
         interval = metrics["intervals"]["hit_at_mask"]
@@ -211,7 +225,12 @@ def _figures(
     return [
         ["Task 2B, Hit@Mask on held-out rooms, tiny VLM", hits(vlm)],
         ["the same, baseline (median of the training answers)", hits(baseline)],
+        ["the same, matcher (the difference of the two pictures)", hits(sets[f"{MATCHER}, t2b_multi"])],
         ["the same, chance (a random point)", f"{vlm['chance_hit_at_mask']:.3f}"],
+        ["Task 1, Hit@Mask on held-out rooms, matcher (SIFT, no training)", hits(carried)],
+        ["the same, baseline (median of the training answers)", hits(sets[f"{BASELINE}, t1_multi"])],
+        ["the same, chance (a random point)", f"{carried['chance_hit_at_mask']:.3f}"],
+        ["Task 1, NOT_VISIBLE, F1 of the matcher", f"{carried['not_visible_f1']:.3f}"],
         ["answers that could not be read", str(sum(vlm["parse_failures"].values()))],
         ["held-out rooms, samples", f"{vlm['scenes']}, {vlm['total']}"],
         ["training rooms, samples", f"{plan.train_scenes}, {len(tasks['t2b_train_multi'])}"],

@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 from roborefer_spatial import files, terminal
+from roborefer_spatial.export.chat import WRITERS
 from roborefer_spatial.export.hf import write_hf
 from roborefer_spatial.export.lmms import write_lmms
 from roborefer_spatial.export.refspatial import write_refspatial
+from roborefer_spatial.predicting import profiles
+from roborefer_spatial.predicting.profiles import Profile
 from roborefer_spatial.sample import Sample, load_samples
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 class Format(NamedTuple):
-    """How a format is written: a function of (folder, final folder, set name, samples) returns a summary."""
+    """How a format is written: a function of (folder, final folder, set name, samples, profile) returns a summary."""
 
-    write: Callable[[Path, Path, str, Sequence[Sample]], str]
+    write: Callable[[Path, Path, str, Sequence[Sample], Profile], str]
     help: str
 
 
@@ -28,10 +31,18 @@ FORMATS: dict[str, Format] = {
     "refspatial": Format(write_refspatial, "RefSpatial-Bench layout, for RoboRefer's own Evaluation/ scripts"),
     "lmms-eval": Format(write_lmms, "lmms-eval tasks (YAML and functions), for --include_path"),
     "hf": Format(write_hf, "a Hugging Face dataset (parquet with the images inside), for load_dataset"),
+    **{name: Format(*spec) for name, spec in WRITERS.items()},
 }
 
 
-def export(format_name: str, sets: dict[str, Sequence[Sample]], out: Path, *, progress: bool = False) -> list[str]:
+def export(
+    format_name: str,
+    sets: dict[str, Sequence[Sample]],
+    out: Path,
+    *,
+    profile: Profile | None = None,
+    progress: bool = False,
+) -> list[str]:
     """Write sets of samples into a new folder; it appears whole or not at all.
 
     Parameters
@@ -42,6 +53,8 @@ def export(format_name: str, sets: dict[str, Sequence[Sample]], out: Path, *, pr
         Name -> samples.
     out
         The folder; must not exist.
+    profile
+        How the questions are put, and how lmms-eval tasks read the answers; by default as the samples were built.
     progress
         Whether to show a progress bar.
 
@@ -66,13 +79,14 @@ def export(format_name: str, sets: dict[str, Sequence[Sample]], out: Path, *, pr
     with files.atomic_folder(out) as beside:
         write = FORMATS[format_name].write
         bar = terminal.progress(sets.items(), description="exporting", unit="set", total=len(sets), quiet=not progress)
-        return [write(beside, out, name, samples) for name, samples in bar]
+        chosen = profile or profiles.load(profiles.AS_BUILT)
+        return [write(beside, out, name, samples, chosen) for name, samples in bar]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `roborefer-spatial export`."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    formats = "\n".join(f"  {name:<11} {spec.help}" for name, spec in FORMATS.items())
+    formats = "\n".join(f"  {name:<12} {spec.help}" for name, spec in FORMATS.items())
     parser.epilog = (
         f"formats:\n{formats}\n\nexample:\n"
         "  roborefer-spatial export --format lmms-eval --samples tasks/t1_val_multi.json --out lmms_tasks"
@@ -82,6 +96,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--samples", type=Path, nargs="+", required=True, help="sample file(s) of `build`; each is a set")
     add("--out", type=Path, required=True, help="folder to make")
     add("--image-folder", type=Path, help="where relative paths start (default: the sample file's folder)")
+    add(
+        "--profile",
+        default=profiles.AS_BUILT,
+        metavar="NAME|FILE",
+        help="the model that the questions are for: a YAML file, or one of "
+        f"{', '.join(profiles.shipped())} (default: {profiles.AS_BUILT})",
+    )
     add("--quiet", action="store_true", help="show no progress")
 
 
@@ -92,7 +113,8 @@ def run(args: argparse.Namespace) -> int:
         if path.stem in sets:
             raise ValueError(f"{path}: another file is also called {path.stem}; sets need different names")
         sets[path.stem] = load_samples(path, image_folder=args.image_folder)
-    for line in export(args.format, sets, args.out, progress=not args.quiet):
+    profile = profiles.load(args.profile)
+    for line in export(args.format, sets, args.out, profile=profile, progress=not args.quiet):
         print(line)
     print(f"written to {args.out}")
     return terminal.DONE

@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from roborefer_spatial import files
+from roborefer_spatial.images import refuse_turned
+from roborefer_spatial.predicting.profiles import Profile
 from roborefer_spatial.sample import Sample
 
 SHARD_ROWS = 500
 
 
-def write_hf(folder: Path, final: Path, name: str, samples: Sequence[Sample]) -> str:
+def write_hf(folder: Path, final: Path, name: str, samples: Sequence[Sample], profile: Profile) -> str:
     """Write one set as a configuration of the dataset; return a summary.
 
-    Columns: `id`, `task`, `images` (list), `mask`, `mask_dilated`, `prompt`, `answer`, and `sample`, the
-    whole row as JSON for `sample.Sample.from_row`, its paths relative to the folder that holds all of them.
-    Image files are embedded as they are.
+    Columns: `id`, `task`, `images` (list), `mask`, `mask_dilated`, `prompt` (as the profile puts it), `answer`, and
+    `sample`, the whole row as JSON for `sample.Sample.from_row`, its paths relative to the folder that holds all of
+    them. Image files are embedded as they are.
 
     Raises
     ------
@@ -44,7 +46,7 @@ def write_hf(folder: Path, final: Path, name: str, samples: Sequence[Sample]) ->
     common = _common_folder(samples)
     starts = range(0, len(samples), SHARD_ROWS)
     for number, start in enumerate(starts):
-        rows = [_row(sample, common) for sample in samples[start : start + SHARD_ROWS]]
+        rows = [_row(sample, common, profile) for sample in samples[start : start + SHARD_ROWS]]
         shard = datasets.Dataset.from_list(rows, features=features)
         with files.atomic_open(folder / name / f"{splits[0]}-{number:05d}-of-{len(starts):05d}.parquet") as stream:
             shard.to_parquet(stream)
@@ -52,14 +54,14 @@ def write_hf(folder: Path, final: Path, name: str, samples: Sequence[Sample]) ->
     return f"{name}: {len(samples)} samples; load_dataset({str(final)!r}, {name!r}, split={splits[0]!r})"
 
 
-def _row(sample: Sample, folder: str) -> dict[str, Any]:
+def _row(sample: Sample, folder: str, profile: Profile) -> dict[str, Any]:
     return {
         "id": sample.id,
         "task": sample.task,
         "images": [_embedded(path) for path in sample.image],
         "mask": _embedded(sample.mask_path),
         "mask_dilated": _embedded(sample.mask_dilated_path),
-        "prompt": sample.prompt,
+        "prompt": profile.prompt(sample),
         "answer": sample.answer,
         "sample": json.dumps(_movable(sample.to_row(), folder), ensure_ascii=False),
     }
@@ -98,16 +100,54 @@ def _embedded(path: str | None) -> dict[str, Any] | None:
     if path is None:
         return None
     try:
-        return {"bytes": Path(path).read_bytes(), "path": Path(path).name}
+        data = Path(path).read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from error
+    refuse_turned(data, path)  # `datasets` would turn it when it is read
+    return {"bytes": data, "path": Path(path).name}
 
 
-_HEADER = "license: other\nlicense_name: that-of-the-source-scenes\nconfigs:\n"
-_TERMS = (
-    "x3 spatial tasks.\n\nThe pictures and masks are those of the source scenes and stay under their licence: "
-    "name it here before you share this dataset.\n"
-)
+_HEADER = """license: other
+license_name: that-of-the-source-scenes
+task_categories:
+- image-text-to-text
+- visual-question-answering
+language:
+- en
+tags:
+- spatial-reasoning
+- cross-view-correspondence
+- pointing
+configs:
+"""
+_TERMS = """x3 spatial tasks: questions about two views of a room, answered by a point or by `NOT_VISIBLE`.
+
+## Licence
+
+The pictures and masks are those of the source scenes and stay under their licence: name it in the header (`license`)
+before you share this dataset. Task texts and answers: Apache-2.0.
+
+## Tasks
+
+| `task` | Images | Answer |
+| --- | --- | --- |
+| `t1_multi` | A with the object tinted red, and B | the object's point in B, or `NOT_VISIBLE` |
+| `t1_concat` | A and B side by side | the same, in fractions of the whole image |
+| `t2a_multi` | A tinted, and B without the object | `NOT_VISIBLE` |
+| `t2b_multi` | a view, and the same with an object removed | the point where it was removed |
+
+Points are fractions of width (to the right) and height (downwards). `sample` holds the whole row as JSON; its paths
+start at the folder of the source files.
+
+## Splits and leakage
+
+A room is in one split only: the builder refuses a scene, a second scan of its room, or one picture in both. Whether a
+model's own training data hold these rooms is for you to check.
+
+## Share it
+
+`huggingface-cli upload USER/NAME . --repo-type dataset`, in this folder, after the licence is named.
+"""
 
 
 def _card(folder: Path, final: Path, name: str, split: str) -> None:

@@ -13,7 +13,7 @@ from roborefer_spatial.images import read_rgb
 from roborefer_spatial.predictions import Prediction
 from roborefer_spatial.sample import Sample
 from roborefer_spatial.scoring.metrics import SUCCESS
-from roborefer_spatial.scoring.score import score
+from roborefer_spatial.scoring.score import ScoreOptions, score
 
 METRICS: dict[str, bool] = {
     "overall_accuracy": True,
@@ -36,8 +36,8 @@ def doc_to_visual(doc: Mapping[str, Any]) -> list[Image.Image]:
 
 
 def doc_to_text(doc: Mapping[str, Any], lmms_eval_specific_kwargs: Any = None) -> str:
-    """Return the question."""
-    return sample_of(doc).prompt
+    """Return the question, as the task's profile puts it."""
+    return str(doc["prompt"]) if "prompt" in doc else sample_of(doc).prompt  # tasks of an older version have none
 
 
 def doc_to_target(doc: Mapping[str, Any]) -> str:
@@ -51,8 +51,9 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
     `hit_at_mask` and `success_*` have every visible object as denominator, `not_visible_recall` every object
     out of view, `l2_error` the answers with a point inside the image, `overall_accuracy` all.
     """
-    sample = sample_of(doc)
-    scores = score([sample], [Prediction(sample.id, results[0])])
+    sample, reading = sample_of(doc), json.loads(doc.get("reading", "{}"))
+    seen = tuple((width, height) for width, height in reading.pop("seen", ())) or None
+    scores = score([sample], [Prediction(sample.id, results[0], seen=seen)], ScoreOptions(**reading))
     if not sample.visible:
         correct = float(scores.said_not_visible[0])
         return {"overall_accuracy": correct, "not_visible_recall": correct}

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from roborefer_spatial import files
+from roborefer_spatial.predicting.profiles import Profile
 from roborefer_spatial.sample import Sample
 from roborefer_spatial.scoring.points import read_mask
 
@@ -20,7 +21,7 @@ _OBJECT = "the object in the right view that is tinted red in the left view"
 _CATEGORY = "cross-view correspondence"
 
 
-def write_refspatial(folder: Path, final: Path, name: str, samples: Sequence[Sample]) -> str:
+def write_refspatial(folder: Path, final: Path, name: str, samples: Sequence[Sample], profile: Profile) -> str:
     """Write one set; return a summary.
 
     The mask is in the frame of the whole image, so that `int(x * width)` of an answer finds its pixel.
@@ -42,12 +43,12 @@ def write_refspatial(folder: Path, final: Path, name: str, samples: Sequence[Sam
     target = folder / name
     for part in ("image", "mask"):
         (target / part).mkdir(parents=True)
-    questions = [_question(target, index, sample) for index, sample in enumerate(visible)]
+    questions = [_question(target, index, sample, profile) for index, sample in enumerate(visible)]
     files.write_json(target / "question.json", questions)
     return f"{name}: {len(visible)} questions; {len(samples) - len(visible)} NOT_VISIBLE samples left out"
 
 
-def _question(target: Path, index: int, sample: Sample) -> dict[str, object]:
+def _question(target: Path, index: int, sample: Sample, profile: Profile) -> dict[str, object]:
     source = Path(sample.image[0])
     image, mask = f"image/{index:06d}{source.suffix}", f"mask/{index:06d}.png"
     try:
@@ -55,8 +56,8 @@ def _question(target: Path, index: int, sample: Sample) -> dict[str, object]:
     except OSError as error:
         raise ValueError(f"{source}: cannot be copied: {error.strerror or error}") from error
     Image.fromarray(_mask_of_whole(sample)).save(target / mask)
-    # the host asks f"{prompt} {suffix}", which is the sample's question again
-    prompt, found, rest = sample.prompt.partition(" Answer ")
+    # the host asks f"{prompt} {suffix}", which is the whole question again
+    prompt, found, rest = profile.prompt(sample).partition(" Answer ")
     return {
         "id": sample.id,
         "object": _OBJECT,

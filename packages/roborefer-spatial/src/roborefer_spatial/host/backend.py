@@ -6,7 +6,6 @@ insists on CUDA and float16, and answers one question at a time.
 
 from __future__ import annotations
 
-import argparse
 import copy
 from collections import defaultdict
 from collections.abc import Sequence
@@ -57,16 +56,6 @@ class Options:
             raise ValueError(f"--host-dtype {self.host_dtype}: known are {', '.join(get_args(Dtype))}")
         if self.max_new_tokens < 1:
             raise ValueError(f"--max-new-tokens is {self.max_new_tokens}: expected at least 1")
-
-
-def add_arguments(group: argparse._ArgumentGroup) -> None:
-    """Add this backend's flags."""
-    group.add_argument(
-        "--host-dtype",
-        choices=get_args(Dtype),
-        default=argparse.SUPPRESS,
-        help="of weights and activations (default: bfloat16 on a GPU, float32 on the CPU)",
-    )
 
 
 def create(options: Options) -> RoboReferBackend:

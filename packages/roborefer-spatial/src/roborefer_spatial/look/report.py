@@ -6,7 +6,7 @@ import argparse
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files as package_files
@@ -60,6 +60,7 @@ def write_report(
     embed: bool = True,
     image_px: int = 320,
     bootstrap: int = BOOTSTRAP,
+    start: Mapping[str, str] | None = None,
     progress: bool = False,
 ) -> None:
     """Write the page.
@@ -78,6 +79,9 @@ def write_report(
         Longest side of the pictures.
     bootstrap
         Resamples for the intervals; 0 for none.
+    start
+        What the page's controls say when it is opened without filters in its address: id of a control (run,
+        set, outcome, reason, low, high, pair, order, search) -> value.
     progress
         Show a bar.
 
@@ -99,8 +103,19 @@ def write_report(
                 items.append(_item(run, index, thumbnails))
                 bar.update()
     sets = {run.name: by_set(run.scores, bootstrap=bootstrap) for run in runs}
-    page = _page(title, _table(sets), _curves(runs, sets), {"items": items, "reasons": REASONS}, thumbnails.sources)
+    page = _page(
+        title,
+        _table(sets),
+        _curves(runs, sets),
+        {"items": items, "reasons": REASONS, "start": dict(start or {})},
+        thumbnails.sources,
+    )
     files.write_bytes(out, page.encode())
+
+
+def side_by_side(a: str, b: str) -> dict[str, str]:
+    """Return the `start` that shows, of two runs, the samples where one is right and the other is not."""
+    return {"pair": json.dumps(["one", a, b], ensure_ascii=False, separators=(",", ":"))}
 
 
 def _item(run: Run, index: int, thumbnails: Thumbnails) -> dict[str, Any]:

@@ -191,7 +191,8 @@ def _request(sample: Sample, position: int, profile: Profile) -> Request:
     depth = None if sample.depth is None else tuple(Path(path) for path in sample.depth)
     sizes = tuple(profile.size_of(sample.answer_size) for _ in sample.image) if profile.frame == "seen" else None
     images = tuple(Path(path) for path in sample.image)
-    return Request(sample.id, images, profile.prompt(sample), depth, position, sizes)
+    prompt = profile.prompt(sample)
+    return Request(sample.id, images, prompt, depth, position, sizes, sample.task, sample.concat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +266,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "      --backend transformers --model Qwen/Qwen2.5-VL-3B-Instruct --device cuda\n"
         "  roborefer-spatial predict --samples tasks/t1_val_multi.json --out answers.jsonl \\\n"
         "      --backend http --api openai --url http://127.0.0.1:8000/v1 --model my-model\n"
+        "  roborefer-spatial predict --samples tasks/t1_val_multi.json --out matcher.jsonl --backend matcher\n"
         "  accelerate launch --num-processes 4 -m roborefer_spatial predict ... (one model per GPU)"
     )
     add = parser.add_argument
@@ -322,6 +324,8 @@ def run(args: argparse.Namespace) -> int:
 def options_and_profile(args: argparse.Namespace) -> tuple[Any, Profile]:
     """Return the backend's options and the profile, which may decide how long an answer can be."""
     given = backends.given_options(args)
+    if args.backend in backends.WITHOUT_MODEL and args.profile not in ("auto", profiles.AS_BUILT):
+        raise ValueError(f"--profile {args.profile} says how to ask a model; --backend {args.backend} reads no prompt")
     profile = profiles.choose(args.profile, given.get("model"))
     takes_tokens = args.backend in ("host", "transformers") or (args.backend, given.get("api")) == ("http", "openai")
     if takes_tokens and profile.max_new_tokens is not None:

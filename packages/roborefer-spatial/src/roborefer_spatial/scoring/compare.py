@@ -147,18 +147,30 @@ def table(sets: dict[str, Comparison], names: tuple[str, str]) -> str:
     return "\n".join(lines)
 
 
+def _write_report(args: argparse.Namespace, a: Scores, b: Scores) -> None:
+    from roborefer_spatial.look.report import Run, side_by_side, write_report
+
+    names = [path.stem for path in args.predictions]
+    if names[0] == names[1]:
+        names = [str(path) for path in args.predictions]
+    runs = [Run(name, scores) for name, scores in zip(names, (a, b))]
+    title, start = f"{names[0]} against {names[1]}", side_by_side(names[0], names[1])
+    write_report(runs, args.report, title=title, bootstrap=args.bootstrap, start=start)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `roborefer-spatial compare`."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = (
         "example:\n"
         "  roborefer-spatial compare --samples tasks/t1_val_multi.json --predictions a.jsonl b.jsonl \\\n"
-        "      --differ differ.jsonl"
+        "      --differ differ.jsonl --report compare.html"
     )
     add = parser.add_argument
     add("--samples", type=Path, required=True, help="sample file of `build`")
     add("--predictions", type=Path, nargs=2, required=True, metavar=("A", "B"), help="the two models' answer files")
     add("--differ", type=Path, help="JSONL file to write: the samples where only one of them is right")
+    add("--report", type=Path, metavar="HTML", help="page to write: these samples with both answers side by side")
     add(
         "--bootstrap",
         type=int,
@@ -188,6 +200,8 @@ def run(args: argparse.Namespace) -> int:
     if args.differ:
         with files.atomic_open(args.differ) as stream:
             stream.writelines((json.dumps(row, ensure_ascii=False) + "\n").encode() for row in disagreements(a, b))
+    if args.report:
+        _write_report(args, a, b)
     found = {name: asdict(one) for name, one in sets.items()}
     names = (str(args.predictions[0]), str(args.predictions[1]))
     print(json.dumps(found, indent=2) if args.json else table(sets, names))

@@ -17,7 +17,7 @@ import numpy as np
 from roborefer_spatial import __version__, files, predictions, terminal
 from roborefer_spatial.answers import Boxes, PointOrder, Units
 from roborefer_spatial.sample import load_samples
-from roborefer_spatial.scoring import fit
+from roborefer_spatial.scoring import fit, lmms_rule, notes_rule
 from roborefer_spatial.scoring.metrics import BOOTSTRAP, SUCCESS, Metrics, by_set
 from roborefer_spatial.scoring.score import Frame, Multi, ScoreOptions, Scores, score
 
@@ -130,6 +130,16 @@ def table(sets: dict[str, Metrics]) -> str:
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
+def _text(sets: dict[str, Metrics], beside: dict[str, Any]) -> str:
+    """Return the strict score, and below it what other rules give."""
+    parts = [table(sets)]
+    if "notes_rule" in beside:
+        parts.append(notes_rule.table(beside["notes_rule"]))
+    for answer_file, found in beside.get("lmms_eval", {}).items():
+        parts.append(f"{answer_file}: {lmms_rule.table(found)}")
+    return "\n\n".join(parts)
+
+
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
@@ -223,6 +233,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="resamples for the 95 %% intervals; 0: none (default: %(default)s)",
     )
     add("--seed", type=int, default=0, help="of the resamples (default: 0)")
+    add(
+        "--rule",
+        choices=("notes",),
+        help="beside the strict score, that of the research notes' rule, which older figures were made with",
+    )
+    add(
+        "--also",
+        choices=("lmms-eval",),
+        help="beside the strict score, what that tool's parsers of points would have scored, and where they differ",
+    )
     add("--json", action="store_true", help="print the metrics as JSON instead of a table")
     add("--quiet", action="store_true", help="show no progress")
     add_score_arguments(parser)
@@ -237,6 +257,7 @@ def run(args: argparse.Namespace) -> int:
     rows: list[dict[str, Any]] = []
     document: dict[str, Any] = {}
     notes: list[str] = []
+    beside: dict[str, Any] = {}
     for sample_file, answer_file in paired(args.samples, args.predictions):
         options = score_options(args, answer_file)
         scores = load_scores(
@@ -248,19 +269,23 @@ def run(args: argparse.Namespace) -> int:
             progress=not args.quiet,
         )
         notes += [f"{answer_file.name}: {line}" for line in fit.remarks(scores, options)]
+        if args.rule:
+            beside.setdefault("notes_rule", {}).update(notes_rule.by_set(scores, workers=args.workers))
+        if args.also:
+            beside.setdefault("lmms_eval", {})[str(answer_file)] = lmms_rule.compared(scores, workers=args.workers)
         document = evaluation(scores, options, bootstrap=args.bootstrap, seed=args.seed)
         for name, metrics in document["sets"].items():
             if name in sets:
                 raise ValueError(f"{sample_file}: {name} was in an earlier file; score the two separately")
             sets[name] = metrics
         rows += result_rows(scores) if args.results else []
-    document.update(sets=sets, metrics=next(iter(sets.values())) if len(sets) == 1 else None)
+    document.update(sets=sets, metrics=next(iter(sets.values())) if len(sets) == 1 else None, **beside)
     if args.out:
         files.write_json(args.out, document)
     if args.results:
         with files.atomic_open(args.results) as stream:
             stream.writelines((json.dumps(row, ensure_ascii=False) + "\n").encode() for row in rows)
-    print(json.dumps(document, indent=2, allow_nan=False) if args.json else table(sets))
+    print(json.dumps(document, indent=2, allow_nan=False) if args.json else _text(sets, beside))
     for note in notes:
         print(note, file=sys.stderr if args.json else sys.stdout)
     return terminal.DONE

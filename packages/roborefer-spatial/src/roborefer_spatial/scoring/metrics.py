@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roborefer_spatial.answers import FAILURES
+from roborefer_spatial.sample import Sample
 from roborefer_spatial.scoring import wilson
 from roborefer_spatial.scoring.score import THRESHOLDS, Scores
 
@@ -52,9 +53,13 @@ def by_set(scores: Scores, *, bootstrap: int = BOOTSTRAP, seed: int = 0) -> dict
     seed
         Decides the resamples.
     """
-    names = [f"{sample.task}/{sample.split}" for sample in scores.samples]
-    labels = np.array(names)
-    return {name: metrics(scores, labels == name, bootstrap=bootstrap, seed=seed) for name in dict.fromkeys(names)}
+    sets: dict[tuple[str, str], int] = {}
+    numbers = (sets.setdefault((sample.task, sample.split), len(sets)) for sample in scores.samples)
+    codes = np.fromiter(numbers, np.int64, len(scores))
+    return {
+        f"{task}/{split}": metrics(scores, codes == code, bootstrap=bootstrap, seed=seed)
+        for (task, split), code in sets.items()
+    }
 
 
 def metrics(scores: Scores, chosen: Bools, *, bootstrap: int = BOOTSTRAP, seed: int = 0) -> Metrics:
@@ -81,24 +86,38 @@ def metrics(scores: Scores, chosen: Bools, *, bootstrap: int = BOOTSTRAP, seed: 
         Samples of several coordinate frames: their distances cannot be averaged.
     """
     index = np.flatnonzero(chosen)
-    frames = {scores.samples[int(i)].coord_frame for i in index}
+    samples, reasons, forms = _rows(scores, index)
+    frames = {sample.coord_frame for sample in samples}
     if len(frames) != 1:
         raise ValueError(f"metrics need samples of one coordinate frame, got {sorted(frames) or 'no samples'}")
     ratios = {name: (top[index], bottom[index]) for name, (top, bottom) in _ratios(scores).items()}
-    reasons = Counter(scores.reason[i] for i in index)
+    del forms[""]
+    scenes = [(sample.split, sample.scene) for sample in samples]
     result = {
         **_counts(scores, index),
+        "scenes": len(set(scenes)),
         **{name: _divide(top.sum(), bottom.sum()) for name, (top, bottom) in ratios.items()},
         **_spread(scores, index),
         "coord_frame": next(iter(frames)),
         "reasons": dict(reasons.most_common()),
         "parse_failures": {reason: reasons[reason] for reason in FAILURES if reasons[reason]},
-        "forms": dict(Counter(scores.form[i] for i in index if scores.form[i]).most_common()),
+        "forms": dict(forms.most_common()),
     }
     if bootstrap:
-        scenes = [(scores.samples[int(i)].split, scores.samples[int(i)].scene) for i in index]
         result["intervals"] = intervals(ratios, scenes, bootstrap=bootstrap, seed=seed)
     return result
+
+
+def _rows(scores: Scores, index: NDArray[np.int64]) -> tuple[Sequence[Sample], Counter[str], Counter[str]]:
+    """Return the chosen samples, and how often each reason and form occurs among them."""
+    if len(index) == len(scores):
+        return scores.samples, Counter(scores.reason), Counter(scores.form)
+    rows = index.tolist()
+    return (
+        [scores.samples[i] for i in rows],
+        Counter([scores.reason[i] for i in rows]),
+        Counter([scores.form[i] for i in rows]),
+    )
 
 
 def _ratios(scores: Scores) -> dict[str, tuple[Floats, Floats]]:
@@ -135,7 +154,6 @@ def _counts(scores: Scores, index: NDArray[np.int64]) -> Metrics:
     hits = float(np.nansum(scores.hit[index]))
     return {
         "total": len(index),
-        "scenes": len({(scores.samples[i].split, scores.samples[i].scene) for i in index}),
         "gt_not_visible": int((~visible).sum()),
         "visible_gt": int(visible.sum()),
         "pred_not_visible": int(scores.said_not_visible[index].sum()),

@@ -9,14 +9,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roborefer_spatial import terminal
-from roborefer_spatial.images import ConcatMap, decode
+from roborefer_spatial.images import ConcatMap, decode, refuse_turned
 from roborefer_spatial.sample import Sample
 from roborefer_spatial.tasks.masks import to_mask
 
@@ -53,28 +53,44 @@ class Points:
     pixel: Ints
 
 
-def locate(samples: Sequence[Sample], sample: Ints, xy: Floats) -> Points:
-    """Find the points' pixels, one group of samples with equal frames at a time.
+Frames = dict[tuple[ConcatMap | None, tuple[int, int]], int]
+
+
+def frames_of(samples: Sequence[Sample]) -> tuple[Frames, Ints]:
+    """Return the different frames of N samples with their numbers, and (N,) the number of each sample's."""
+    frames: Frames = {}
+    codes = (frames.setdefault((s.concat, s.query_size), len(frames)) for s in samples)
+    return frames, np.fromiter(codes, np.int64, len(samples))
+
+
+def locate(frames: Frames, frame_of_point: Ints, sample: Ints, xy: Floats) -> Points:
+    """Find the points' pixels, one group of points with equal frames at a time.
 
     Parameters
     ----------
-    samples
-        N samples.
+    frames
+        Of `frames_of`.
+    frame_of_point
+        (P,) number of each point's frame.
     sample
         (P,) index of each point's sample.
     xy
         (P, 2) in the sample's `coord_frame`.
     """
-    frames: dict[tuple[ConcatMap | None, tuple[int, int]], int] = {}
-    codes = [frames.setdefault((s.concat, s.query_size), len(frames)) for s in samples]
-    frame_of_point = np.array(codes, dtype=np.int64)[sample]
     # answers may name numbers of any size: what overflows lies outside
     with np.errstate(over="ignore", invalid="ignore"):
         return _locate(frames, frame_of_point, sample, xy)
 
 
+def joined(first: Points, second: Points) -> Points:
+    """Return the points of both, one after the other."""
+    return Points(
+        *(np.concatenate([getattr(first, field.name), getattr(second, field.name)]) for field in fields(Points))
+    )
+
+
 def _locate(
-    frames: dict[tuple[ConcatMap | None, tuple[int, int]], int],
+    frames: Frames,
     frame_of_point: Ints,
     sample: Ints,
     xy: Floats,
@@ -131,14 +147,17 @@ def inside_masks(
         A mask is missing, unreadable, or of another size than its sample's query image.
     """
     files: dict[str, int] = {}
-    codes = np.array([-1 if p is None else files.setdefault(p, len(files)) for p in paths], dtype=np.int64)
+    if not any(paths):
+        return np.zeros(len(points.sample), dtype=bool), np.full(len(samples), np.nan)
+    numbers = (-1 if path is None else files.setdefault(path, len(files)) for path in paths)
+    codes = np.fromiter(numbers, np.int64, len(paths))
     members, points_of_file = _groups(codes, len(files)), _groups(codes[points.sample], len(files))
     inside, coverage = np.zeros(len(points.sample), dtype=bool), np.full(len(samples), np.nan)
     decoded = _decode(list(files), workers)
     bar = terminal.progress(decoded, description=progress or "", unit="mask", total=len(files), quiet=progress is None)
     for index, (path, mask) in enumerate(bar):
         _check_size(path, mask, [samples[i] for i in members[index]])
-        coverage[members[index]] = mask.mean()
+        coverage[members[index]] = np.count_nonzero(mask) / mask.size
         mine = points_of_file[index]
         col, row = points.pixel[mine].T
         inside[mine] = points.on_query[mine] & mask[row, col]
@@ -151,7 +170,9 @@ def read_mask(path: str | Path) -> Bools:
         data = Path(path).read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: mask cannot be read: {error.strerror or error}") from error
-    return to_mask(decode(data, path), path)
+    image = decode(data, path)
+    refuse_turned(data, path)
+    return to_mask(image, path)
 
 
 def _groups(codes: Ints, count: int) -> list[Ints]:
@@ -170,8 +191,9 @@ def _decode(paths: list[str], workers: int) -> Iterator[tuple[str, Bools]]:
 
 def _check_size(path: str, mask: Bools, samples: Sequence[Sample]) -> None:
     height, width = mask.shape
+    size = (width, height)
     for sample in samples:
-        if sample.query_size != (width, height):
+        if sample.query_size != size:
             raise ValueError(
                 f"{path}: the mask is {width}x{height} pixels and the query image of sample {sample.id} is "
                 f"{sample.query_size[0]}x{sample.query_size[1]}; build the samples again"

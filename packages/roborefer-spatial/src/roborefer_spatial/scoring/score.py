@@ -7,6 +7,7 @@ miss.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -17,7 +18,7 @@ from roborefer_spatial import answers
 from roborefer_spatial.answers import Boxes, Parsed, Point, PointOrder, Units
 from roborefer_spatial.predictions import Prediction
 from roborefer_spatial.sample import Sample
-from roborefer_spatial.scoring.points import Bools, Floats, Ints, Points, inside_masks, locate
+from roborefer_spatial.scoring.points import Bools, Floats, Ints, Points, frames_of, inside_masks, joined, locate
 
 Multi = Literal["mean", "first"]
 Frame = Literal["original", "seen"]
@@ -154,10 +155,13 @@ def score(
     options = options or ScoreOptions()
     texts, parsed = _read(samples, predictions, options)
     counted = [answer.points[:1] if options.multi == "first" else answer.points for answer in parsed]
-    visible = np.array([sample.visible for sample in samples], dtype=bool)
-    truth = locate(samples, np.flatnonzero(visible), _pairs([s.answer_point for s in samples if s.answer_point]))
+    true_points = [sample.answer_point for sample in samples]
+    visible = np.array([point is not None for point in true_points], dtype=bool)
+    frames, codes = frames_of(samples)
+    at = np.flatnonzero(visible)
+    truth = locate(frames, codes[at], at, _pairs([point for point in true_points if point is not None]))
     index = np.repeat(np.arange(len(samples)), [len(points) for points in counted])
-    points = locate(samples, index, _pairs([point for points in counted for point in points]))
+    points = locate(frames, codes[index], index, _pairs([point for points in counted for point in points]))
     average = _Average(points.sample, visible)
     return Scores(
         samples=samples,
@@ -179,6 +183,7 @@ def _read(
     """Return every sample's answer text and what it says."""
     rows = {row.id: row for row in predictions}
     unknown = rows.keys() - {sample.id for sample in samples}
+    get, as_built, normalized = rows.get, answers.as_built, options.units == "normalized"
     if unknown:
         raise ValueError(
             f"{len(unknown)} of {len(rows)} answers belong to no sample, such as id {min(unknown)!r}: the "
@@ -189,11 +194,15 @@ def _read(
     missing, failed = Parsed((), False, "missing"), Parsed((), False, "error")
     needs_size = options.units in answers.NEEDS_SIZE
     for sample in samples:
-        row = rows.get(sample.id)
+        row = get(sample.id)
         text = None if row is None else row.text
         texts.append(text)
         if row is None or text is None:
             parsed.append(missing if row is None else failed)
+            continue
+        plain = as_built(text) if normalized else None
+        if plain is not None:
+            parsed.append(plain)
             continue
         size = _size(sample, row, options) if needs_size or "px" in text or "pixel" in text else None
         parsed.append(
@@ -222,7 +231,7 @@ def _size(sample: Sample, row: Prediction, options: ScoreOptions) -> tuple[int, 
 
 
 def _pairs(points: Sequence[Point]) -> Floats:
-    return np.array(points, dtype=np.float64).reshape(-1, 2)
+    return np.fromiter(itertools.chain.from_iterable(points), np.float64, 2 * len(points)).reshape(-1, 2)
 
 
 class _Average:
@@ -273,14 +282,17 @@ def _hits(
     samples: Sequence[Sample], points: Points, truth: Points, average: _Average, workers: int, progress: bool
 ) -> dict[str, Floats]:
     """Look the points up in both masks. The truth goes through the same lookup and must hit its own mask."""
-    both = locate(samples, np.concatenate([points.sample, truth.sample]), np.concatenate([points.xy, truth.xy]))
+    both = joined(points, truth)
     from_dilated = np.array([sample.gt_mask == "dilated" for sample in samples], dtype=bool)
     hits: dict[str, Floats] = {}
     coverage: dict[str, Floats] = {}
     truth_hits = np.zeros(len(truth.sample), dtype=bool)
     for kind in ("raw", "dilated"):
-        field = "mask_path" if kind == "raw" else "mask_dilated_path"
-        paths = [getattr(sample, field) if sample.visible else None for sample in samples]
+        seen = zip(samples, average.visible.tolist())
+        if kind == "raw":
+            paths = [sample.mask_path if visible else None for sample, visible in seen]
+        else:
+            paths = [sample.mask_dilated_path if visible else None for sample, visible in seen]
         bar = f"{kind} masks" if progress else None
         inside, coverage[kind] = inside_masks(both, samples, paths, workers=workers, progress=bar)
         hits[kind] = np.where(np.isnan(coverage[kind]), np.nan, average.fraction(inside[: len(points.sample)]))

@@ -15,7 +15,7 @@ from typing import Any
 
 from roborefer_spatial import __version__, terminal
 from roborefer_spatial.tasks import prompts
-from roborefer_spatial.tasks.derived import CONCAT_FORMATS, FOLDERS, MADE_NAME
+from roborefer_spatial.tasks.derived import CONCAT_FORMATS, FOLDERS, MADE_NAME, NAMES
 from roborefer_spatial.tasks.object_samples import FAMILIES, BuildOptions, build_uid
 from roborefer_spatial.tasks.scenes import REASONS, UidFolder, scan
 from roborefer_spatial.tasks.set_files import SetWriter, Tally, write_manifest
@@ -127,6 +127,7 @@ def _provenance(data_root: Path, options: BuildOptions, workers: int, scheduler:
         "max_pairs_per_uid": options.max_pairs_per_uid,
         "neg_ratio": options.neg_ratio,
         "relative_paths": options.relative_paths,
+        "names": options.names,
         "workers": workers,
         "scheduler": scheduler,
     }
@@ -167,6 +168,9 @@ def _report(manifest: dict[str, Any], options: BuildOptions, echo: Callable[[str
     )
 
 
+_FORMAT = {"today": _DEFAULTS.concat_format, "notes": "jpg"}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `roborefer-spatial build`."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -203,6 +207,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="1: also Task 1 as one side-by-side image; 0: no (default: 1)",
     )
     add("--concat-format", choices=CONCAT_FORMATS, help="side-by-side images: lossless png (default), or jpg")
+    add(
+        "--names",
+        choices=tuple(NAMES),
+        default=default.names,
+        help="notes: made images in marked_abs/ and concat_abs/, side by side as .jpg, where the research builder had "
+        "them (default: marked/ and concat/, .png)",
+    )
     add("--seed", type=int, default=default.seed, help="decides every random draw (default: %(default)s)")
     add("--max-pairs-per-uid", type=int, help="at most so many (A, B) pairs for each object (default: all)")
     add("--neg-ratio", type=float, help="Task 1: not visible samples for each visible one (default: all)")
@@ -228,7 +239,8 @@ def run(args: argparse.Namespace) -> int:
         anchor_k=_DEFAULTS.anchor_k if args.anchor_k is None else args.anchor_k,
         alpha=args.alpha,
         use_dilated_mask=args.use_dilated_mask,
-        concat_format=(args.concat_format or _DEFAULTS.concat_format) if args.emit_concat else None,
+        concat_format=(args.concat_format or _FORMAT[args.names]) if args.emit_concat else None,
+        names=args.names,
         seed=args.seed,
         max_pairs_per_uid=args.max_pairs_per_uid,
         neg_ratio=args.neg_ratio,

@@ -1,4 +1,4 @@
-"""The images that a build makes: views with the object marked, and two views side by side.
+"""The images that a build makes: views with the object marked, two views side by side, and upright copies.
 
 Their names carry a hash of everything that decides their pixels (source files, opacity, colour), and they
 appear whole or not at all. So one that exists is right: an interrupted run goes on where it stopped, and no
@@ -19,12 +19,14 @@ from PIL import Image
 
 from roborefer_spatial.files import write_bytes
 from roborefer_spatial.images import MARK_RGB, concat, mark
-from roborefer_spatial.tasks.object_views import View
+from roborefer_spatial.tasks.object_views import View, upright_mask, upright_rgb
 from roborefer_spatial.tasks.png import encode_png
 
 CONCAT_FORMATS = ("png", "jpg")
-FOLDERS = ("marked", "concat")
-MADE_NAME = re.compile(r"_(marked|concat)_[0-9a-f]{12}\.(png|jpg)(\.[0-9a-f]{12}\.part)?$")
+NAMES = {"today": "", "notes": "_abs"}
+"""Naming of output folders -> what follows `marked` and `concat`: the research builder wrote `marked_abs`."""
+FOLDERS = ("marked", "concat", "upright", "marked_abs", "concat_abs")
+MADE_NAME = re.compile(r"_(marked|concat|upright)_[0-9a-f]{12}\.(png|jpg)(\.[0-9a-f]{12}\.part)?$")
 """Images of a build, and what a killed build leaves of one (see `files.atomic_open`)."""
 _JPEG_QUALITY = 95
 _VERSION = 1  # raise it when the pixels of marked or side-by-side images change
@@ -41,10 +43,12 @@ class DerivedImages:
         Folder of the object below those, such as `train/scene/uid_3`.
     alpha
         Opacity of the mark.
+    names
+        A key of `NAMES`.
     """
 
-    def __init__(self, out_dir: Path, folder: Path, alpha: float) -> None:
-        self.out_dir, self.folder, self.alpha = out_dir, folder, alpha
+    def __init__(self, out_dir: Path, folder: Path, alpha: float, names: str = "today") -> None:
+        self.out_dir, self.folder, self.alpha, self._suffix = out_dir, folder, alpha, NAMES[names]
         self.made: dict[Path, bool] = {}
         """Path of every image asked for, and whether it had to be written."""
         self._marked: dict[int, NDArray[np.uint8]] = {}
@@ -52,14 +56,27 @@ class DerivedImages:
     def marked(self, view: View) -> Path:
         """Return the path of a view with its object tinted."""
         name = f"{view.files.name}_marked_{self._key(view)}.png"
-        return self._image("marked", name, lambda: encode_png(self._mark(view)))
+        return self._image("marked" + self._suffix, name, lambda: encode_png(self._mark(view)))
 
     def side_by_side(self, a: View, b: View, suffix: str) -> Path:
         """Return the path of A, its object tinted, left of B; `suffix` is one of CONCAT_FORMATS."""
         encode = {"png": encode_png, "jpg": _encode_jpeg}[suffix]
         key = self._key(a, b.digest)
         name = f"{a.files.label}{a.files.frame}_to_{b.files.label}{b.files.frame}_concat_{key}.{suffix}"
-        return self._image("concat", name, lambda: encode(concat(self._mark(a), b.rgb)))
+        return self._image("concat" + self._suffix, name, lambda: encode(concat(self._mark(a), b.rgb)))
+
+    def upright(self, view: View, path: Path) -> Path:
+        """Return the path of a view's file with its pixels turned as its EXIF orientation says, and no such tag.
+
+        A file without one is returned as it is.
+        """
+        if path not in view.turned:
+            return path
+        data = view.turned[path]
+        key = hashlib.sha256(repr((_VERSION, view.digests[path.name])).encode()).hexdigest()[:12]
+        is_mask = path in (view.files.mask, view.files.mask_dilated)
+        make = _encode_mask if is_mask else _encode_upright
+        return self._image("upright", f"{path.stem}_upright_{key}.png", lambda: make(data, path.name))
 
     def _mark(self, view: View) -> NDArray[np.uint8]:
         number = view.files.number
@@ -80,6 +97,16 @@ class DerivedImages:
                 write_bytes(path, make())
             self.made[path] = missing
         return path
+
+
+def _encode_upright(data: bytes, name: str) -> bytes:
+    return encode_png(upright_rgb(data, name))
+
+
+def _encode_mask(data: bytes, name: str) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(upright_mask(data, name).astype(np.uint8) * 255).save(stream, "PNG")
+    return stream.getvalue()
 
 
 def _encode_jpeg(image: NDArray[np.uint8]) -> bytes:

@@ -12,7 +12,7 @@ from pathlib import Path
 from roborefer_spatial.answers import NOT_VISIBLE, format_points
 from roborefer_spatial.images import ConcatMap
 from roborefer_spatial.sample import Point, Sample
-from roborefer_spatial.tasks.derived import CONCAT_FORMATS, DerivedImages
+from roborefer_spatial.tasks.derived import CONCAT_FORMATS, NAMES, DerivedImages
 from roborefer_spatial.tasks.object_views import Unusable, View, read_views
 from roborefer_spatial.tasks.prompts import CORRESPONDENCE, DIFFERENCE, correspondence_side_by_side
 from roborefer_spatial.tasks.scenes import Skip, UidFolder
@@ -40,6 +40,7 @@ class BuildOptions:
     neg_ratio: float | None = None
     relative_paths: bool = False
     families: tuple[str, ...] = FAMILIES
+    names: str = "today"
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value that no build can act on."""
@@ -53,6 +54,8 @@ class BuildOptions:
             raise ValueError(f"alpha is {self.alpha}: expected 0 < alpha <= 1 (0 would leave the object unmarked)")
         if self.concat_format not in (None, *CONCAT_FORMATS):
             raise ValueError(f"concat_format is {self.concat_format!r}: expected {' or '.join(CONCAT_FORMATS)}")
+        if self.names not in NAMES:
+            raise ValueError(f"names is {self.names!r}: expected {' or '.join(NAMES)}")
         if self.max_pairs_per_uid is not None and self.max_pairs_per_uid < 1:
             raise ValueError(f"max_pairs_per_uid is {self.max_pairs_per_uid}: expected at least 1")
         if self.neg_ratio is not None and not (self.neg_ratio >= 0 and math.isfinite(self.neg_ratio)):
@@ -136,7 +139,7 @@ class _Maker:
         self.uid, self.views, self.options = uid, views, options
         self.skipped: list[Skip] = []
         folder = Path(uid.split) / uid.scene / f"uid_{uid.uid}"
-        self.derived = DerivedImages(options.out_dir, folder, options.alpha)
+        self.derived = DerivedImages(options.out_dir, folder, options.alpha, options.names)
 
     def samples(self) -> Iterator[Sample]:
         families = self.options.families
@@ -183,7 +186,7 @@ class _Maker:
 
     def pair(self, task: str, a: View, b: View) -> Sample:
         """Make [A marked, B]."""
-        images = [self.path(self.derived.marked(a)), self.path(b.files.original)]
+        images = [self.path(self.derived.marked(a)), self.picture(b, b.files.original)]
         return self.sample(task, a, b, images, CORRESPONDENCE, b.point, ref_point=a.point)
 
     def side_by_side(self, a: View, b: View, suffix: str) -> Sample:
@@ -199,7 +202,7 @@ class _Maker:
     def difference(self, view: View) -> Sample:
         """Make [original, inpainted] of one view."""
         assert view.inpainted is not None
-        images = [self.path(view.files.original), self.path(view.inpainted)]
+        images = [self.picture(view, view.files.original), self.picture(view, view.inpainted)]
         return self.sample("t2b_multi", view, view, images, DIFFERENCE, view.point, query=view.inpainted)
 
     def sample(
@@ -219,12 +222,12 @@ class _Maker:
         tag_a, tag_b = (f"{view.files.label}{view.files.frame}" for view in (a, b))
         views = f"K{tag_b}" if task == "t2b_multi" else f"A{tag_a}_B{tag_b}"
         masks = (b.files.mask, b.files.mask_dilated)
-        mask_path, mask_dilated_path = (None if mask is None else self.path(mask) for mask in masks)
+        mask_path, mask_dilated_path = (None if mask is None else self.picture(b, mask) for mask in masks)
         return Sample(
             id=f"{task.upper()}_{self.uid.scene}_uid{self.uid.uid}_{views}",
             task=task,
             image=images,
-            query_original=self.path(query or b.files.original),
+            query_original=self.picture(b, query or b.files.original),
             conversations=[{"from": "human", "value": prompt}, {"from": "gpt", "value": text}],
             mask_path=mask_path,
             mask_dilated_path=mask_dilated_path,
@@ -241,6 +244,10 @@ class _Maker:
             view_ref=a.files.label,
             view_query=b.files.label,
         )
+
+    def picture(self, view: View, path: Path) -> str:
+        """Return the path of one of a view's own files as the rows have it, of its upright copy if it is turned."""
+        return self.path(self.derived.upright(view, path))
 
     def path(self, path: Path) -> str:
         """Return a path as the rows have it."""

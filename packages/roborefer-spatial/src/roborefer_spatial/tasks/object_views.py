@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from roborefer_spatial.images import decode, orientation, pixel_center, probe, to_rgb
+from roborefer_spatial.images import decode, orientation, pixel_center, probe, to_rgb, upright, upright_size
 from roborefer_spatial.tasks.masks import Mask, point_of_mask, sample_seed, to_mask
 from roborefer_spatial.tasks.scenes import Skip, UidFolder, ViewFiles
 
@@ -31,7 +31,7 @@ class View:
     files
         Its paths.
     size_wh
-        (width, height) of the picture and the mask in pixels.
+        (width, height) of the picture, upright, and the mask in pixels.
     mask
         (h, w) bool: the mask that answers come from (raw or dilated).
     seed
@@ -44,6 +44,8 @@ class View:
         File name to SHA-256 of its bytes, for every file read.
     digest, mask_digest
         SHA-256 of the original picture and of the mask that answers come from.
+    turned
+        Files that are to be turned by their EXIF orientation, with their bytes.
     """
 
     files: ViewFiles
@@ -55,6 +57,7 @@ class View:
     digests: dict[str, str]
     digest: str
     mask_digest: str
+    turned: dict[Path, bytes]
     _original: bytes
     _rgb: NDArray[np.uint8] | None = field(default=None, init=False)
 
@@ -64,7 +67,7 @@ class View:
         if self._rgb is None:
             name = self.files.original.name
             try:
-                self._rgb = to_rgb(decode(self._original, name), name)
+                self._rgb = upright_rgb(self._original, name)
             except ValueError as error:
                 raise Unusable("unreadable", str(error), self.files) from error
         return self._rgb
@@ -73,6 +76,16 @@ class View:
     def point(self) -> tuple[float, float] | None:
         """The object's point in fractions of width and height; None when it is not visible."""
         return None if self.pixel is None else pixel_center(*self.pixel, self.size_wh)
+
+
+def upright_rgb(data: bytes, name: str) -> NDArray[np.uint8]:
+    """Decode a picture's bytes to (h, w, 3) uint8, turned as its EXIF orientation says."""
+    return to_rgb(upright(decode(data, name), orientation(data)), name)
+
+
+def upright_mask(data: bytes, name: str) -> Mask:
+    """Decode a mask's bytes to (h, w) bool, turned as its EXIF orientation says."""
+    return to_mask(upright(decode(data, name), orientation(data)), name)
 
 
 def read_views(
@@ -104,22 +117,25 @@ def _read(uid: UidFolder, files: ViewFiles, use_dilated_mask: bool, seed: int) -
         raise Unusable("no_dilated_mask" if use_dilated_mask else "no_mask", f"expected {stem}, or build with {other}")
     digests: dict[str, str] = {}
     original = _bytes(files.original, digests)
-    size_wh = _size(original, files.original)
-    masks = {path: _mask(path, size_wh, digests) for path in (files.mask, files.mask_dilated) if path is not None}
+    turned: dict[Path, bytes] = {}
+    size_wh = _size(original, files.original, turned)
+    masks = {
+        path: _mask(path, size_wh, digests, turned) for path in (files.mask, files.mask_dilated) if path is not None
+    }
     if len({bool(mask.any()) for mask in masks.values()}) > 1:
         empty = next(path.name for path, mask in masks.items() if not mask.any())
         raise Unusable("mask_disagreement", f"{empty} is empty, the other mask of the view is not")
     draw = sample_seed(seed, uid.scene, uid.uid, files.name)
     pixel = point_of_mask(masks[chosen], draw)
     digest, mask_digest = digests[files.original.name], digests[chosen.name]
-    return View(files, size_wh, masks[chosen], draw, pixel, None, digests, digest, mask_digest, original)
+    return View(files, size_wh, masks[chosen], draw, pixel, None, digests, digest, mask_digest, turned, original)
 
 
 def _check_inpainted(view: View) -> Path:
     path = view.files.inpainted
     if path is None:
         raise Unusable("no_inpainted", f"expected {view.files.name}_inpainted.png")
-    size_wh = _size(_bytes(path, view.digests), path)
+    size_wh = _size(_bytes(path, view.digests), path, view.turned)
     if size_wh != view.size_wh:
         raise Unusable("size_mismatch", f"{path.name} is {_times(size_wh)}, the original {_times(view.size_wh)}")
     if view.digests[path.name] == view.digest:
@@ -127,20 +143,24 @@ def _check_inpainted(view: View) -> Path:
     return path
 
 
-def _mask(path: Path, size_wh: tuple[int, int], digests: dict[str, str]) -> Mask:
+def _mask(path: Path, size_wh: tuple[int, int], digests: dict[str, str], turned: dict[Path, bytes]) -> Mask:
     data = _bytes(path, digests)
     try:
         image = decode(data, path.name)
         if image.format == "JPEG":
             raise Unusable("lossy_mask", f"{path.name}: save the mask as PNG from its source")
-        mask = to_mask(image, path.name)
+        if orientation(data) != 1:
+            turned[path] = data
+        mask = to_mask(upright(image, orientation(data)), path.name)
     except Unusable:
         raise
     except ValueError as error:
         raise Unusable("unreadable", str(error)) from error
     if mask.shape != (size_wh[1], size_wh[0]):
-        found = f"{path.name} is {mask.shape[1]}x{mask.shape[0]}"
-        raise Unusable("size_mismatch", f"{found}, the original image is {_times(size_wh)}")
+        found = f"{path.name} is {mask.shape[1]}x{mask.shape[0]}, the original image is {_times(size_wh)}"
+        if mask.shape == size_wh and turned:
+            raise Unusable("rotated", f"{found} when it is turned by its EXIF orientation: turn the mask, too")
+        raise Unusable("size_mismatch", found)
     return mask
 
 
@@ -153,14 +173,15 @@ def _bytes(path: Path, digests: dict[str, str]) -> bytes:
     return data
 
 
-def _size(data: bytes, path: Path) -> tuple[int, int]:
+def _size(data: bytes, path: Path, turned: dict[Path, bytes]) -> tuple[int, int]:
+    """Return a picture's upright size, and note whether it is to be turned."""
     try:
         size_wh, turn = probe(data, path.name), orientation(data)
     except ValueError as error:
         raise Unusable("unreadable", str(error)) from error
     if turn != 1:
-        raise Unusable("rotated", f"{path.name} has EXIF orientation {turn}: turn its pixels and drop the tag")
-    return size_wh
+        turned[path] = data
+    return upright_size(size_wh, turn)
 
 
 def _times(size_wh: tuple[int, int]) -> str:

@@ -33,7 +33,7 @@ REASONS: dict[str, str] = {
     "unreadable": "a file cannot be read or decoded",
     "other_format": "a file has a view's name and is neither PNG nor JPEG",
     "lossy_mask": "a mask is JPEG inside, whatever its name: its edges are blurred, and blur counts as object",
-    "rotated": "a picture is to be turned by its EXIF tag, which some readers obey and others do not",
+    "rotated": "a mask lies as the picture's pixels did before the EXIF tag of the picture turns them",
     "size_mismatch": "mask, original and inpainted image differ in size",
     "mask_disagreement": "of the raw and the dilated mask one is empty and the other is not",
     "no_change": "the inpainted image is the original, although the mask is not empty (Task 2B)",

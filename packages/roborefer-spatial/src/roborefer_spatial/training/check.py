@@ -11,6 +11,7 @@ from typing import Any
 from roborefer_spatial import terminal
 from roborefer_spatial.host.data.sampler import rows_used
 from roborefer_spatial.host.model_folder import ModelFolder
+from roborefer_spatial.images import orientation_of_file
 
 OK = "OK: one-batch dataloader check passed"
 
@@ -73,6 +74,7 @@ def _examine(args: argparse.Namespace, folder: ModelFolder | None, found: dict[s
     samples = [dataset[index] for index in range(min(args.batch_size, len(dataset)))]
     batch = _collated(dataset.tokenizer, samples)
     check_batch(batch, samples, dataset.tokenizer)
+    check_upright(dataset)
     found["rows"] = describe(samples, dataset)
     media = {name: [len(tensors), *tensors[0].shape] for name, tensors in batch["media"].items() if tensors}
     found["batch"] = {"input_ids": list(batch["input_ids"].shape), "media": media}
@@ -134,6 +136,18 @@ def _collated(tokenizer: Any, samples: list[dict[str, Any]]) -> dict[str, Any]:
     batch = import_host("llava.data.collate").DataCollator(tokenizer=tokenizer)(samples)
     assert isinstance(batch, dict)
     return batch
+
+
+def check_upright(dataset: Any) -> None:
+    """Look at the head of every picture of the file; ValueError for those that an EXIF tag turns."""
+    names = dict.fromkeys(path for row in dataset.list_data_dict for path in row.get("image", ()))
+    turned = [name for name in names if orientation_of_file(dataset.image_folder / name) != 1]
+    if turned:
+        raise ValueError(
+            f"{dataset.data_path}: {len(turned)} of {len(names)} pictures are to be turned by their EXIF orientation, "
+            f"first {turned[0]}: some readers turn such a picture and others do not, so that points would mean "
+            "different places; `build` makes upright copies, so build the file again"
+        )
 
 
 def check_batch(batch: dict[str, Any], samples: list[dict[str, Any]], tokenizer: Any) -> None:

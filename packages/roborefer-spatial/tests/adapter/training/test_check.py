@@ -94,3 +94,20 @@ def test_what_gets_lost_in_the_collator_is_found(check, make, tmp_path, monkeypa
     monkeypatch.setattr(collate.DataCollator, "__call__", broken)
     assert check(make.rows(tmp_path, ["A", "B"])) == 1
     assert message in capsys.readouterr().err
+
+
+def test_turned_pictures_are_found_beyond_the_first_batch(check, make, tmp_path, capsys):
+    from PIL import Image
+
+    path = make.rows(tmp_path, ["A", "B", "C"])
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.suffix == ".jsonl" else None
+    rows = rows or json.loads(path.read_text())
+    last, tag = tmp_path / rows[-1]["image"][-1], Image.Exif()
+    tag[0x0112] = 8
+    picture = Image.open(last)
+    picture.load()
+    picture.save(last, exif=tag)
+    assert check(path, "--batch-size", 1) == 1
+    message = capsys.readouterr().err
+    assert "1 of " in message and "pictures are to be turned by their EXIF orientation" in message
+    assert last.name in message

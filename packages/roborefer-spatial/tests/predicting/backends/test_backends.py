@@ -30,7 +30,7 @@ def test_every_field_has_a_flag(name, capsys):
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
-        ("telepathy", {}, "unknown backend 'telepathy'; known: file, host, http, transformers"),
+        ("telepathy", {}, "unknown backend 'telepathy'; known: file, host, http, matcher, transformers"),
         ("transformers", {}, "backend transformers needs --model"),
         ("transformers", {"model": "m", "url": "http://h"}, "backend transformers does not take --url"),
         ("transformers", {"model": "m", "dtype": "int3"}, "--dtype int3: known are auto, float32"),

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
-from roborefer_spatial import torchvision_cpu
+from roborefer_spatial import answers, torchvision_cpu
+from roborefer_spatial.images import pixel_of
 from roborefer_spatial.predicting.backends.transformers import seen_sizes
 from roborefer_spatial.predicting.profiles import load
 from roborefer_spatial.predicting.seen import Resize
@@ -23,14 +24,18 @@ def given(processor, sizes):
     return seen_sizes(inputs, SimpleNamespace(image_processor=processor), [1] * len(sizes))
 
 
+def qwen_processor(low, high, **more):
+    kind = transformers.Qwen2VLImageProcessor
+    try:
+        return kind(min_pixels=low, max_pixels=high, **more)
+    except TypeError:
+        return kind(size={"shortest_edge": low, "longest_edge": high}, **more)
+
+
 @pytest.mark.parametrize("limits", [(3136, 1003520), (3136, 12845056), (50000, 60000)])
 def test_qwen2_5_vl(limits):
-    kind = transformers.Qwen2VLImageProcessor
     low, high = limits
-    try:
-        processor = kind(min_pixels=low, max_pixels=high)
-    except TypeError:
-        processor = kind(size={"shortest_edge": low, "longest_edge": high})
+    processor = qwen_processor(low, high)
     seen = given(processor, SIZES)
     assert seen == [(Resize(28, low, high).size(size),) for size in SIZES]
     if high == 1003520:
@@ -40,11 +45,42 @@ def test_qwen2_5_vl(limits):
 
 
 def test_qwen3_vl():
-    if not hasattr(transformers, "Qwen3VLForConditionalGeneration"):
-        pytest.skip("this transformers has no Qwen3-VL")
-    kind = transformers.Qwen2VLImageProcessor  # Qwen3-VL's, with patches of 16
-    processor = kind(patch_size=16, size={"shortest_edge": 65536, "longest_edge": 16777216})
-    assert given(processor, SIZES[:2]) == [(Resize(32, 65536, 16777216).size(size),) for size in SIZES[:2]]
+    """Its image processor is that of Qwen2-VL, with patches of 16 and limits of its own."""
+    processor = qwen_processor(65536, 16777216, patch_size=16)
+    seen = [(Resize(32, 65536, 16777216).size(size),) for size in SIZES[:2]]
+    assert given(processor, SIZES[:2]) == seen
+    assert seen[0] == ((1920, 1440),)
+
+
+@pytest.mark.parametrize("size", SIZES[:6])
+def test_a_pixel_of_the_picture_that_qwen2_5_vl_was_given_comes_back(size):
+    """What it means by (x, y) is pixel (x, y) of its own picture: every column and row returns to itself."""
+    profile, processor = load("qwen2.5-vl"), qwen_processor(3136, 1003520)
+    ((seen,),) = given(processor, [size])
+    for x, y in {(x, y) for x in range(seen[0]) for y in (0, seen[1] - 1)} | {(0, y) for y in range(seen[1])}:
+        said = answers.parse(f'[{{"point_2d": [{x}, {y}]}}]', units=profile.units, size_wh=seen)
+        assert pixel_of(*said.points[0], seen) == (x, y)
+
+
+@pytest.mark.parametrize("name", ["qwen3-vl", "gemini", "molmo2", "internvl", "qwen2-vl"])
+def test_every_thousandth_comes_back(name):
+    profile = load(name)
+    texts = {
+        "gemini": '[{{"point": [{y}, {x}], "label": "object"}}]',
+        "molmo2": '<points coords="1 1 {x:03} {y:03}">object</points>',
+        "qwen3-vl": '[{{"point_2d": [{x}, {y}]}}]',
+    }
+    for number in range(1000):
+        x, y = number, 999 - number
+        text = texts.get(name, "[({x}, {y})]").format(x=x, y=y)
+        said = answers.parse(text, units=profile.units, point_order=profile.point_order, boxes=profile.boxes)
+        assert said.points == ((x / 1000, y / 1000),)
+
+
+def test_every_step_of_paligemma_comes_back():
+    for step in range(1024):
+        said = answers.parse(f"<loc{step:04}><loc{1023 - step:04}> object")
+        assert pixel_of(*said.points[0], (1024, 1024)) == (1023 - step, step)
 
 
 def test_paligemma():

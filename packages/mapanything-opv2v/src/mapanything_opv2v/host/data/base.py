@@ -6,7 +6,7 @@ import inspect
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ import torch
 from mapanything.datasets.base.base_dataset import BaseDataset
 
 from mapanything_opv2v.host.data.epochs import EpochMulDataset, EpochResizedDataset, StepsChecked
-from mapanything_opv2v.rawdata import SPLITS, AgentMeta, FrameRecord, Vehicle, assume_png_units, index_tree
+from mapanything_opv2v.rawdata import SPLITS, AgentMeta, FrameRecord, Vehicle, index_tree
 from mapanything_opv2v.rawdata.exclude import KNOWN
 from mapanything_opv2v.samples import choose, scenes
 from mapanything_opv2v.samples.loading import SampleError, load_meta
@@ -33,6 +33,8 @@ class Draw:
 
     Attributes
     ----------
+    number
+        The frame's position in the split.
     frame
         The frame.
     main
@@ -45,6 +47,7 @@ class Draw:
         The sample's random stream.
     """
 
+    number: int
     frame: FrameRecord
     main: int
     cameras: choose.Cameras
@@ -89,7 +92,7 @@ class OPV2VBase(StepsChecked, BaseDataset):
         Sequences, frames and agents to leave out, or a file of them (`rawdata.exclude`); by default what is known to
         be broken in the published data. `none` leaves nothing out.
     png_units_per_m : float, optional
-        Scale of 16-bit depth PNGs that state none.
+        Scale of this data set's 16-bit depth PNGs that state none.
     **options
         Fields of `choose.SampleOptions` (`camera_ids`, `include_agents`, `main_agent`,
         `main_agent_policy`, `min_agents`, `min_num_views`, `max_num_views`, `max_scenes`, `need_depth`) and the
@@ -110,6 +113,8 @@ class OPV2VBase(StepsChecked, BaseDataset):
     """Whether a sample shows several vehicles."""
     layout: ClassVar[str]
     """`pinhole` (a view is a camera) or `panorama` (a view is a vehicle)."""
+    time_offset: int = 0
+    """Other vehicles' views are so many recorded frames older than the main one's (`samples.perturb`)."""
     only_split: ClassVar[str | None] = None
     """The one split that a class reads; None lets the caller choose."""
 
@@ -144,9 +149,14 @@ class OPV2VBase(StepsChecked, BaseDataset):
         self.is_synthetic = True
         self._epoch = 0
         self._substitutions = torch.zeros(_MAX_WORKERS, dtype=torch.int64).share_memory_()
-        if png_units_per_m is not None:
-            assume_png_units(png_units_per_m)
-        self.tree = index_tree(ROOT, depth_root=depth_root, splits=[split], cache_dir=index_cache, exclude=exclude)
+        self.tree = index_tree(
+            ROOT,
+            depth_root=depth_root,
+            splits=[split],
+            cache_dir=index_cache,
+            exclude=exclude,
+            png_units_per_m=png_units_per_m,
+        )
         for left in self.tree.excluded:
             logger.warning("%s: %s", type(self).__name__, left)
         self._load_data()
@@ -231,7 +241,32 @@ class OPV2VBase(StepsChecked, BaseDataset):
             main = choose.choose_main_agent(tuple(scene.cameras), policy, rng, metas.__getitem__)
         stands_in = None if self.index.scenes[index] is scene else int(index)
         cameras = scene.cameras if self.cooperative else {main: scene.cameras[main]}
-        return Draw(frame, main, cameras, metas, choose.sample_rng(*keys, main, count, stands_in))
+        return Draw(scene.frame_number, frame, main, cameras, metas, choose.sample_rng(*keys, main, count, stands_in))
+
+    def _draw_of(self, draw: Draw, agent_id: int) -> Draw:
+        """Return what an agent's view is read from: the sample's frame, or an older one."""
+        if not self.time_offset or agent_id == draw.main:
+            return draw
+        earlier = self._earlier(draw)
+        if earlier is None:
+            raise SampleError(f"{draw.frame.name}: its sequence has no frame {self.time_offset} before it")
+        return replace(draw, frame=earlier, metas=LazyMetas(earlier))
+
+    def _earlier(self, draw: Draw) -> FrameRecord | None:
+        if draw.number < self.time_offset:
+            return None
+        earlier = self.frames[draw.number - self.time_offset]
+        return earlier if earlier.sequence == draw.frame.sequence else None
+
+    def reaches_back(self, index: int) -> bool:
+        """Say whether every other vehicle of a sample has its views `time_offset` frames before; by names only."""
+        draw = self._draw(index, self._counts()[0])
+        earlier = self._earlier(draw)
+        if earlier is None:
+            return False
+        there, _ = scenes.usable_cameras(earlier, self.options, self.layout)
+        others = (agent_id for agent_id in draw.cameras if agent_id != draw.main)
+        return all(set(draw.cameras[agent_id]) <= set(there.get(agent_id, ())) for agent_id in others)
 
     def vehicles(self, index: int, count: int | None = None) -> dict[int, Vehicle]:
         """Return the annotated vehicles of a sample's frame, by actor id, CARLA map frame.

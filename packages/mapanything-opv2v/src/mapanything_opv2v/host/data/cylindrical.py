@@ -7,6 +7,7 @@ host's names. Columns run once around: the last one neighbours the first, one co
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,9 @@ class CylindricalBase(OPV2VBase):
     panorama_cache : str or Path, optional
         Folder filled by `mapanything-opv2v prebuild` with the same parameters; panoramas found there are not
         built again.
+    panorama_roll : bool
+        Roll each panorama by a random number of columns and turn its pose along: the vehicle seems to stand at
+        another heading. For training; what is true of a sample stays true.
     **options
         See `OPV2VBase`, and `panorama_` before each field of `panorama.PanoramaOptions`
         (`panorama_projection_radius_m`, `panorama_fill_radius_px`, ...). `aug_crop` and
@@ -57,6 +61,7 @@ class CylindricalBase(OPV2VBase):
         panorama_vertical_fov_deg: float = VERTICAL_FOV_DEG,
         panorama_elevation_center_deg: float = ELEVATION_CENTER_DEG,
         panorama_cache: str | Path | None = None,
+        panorama_roll: bool = False,
         resolution: Any = None,
         **options: Any,
     ) -> None:
@@ -77,6 +82,9 @@ class CylindricalBase(OPV2VBase):
         self._vertical_deg = (panorama_vertical_fov_deg, panorama_elevation_center_deg)
         chosen = {key: options.pop(key) for key in _BUILDER_OPTIONS if key in options}
         self.panorama_options = PanoramaOptions(**{key.removeprefix(_PREFIX): chosen[key] for key in chosen})
+        if not isinstance(panorama_roll, bool):
+            raise ValueError(f"{name}: panorama_roll={panorama_roll!r}, expected True or False")
+        self.panorama_roll = panorama_roll
         self.panorama_cache = None if panorama_cache is None else Path(panorama_cache)
         super().__init__(resolution=resolution, **options)
         self._check_panoramas()
@@ -125,6 +133,7 @@ class CylindricalBase(OPV2VBase):
             "panorama_vertical_fov_deg",
             "panorama_elevation_center_deg",
             "panorama_cache",
+            "panorama_roll",
         )
         return (*super()._known_options(), *own, *_BUILDER_OPTIONS)
 
@@ -141,7 +150,7 @@ class CylindricalBase(OPV2VBase):
         self._rng = draw.rng
         agent_ids = choose.choose_agents(tuple(draw.cameras), draw.main, num_views_to_sample, draw.rng)
         cylinder = self._cylinder(resolution)
-        return [self._panorama_view(draw, agent_id, cylinder) for agent_id in agent_ids]
+        return [self._panorama_view(self._draw_of(draw, agent_id), agent_id, cylinder) for agent_id in agent_ids]
 
     def _panorama_view(self, draw: Draw, agent_id: int, cylinder: Cylinder) -> dict[str, Any]:
         view = loading.load_panorama_view(
@@ -154,6 +163,8 @@ class CylindricalBase(OPV2VBase):
             self.panorama_cache,
             need_depth=self.options.need_depth,
         )
+        if self.panorama_roll:
+            view = rolled(view, int(draw.rng.integers(cylinder.width)))
         return {
             "img": Image.fromarray(view.color),
             "depthmap": view.range_m,
@@ -197,6 +208,20 @@ class CylindricalBase(OPV2VBase):
         view["rng"] = int.from_bytes(self._rng.bytes(4), "big")
         view["camera_pose_quats"] = _float32(Rotation.from_matrix(pose[:3, :3]).as_quat())  # x, y, z, w
         view["camera_pose_trans"] = pose[:3, 3]
+
+
+def rolled(view: loading.PanoramaView, columns: int) -> loading.PanoramaView:
+    """Return a panorama moved to the right by columns, around the seam, with the pose under which it is the same."""
+    angle = -2 * math.pi * columns / view.range_m.shape[1]
+    turn = np.eye(4)
+    turn[0, 0] = turn[2, 2] = math.cos(angle)
+    turn[0, 2], turn[2, 0] = math.sin(angle), -math.sin(angle)
+    return loading.PanoramaView(
+        color=np.roll(view.color, columns, axis=1),
+        range_m=np.roll(view.range_m, columns, axis=1),
+        non_ambiguous=np.roll(view.non_ambiguous, columns, axis=1),
+        T_world_pano=view.T_world_pano @ turn,
+    )
 
 
 def _float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -28,7 +28,7 @@ class OPV2VDataset(OPV2VBase):
         pairs = choose.choose_pinhole_views(
             draw.cameras, draw.main, num_views_to_sample, self.options.min_agents, draw.rng
         )
-        return [self._pinhole_view(draw, agent_id, camera, resolution) for agent_id, camera in pairs]
+        return [self._pinhole_view(self._draw_of(draw, a), a, camera, resolution) for a, camera in pairs]
 
     def _pinhole_view(self, draw: Draw, agent_id: int, camera: int, resolution: tuple[int, int]) -> dict[str, Any]:
         view = load_pinhole_view(draw.frame, draw.metas[agent_id], agent_id, camera, need_depth=self.options.need_depth)

@@ -1,15 +1,17 @@
-"""A trained model from its checkpoint, for evaluation: no code of the file is run, no other file is read."""
+"""A model for evaluation: trained, from its checkpoint (no code of the file is run), or as the host's config says."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from mapanything_opv2v import checkout
 from mapanything_opv2v.checkpoints import storage
@@ -24,24 +26,27 @@ class LoadedModel:
 
     model: Any
     model_str: str
-    checkpoint: Path
+    name: str
+    """`RUN/checkpoint-best.pth`, or the overrides of the host's config that it was built by."""
     sha256: str
-    """Of the checkpoint's bytes."""
+    """Of the checkpoint's bytes, or of the weights."""
     config: str
-    """Name of the run: the folder that the checkpoint lies in."""
+    """Name of the run (the folder that the checkpoint lies in), or of the host's config."""
     host_commit: str
+    data_norm_type: str
+    """How images must be normalised for this model."""
+    is_metric: bool = False
+    """Its unit is the metre although it predicts no scale."""
 
-    @property
-    def data_norm_type(self) -> str:
-        """How images must be normalised for this model."""
-        return str(self.model.encoder.data_norm_type)
-
-    def provenance(self) -> dict[str, str]:
+    def provenance(self) -> dict[str, Any]:
         """Return what identifies the model, as plain values."""
-        return {"checkpoint_sha256": self.sha256, "model": self.model_str, "host_commit": self.host_commit}
+        found = {"checkpoint_sha256": self.sha256, "model": self.model_str, "host_commit": self.host_commit}
+        return {**found, "checkpoint": self.name, **({"unit": "metre, as told"} if self.is_metric else {})}
 
 
-def load_model(checkpoint: str | Path, device: str = "cpu", config_file: str | Path | None = None) -> LoadedModel:
+def load_model(
+    checkpoint: str | Path, device: str = "cpu", config_file: str | Path | None = None, *, is_metric: bool = False
+) -> LoadedModel:
     """Build the model that a checkpoint's config describes and give it the checkpoint's weights, all of them.
 
     Parameters
@@ -52,6 +57,8 @@ def load_model(checkpoint: str | Path, device: str = "cpu", config_file: str | P
         Where the model goes.
     config_file : str or Path, optional
         The run's composed config (`.hydra/config.yaml`), for a checkpoint that has none.
+    is_metric : bool
+        See `LoadedModel`.
 
     Raises
     ------
@@ -71,14 +78,81 @@ def load_model(checkpoint: str | Path, device: str = "cpu", config_file: str | P
         model.load_state_dict(loaded["model"])
     except RuntimeError as error:
         raise ValueError(f"{path}: its weights are not those of {model_str} with this config: {error}") from error
+    run = path.resolve().parent.name
     return LoadedModel(
         model=model.to(device).eval(),
         model_str=model_str,
-        checkpoint=path,
+        name=f"{run}/{path.name}",
         sha256=_sha256(path),
-        config=path.resolve().parent.name,
+        config=run,
         host_commit=checkout.describe(_host_folder()),
+        data_norm_type=_norm_type(config, model, path),
+        is_metric=is_metric,
     )
+
+
+def build_model(overrides: Sequence[str], device: str = "cpu", *, is_metric: bool = False) -> LoadedModel:
+    """Build a model as the host's own configs say, with the weights that the host gets for it.
+
+    Parameters
+    ----------
+    overrides : sequence of str
+        Name of a file of the host's `configs/model` (`vggt`, `pi3`, `da3`, ...), and further Hydra overrides.
+    device : str
+        Where the model goes.
+    is_metric : bool
+        See `LoadedModel`.
+
+    Raises
+    ------
+    ValueError
+        If the host has no such config, or cannot build it: a package or weights are missing.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from mapanything.models import init_model
+
+    name, *more = overrides
+    folder = _host_folder() / "configs"
+    if not (folder / "model" / f"{name}.yaml").is_file():
+        known = ", ".join(sorted(path.stem for path in (folder / "model").glob("*.yaml") if path.stem != "default"))
+        raise ValueError(f"--model {name}: the host has no such config; it has {known}")
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(folder), version_base=None):
+            config = compose("train", overrides=[f"model={name}", *more])
+        model = init_model(config.model.model_str, config.model.model_config)
+    except Exception as error:  # each of these projects fails in its own way without its package, weights or GPU
+        raise ValueError(f"--model {' '.join(overrides)}: the host cannot build it: {error}") from error
+    return LoadedModel(
+        model=model.to(device).eval(),
+        model_str=str(config.model.model_str),
+        name=" ".join(overrides),
+        sha256=_weights_sha256(model),
+        config=name,
+        host_commit=checkout.describe(_host_folder()),
+        data_norm_type=_norm_type(config, model, name),
+        is_metric=is_metric,
+    )
+
+
+def _norm_type(config: Any, model: Any, where: str | Path) -> str:
+    """Return the model's `data_norm_type`: of its config, as the host takes it, else of its encoder."""
+    try:
+        return str(OmegaConf.create(config)["model"]["data_norm_type"])
+    except (KeyError, TypeError, ValueError, AttributeError, OmegaConfBaseException):
+        known = getattr(getattr(model, "encoder", None), "data_norm_type", None)
+    if known is None:
+        raise ValueError(f"{where}: the config says no model.data_norm_type, how images are normalised; add it")
+    return str(known)
+
+
+def _weights_sha256(model: Any) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _model_config(config: Any, where: str | Path) -> tuple[str, dict[str, Any]]:

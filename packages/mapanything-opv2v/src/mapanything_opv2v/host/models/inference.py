@@ -18,6 +18,7 @@ import torch
 from mapanything.utils.image import rgb
 from scipy.spatial.transform import Rotation
 
+from mapanything_opv2v.evaluation.baselines import Truth
 from mapanything_opv2v.kinds import INPUTS
 from mapanything_opv2v.predictions import FrameMeta, FramePredictions
 
@@ -33,9 +34,17 @@ INPUT_KEYS: Mapping[str, tuple[str, ...]] = {
 }
 """What each input adds, under the host's names."""
 
+_EXTERNAL_KEYS: Mapping[str, tuple[str, ...]] = {
+    "calibration": ("camera_intrinsics",),
+    "pose": ("camera_pose",),
+    "depth": ("depthmap",),
+}
+"""The same for the host's wrappers of other projects' models (Pi3X, DA3, Pow3R), where they take any."""
+
+_EXTERNAL = "mapanything.models.external"
+
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-_NEEDED = ("ray_directions", "depth_along_ray", "cam_trans", "cam_quats", "metric_scaling_factor")
 _INSTANCE = re.compile(r"agent(-?\d+)/(?:camera(\d+)|panorama)")
 
 
@@ -54,13 +63,35 @@ def check_inputs(inputs: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in INPUTS if name in inputs)
 
 
-def visible(views: Sequence[View], inputs: Sequence[str], device: torch.device | str) -> list[View]:
-    """Return new views with nothing but what the model may see, on its device."""
-    keys = dict.fromkeys((*IMAGE_KEYS, *(key for name in check_inputs(inputs) for key in INPUT_KEYS[name])))
-    return [
+def is_external(model: Any) -> bool:
+    """Say whether a model is the host's wrapper of another project's."""
+    return type(model).__module__.startswith(_EXTERNAL)
+
+
+def visible(
+    views: Sequence[View], inputs: Sequence[str], device: torch.device | str, *, external: bool = False
+) -> list[View]:
+    """Return new views with nothing but what the model may see, on its device.
+
+    `external` models get names too, which some of them ask for: numbers that say nothing.
+
+    Raises
+    ------
+    ValueError
+        If a wrapper of another project's model is to be given the calibration of panoramas.
+    """
+    by_input = _EXTERNAL_KEYS if external else INPUT_KEYS
+    keys = dict.fromkeys((*IMAGE_KEYS, *(key for name in check_inputs(inputs) for key in by_input[name])))
+    if external and "calibration" in inputs and "camera_intrinsics" not in views[0]:
+        raise ValueError("inputs calibration: this model takes intrinsics, which panoramas do not have; leave it out")
+    seen = [
         {key: view[key].to(device) if torch.is_tensor(view[key]) else view[key] for key in keys if key in view}
         for view in views
     ]
+    if external:
+        for number, view in enumerate(seen):
+            view |= {"label": ["sample"] * len(view["img"]), "instance": [str(number)] * len(view["img"])}
+    return seen
 
 
 @contextmanager
@@ -70,11 +101,16 @@ def fixed_inputs(model: Any, inputs: Sequence[str]) -> Iterator[None]:
     Raises
     ------
     ValueError
-        If the model is not one of MapAnything's own.
+        If the model takes images only, and more is given.
     """
     config = getattr(model, "geometric_input_config", None)
     if not isinstance(config, dict):
-        raise ValueError(f"{type(model).__name__} has no geometric_input_config; expected a MapAnything model")
+        if inputs:
+            raise ValueError(
+                f"inputs {', '.join(inputs)}: {type(model).__name__} takes images only; leave --inputs out"
+            )
+        yield
+        return
     before = dict(config)
     config.update(
         overall_prob=1.0 if inputs else 0.0,
@@ -93,14 +129,14 @@ def fixed_inputs(model: Any, inputs: Sequence[str]) -> Iterator[None]:
         config.update(before)
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: DUSt3R and its kin optimise a scene inside their forward
 def predict(model: Any, views: Sequence[View], inputs: Sequence[str] = (), precision: str = "fp32") -> list[View]:
     """Return the model's own predictions of a collated batch, a dict of tensors per view.
 
     Parameters
     ----------
     model : nn.Module
-        A MapAnything model; put into eval mode for the call.
+        Any model of the host's `model_factory`; put into eval mode for the call.
     views : sequence of dict
         As the host's loaders collate them. They are not changed, and the model sees `visible` ones only.
     inputs : sequence of str
@@ -112,7 +148,8 @@ def predict(model: Any, views: Sequence[View], inputs: Sequence[str] = (), preci
         raise ValueError(f"precision={precision!r}: expected one of {', '.join(PRECISIONS)}")
     inputs = check_inputs(inputs)
     parameter = next(model.parameters())
-    seen, was_training = visible(views, inputs, parameter.device), model.training
+    seen = visible(views, inputs, parameter.device, external=is_external(model))
+    was_training = model.training
     model.eval()
     try:
         with (
@@ -122,6 +159,11 @@ def predict(model: Any, views: Sequence[View], inputs: Sequence[str] = (), preci
             return model(seen)
     except torch.OutOfMemoryError:
         raise
+    except AssertionError as error:  # how the host's wrappers say what they can take
+        raise ValueError(
+            f"{type(model).__name__} does not take these {len(views)} views of {tuple(seen[0]['img'].shape)}: "
+            f"{error or 'no reason given'}"
+        ) from error
     except RuntimeError as error:
         if precision == "fp32":
             raise
@@ -138,6 +180,8 @@ def frame_predictions(
     row: int,
     meta: FrameMeta,
     boxes: Mapping[int, np.ndarray] | None = None,
+    *,
+    is_metric: bool = False,
 ) -> FramePredictions:
     """Return one sample of a batch as a predictions file holds it, truth beside the predictions.
 
@@ -153,24 +197,21 @@ def frame_predictions(
         Names of the frame; agents and cameras are read from the views.
     boxes : mapping of int to (8, 3), optional
         Corners of annotated vehicles by actor id, world of the views.
+    is_metric : bool
+        The model's unit is the metre although it predicts no `metric_scaling_factor`.
 
     Raises
     ------
     ValueError
-        If the model predicts something else than rays, ranges, poses and a scale, or values are not finite.
+        If the model predicts no points of each view, or no poses of several views, or values are not finite.
     """
-    for key in _NEEDED:
-        if key not in preds[0]:
-            raise ValueError(
-                f"the model predicts no {key!r} (it has {', '.join(preds[0])}); expected a MapAnything model"
-            )
-    rays, ranges = _stack(preds, "ray_directions", row), _stack(preds, "depth_along_ray", row)[..., 0]
+    rays, ranges = _rays_and_ranges(preds, row)
     lengths = np.linalg.norm(rays, axis=-1)  # 1 up to rounding
-    scale = _stack(preds, "metric_scaling_factor", row).reshape(-1)
+    scale = 1.0 if is_metric else None
+    if "metric_scaling_factor" in preds[0]:
+        scale = float(_stack(preds, "metric_scaling_factor", row).reshape(-1)[0])
     has_mask, has_confidence = "non_ambiguous_mask" in preds[0], "conf" in preds[0]
-    poses = np.tile(np.eye(4), (len(preds), 1, 1))
-    poses[:, :3, :3] = Rotation.from_quat(_stack(preds, "cam_quats", row)).as_matrix()  # x, y, z, w
-    poses[:, :3, 3] = _stack(preds, "cam_trans", row)
+    poses = _poses(preds, row)
     mask = _stack(preds, "non_ambiguous_mask", row).astype(bool) if has_mask else np.ones(ranges.shape, dtype=bool)
     images = [rgb(view["img"][row], view["data_norm_type"][row]) for view in views]
     return FramePredictions(
@@ -180,12 +221,39 @@ def frame_predictions(
         rays=(rays / lengths[..., None]).astype(np.float32),
         mask=mask,
         pose_world_cam_pred=poses,
-        metric_scale=float(scale[0]),
+        metric_scale=scale,
         confidence=_stack(preds, "conf", row).astype(np.float32) if has_confidence else None,
         **_truth(views, row),
         boxes_world_true=None if boxes is None else np.array(list(boxes.values())).reshape(-1, 8, 3),
         box_ids=None if boxes is None else np.array(list(boxes), dtype=np.int64),
     )
+
+
+def _rays_and_ranges(preds: Sequence[View], row: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return rays (V, H, W, 3) and ranges (V, H, W), from points where a model predicts only those."""
+    if "ray_directions" in preds[0] and "depth_along_ray" in preds[0]:
+        return _stack(preds, "ray_directions", row), _stack(preds, "depth_along_ray", row)[..., 0]
+    if "pts3d_cam" not in preds[0]:
+        raise ValueError(
+            f"the model predicts no ranges in its views' own axes (it has {', '.join(preds[0])}); expected "
+            "ray_directions and depth_along_ray, or pts3d_cam"
+        )
+    points = _stack(preds, "pts3d_cam", row)
+    ranges = np.linalg.norm(points, axis=-1)
+    forward = np.broadcast_to((0.0, 0.0, 1.0), points.shape)
+    near = ranges[..., None] < 1e-9
+    return np.where(near, forward, points / np.where(near, 1, ranges[..., None])), ranges
+
+
+def _poses(preds: Sequence[View], row: int) -> np.ndarray:
+    """Return (V, 4, 4); a single view needs none."""
+    poses = np.tile(np.eye(4), (len(preds), 1, 1))
+    if "cam_quats" in preds[0] and "cam_trans" in preds[0]:
+        poses[:, :3, :3] = Rotation.from_quat(_stack(preds, "cam_quats", row)).as_matrix()  # x, y, z, w
+        poses[:, :3, 3] = _stack(preds, "cam_trans", row)
+    elif len(preds) > 1:
+        raise ValueError(f"the model predicts no poses (it has {', '.join(preds[0])}); give it one view, --num-views 1")
+    return poses
 
 
 def _truth(views: Sequence[View], row: int) -> dict[str, np.ndarray]:
@@ -203,16 +271,46 @@ def _truth(views: Sequence[View], row: int) -> dict[str, np.ndarray]:
     return truth
 
 
+def as_given(view: View) -> View:
+    """Return a collated view with the pose that the model is told (`given_pose`), where that is not the true one."""
+    if "given_pose" not in view:
+        return view
+    pose = view["given_pose"]
+    quats = Rotation.from_matrix(pose[:, :3, :3].numpy()).as_quat()  # x, y, z, w
+    told = {"camera_pose": pose, "camera_pose_trans": pose[:, :3, 3]}
+    return {**view, **told, "camera_pose_quats": torch.from_numpy(quats).to(pose.dtype)}
+
+
+def sample_truth(views: Sequence[View]) -> Truth:
+    """Return what is true of one sample, as a dataset gives it (not collated): for `evaluation.baselines.fit`."""
+    agents, cameras = whose([str(view["instance"]) for view in views])
+    ranges, known = ([np.asarray(view[key]) for view in views] for key in ("depth_along_ray", "valid_mask"))
+    rays = np.stack([np.asarray(view["ray_directions_cam"]) for view in views])
+    return Truth(
+        agents=agents,
+        cameras=cameras,
+        pose_world_cam=np.stack([np.asarray(view["camera_pose"], dtype=np.float64) for view in views]),
+        range_m=np.stack([np.where(k, r[..., 0], 0) for r, k in zip(ranges, known)]).astype(np.float32),
+        mask=np.stack([np.asarray(view["non_ambiguous_mask"]).astype(bool) for view in views]),
+        rays=(rays / np.linalg.norm(rays, axis=-1, keepdims=True)).astype(np.float32),
+    )
+
+
 def _stack(items: Sequence[View], key: str, row: int) -> np.ndarray:
     """Return (V, ...) float64 of one sample."""
     return np.stack([item[key][row].float().cpu().numpy() for item in items]).astype(np.float64)
 
 
 def _with_views(meta: FrameMeta, instances: Sequence[str]) -> FrameMeta:
-    """Fill in whose views these are, from the datasets' `agent641/camera0` or `agent641/panorama`."""
+    """Fill in whose views these are."""
+    agents, cameras = whose(instances, meta.name)
+    return replace(meta, agents=agents, cameras=cameras)
+
+
+def whose(instances: Sequence[str], where: str = "sample") -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+    """Return agents and cameras (None: panoramas) of the datasets' `agent641/camera0` or `agent641/panorama`."""
     found = [_INSTANCE.fullmatch(text) for text in instances]
     if None in found:
-        raise ValueError(f"{meta.name}: views are called {list(instances)}, expected names such as agent641/camera0")
-    agents = tuple(int(match[1]) for match in found if match)
-    cameras = None if meta.layout == "panorama" else tuple(int(match[2]) for match in found if match)
-    return replace(meta, agents=agents, cameras=cameras)
+        raise ValueError(f"{where}: views are called {list(instances)}, expected names such as agent641/camera0")
+    cameras = tuple(int(match[2]) for match in found if match and match[2])
+    return tuple(int(match[1]) for match in found if match), cameras or None

@@ -61,7 +61,7 @@ def predict_folders(
                 images = photographs.load_panoramas(folder.paths, cylinder, equirectangular=equirectangular)
             views = [_view(loaded, image, number, cylinder is not None) for number, image in enumerate(images)]
             preds = predict(loaded.model, views, (), precision)
-            yield name, frame_predictions(views, preds, 0, _meta(loaded, folder, cylinder))
+            yield name, frame_predictions(views, preds, 0, _meta(loaded, folder, cylinder), is_metric=loaded.is_metric)
         except ValueError as error:
             on_failure(name, str(error))
 
@@ -99,7 +99,7 @@ def _meta(loaded: LoadedModel, folder: photographs.Folder, cylinder: Cylinder | 
         agents=(0,),  # the views say whose; see frame_predictions
         cameras=(0,) if cylinder is None else None,
         cylinder=cylinder,
-        checkpoint=f"{loaded.config}/{loaded.checkpoint.name}",
+        checkpoint=loaded.name,
         checkpoint_sha256=loaded.sha256,
         config=loaded.config,
         commit=loaded.host_commit,

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from mapanything_opv2v.host.training import checkpointing, locking, observing, processes, validation
+from mapanything_opv2v.host.training import checkpointing, constants, locking, observing, processes, validation
 from mapanything_opv2v.host.training.patching import Deviation, Patches
 from mapanything_opv2v.host.training.run_state import RunState
 
 DEVIATIONS: tuple[Deviation, ...] = (
     processes.slurm_ranks,
+    processes.job_signals,
     processes.process_group_timeout,
     locking.folder_lock,
     checkpointing.safe_loading,
@@ -24,6 +25,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
     observing.run_record,
     checkpointing.resume_check,
     validation.whole_validation,
+    constants.constant_baseline,
     observing.lr_log,
     observing.provenance,
 )

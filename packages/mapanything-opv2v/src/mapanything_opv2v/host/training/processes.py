@@ -6,8 +6,11 @@ import functools
 import logging
 import math
 import os
+import signal
+import threading
 from collections.abc import Callable
 from datetime import timedelta
+from types import FrameType
 from typing import Any
 
 from mapanything_opv2v.host.training.patching import TOOLS, Patches, deviation
@@ -33,6 +36,42 @@ def slurm_ranks(state: RunState, patches: Patches) -> None:
     if JobEnvironment().num_tasks > 1:
         # all GPUs stay visible: the host picks its own by LOCAL_RANK
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
+
+
+@deviation(
+    where="environment",
+    host="lets loader workers run the job's handlers too: each of them queues the job again and ends",
+    ours="handlers of SIGUSR1, SIGUSR2, SIGTERM and SIGCONT act in the process that set them, not in its children",
+)
+def job_signals(state: RunState, patches: Patches) -> None:
+    """Keep handlers of signals, such as submitit's for the end of a job's time, from acting in forked processes."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGCONT):
+        handler = signal.getsignal(number)
+        if callable(handler):
+            signal.signal(number, _only_here(handler))
+            patches.afterwards(_putting_back(number, handler))
+
+
+def _putting_back(number: int, handler: Callable[[int, FrameType | None], Any]) -> Callable[[], None]:
+    def put_back() -> None:
+        signal.signal(number, handler)
+
+    return put_back
+
+
+def _only_here(handler: Callable[[int, FrameType | None], Any]) -> Callable[[int, FrameType | None], None]:
+    own = os.getpid()
+
+    def act(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == own:
+            handler(number, frame)
+        elif number == signal.SIGTERM:  # a child that is told to end does
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    return act
 
 
 def timeout_from_environment() -> timedelta | None:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from roborefer_spatial.images import decode, to_rgb
+from roborefer_spatial.images import decode, refuse_turned, to_rgb
 
 
 def open_rgb(path: Path, where: str) -> Image.Image:
     """Read an 8-bit image as RGB; ValueError names `where`, the file and the reason."""
-    return Image.fromarray(to_rgb(_decoded(path, where), f"{where}: {path}"))
+    data, image = _decoded(path, where)
+    refuse_turned(data, f"{where}: {path}")
+    return Image.fromarray(to_rgb(image, f"{where}: {path}"))
 
 
 def open_depth(path: Path, size_wh: tuple[int, int], where: str) -> Image.Image:
@@ -22,7 +24,7 @@ def open_depth(path: Path, size_wh: tuple[int, int], where: str) -> Image.Image:
     ValueError
         If it cannot be read, is not 3-channel 8-bit, or differs from the image in size.
     """
-    depth = _decoded(path, where)
+    _, depth = _decoded(path, where)
     if depth.mode != "RGB":
         raise ValueError(
             f"{where}: {path} has mode {depth.mode}; RoboRefer takes 3-channel 8-bit depth images "
@@ -33,12 +35,12 @@ def open_depth(path: Path, size_wh: tuple[int, int], where: str) -> Image.Image:
     return depth
 
 
-def _decoded(path: Path, where: str) -> Image.Image:
+def _decoded(path: Path, where: str) -> tuple[bytes, Image.Image]:
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{where}: {path} cannot be read: {error.strerror or error}") from error
-    return decode(data, f"{where}: {path}")
+    return data, decode(data, f"{where}: {path}")
 
 
 def _shape(size_wh: tuple[int, int]) -> str:

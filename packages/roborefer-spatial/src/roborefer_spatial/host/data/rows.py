@@ -62,6 +62,7 @@ def _checked(row: Any, where: str) -> Row:
     turns = row.get("conversations")
     if not isinstance(turns, list) or len(turns) < 2 or len(turns) % 2:
         raise ValueError(f"{where}, conversations: must be a list of human/gpt turns in pairs, got {_shown(turns)}")
+    _refuse_frame_of_b(row, where)
     for index, turn in enumerate(turns):
         _check_turn(turn, SENDERS[index % 2], f"{where}, conversations[{index}]")
     checked = dict(row)
@@ -75,6 +76,19 @@ def _checked(row: Any, where: str) -> Row:
             f"{where}, depth: {len(checked['depth'])} depth file(s) for {len(checked.get('image', []))} image(s)"
         )
     return checked
+
+
+def _refuse_frame_of_b(row: Row, where: str) -> None:
+    """Refuse a side-by-side row of the research builder, whose answer stands in B's frame.
+
+    It is told by what today's rows have besides: `coord_frame`. Rows of other origin have no `query_original`.
+    """
+    words = f"{row.get('task', '')} {row.get('id', '')}".lower()
+    if "concat" in words and "query_original" in row and row.get("coord_frame") != "concat":
+        raise ValueError(
+            f"{where}: a side-by-side row of the research builder: its answer is in the right view's own frame, and a "
+            "model would learn to point at the wrong half; `roborefer-spatial import-notes` takes such files over"
+        )
 
 
 def _check_turn(turn: Any, sender: str, where: str) -> None:

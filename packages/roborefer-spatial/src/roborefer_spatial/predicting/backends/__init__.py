@@ -2,9 +2,8 @@
 
 A backend module has:
 
-- `Options`, a frozen keyword-only dataclass of everything that a user can set (`model`, `device`, ...);
-- `add_arguments(group)`, which adds one flag per field that is not shared, each with
-  `default=argparse.SUPPRESS` and the field's name as `dest`;
+- `Options`, a frozen keyword-only dataclass of everything that a user can set (`model`, `device`, ...), with a
+  section "Attributes" in its docstring: `flags` makes the command line from it;
 - `create(options) -> Backend`, which loads the model or checks the server;
 - `same_answers(options) -> frozenset[str]`: names of the options that do not change answers (a run may go on
   with other values of them);
@@ -22,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from roborefer_spatial.images import ConcatMap
+from roborefer_spatial.predicting.backends import flags
 from roborefer_spatial.predictions import Sizes
 from roborefer_spatial.sample import Sample
 
@@ -30,8 +31,12 @@ MODULES: dict[str, str] = {
     "transformers": "roborefer_spatial.predicting.backends.transformers",
     "http": "roborefer_spatial.predicting.backends.http",
     "file": "roborefer_spatial.predicting.backends.file",
+    "matcher": "roborefer_spatial.predicting.backends.matcher",
 }
 """Backend name on the command line -> its module; that of the host is an adapter and stands with the host."""
+
+WITHOUT_MODEL = frozenset({"matcher"})
+"""Backends that read no prompt: a profile of a model means nothing to them."""
 
 PER_PROCESS = frozenset({"host", "transformers"})
 """Backends of which each process of `accelerate launch` loads its own and answers its share."""
@@ -55,6 +60,9 @@ class Request:
         The sample's row in its file, from 0.
     sizes
         (width, height) at which the model is expected to see each image, where its profile has a rule for it.
+    task, concat
+        A key of `sample.TASKS`, and where A and B lie in a side-by-side image: for backends that do not read the
+        prompt.
     """
 
     id: str
@@ -63,6 +71,8 @@ class Request:
     depth: tuple[Path, ...] | None = None
     position: int = 0
     sizes: Sizes | None = None
+    task: str = ""
+    concat: ConcatMap | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +119,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, spec in SHARED_FLAGS.items():
         parser.add_argument(_flag(name), default=argparse.SUPPRESS, **spec)
     for name in MODULES:
-        _module(name).add_arguments(parser.add_argument_group(f"--backend {name}"))
+        flags.add_fields(parser.add_argument_group(f"--backend {name}"), _module(name).Options, SHARED_FLAGS)
 
 
 def given_options(args: argparse.Namespace) -> dict[str, Any]:

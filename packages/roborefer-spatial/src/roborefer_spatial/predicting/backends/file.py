@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,17 +46,6 @@ class Options:
     def __post_init__(self) -> None:
         if self.by not in (None, *get_args(By)):
             raise ValueError(f"--by {self.by}: known are {', '.join(get_args(By))}")
-
-
-def add_arguments(group: argparse._ArgumentGroup) -> None:
-    """Add this backend's flags."""
-    add = group.add_argument
-    add("--answers", type=Path, default=argparse.SUPPRESS, metavar="FILE",
-        help="JSON, JSONL, CSV, TSV or XLSX: ours, RefSpatial-Bench's, lmms-eval's, VLMEvalKit's")  # fmt: skip
-    add("--id-key", default=argparse.SUPPRESS, help="field with the sample (default: as the file's layout has it)")
-    add("--text-key", default=argparse.SUPPRESS, help="field with the answer (default: as the layout has it)")
-    add("--by", choices=get_args(By), default=argparse.SUPPRESS,
-        help="what --id-key holds: the sample's id, or its position in the sample file from 0")  # fmt: skip
 
 
 def create(options: Options) -> FileBackend:

@@ -5,20 +5,19 @@ What the two protocols say stands in `http_messages`; here is how a server is re
 
 from __future__ import annotations
 
-import argparse
 import base64
 import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from PIL import Image
 
-from roborefer_spatial.images import read_rgb
+from roborefer_spatial.images import read_rgb, refuse_turned
 from roborefer_spatial.predicting.backends import Answer, Reply, Request, Unavailable, http_messages
-from roborefer_spatial.predicting.backends.http_options import Api, Options, TokenField
+from roborefer_spatial.predicting.backends.http_options import Options
 
 RETRIED_STATUS = (429, 502, 503, 504)
 LONGEST_PAUSE_S = 120
@@ -35,26 +34,6 @@ def same_answers(options: Options) -> frozenset[str]:
 def takes_depth(options: Options) -> bool:
     """Whether depth maps reach the model: RoboRefer's own protocol has a place for them."""
     return options.api == "roborefer"
-
-
-def add_arguments(group: argparse._ArgumentGroup) -> None:
-    """Add this backend's flags."""
-    add = group.add_argument
-    add("--url", default=argparse.SUPPRESS, help="server, e.g. http://127.0.0.1:25547 or http://host:8000/v1")
-    add("--api", choices=get_args(Api), default=argparse.SUPPRESS, help="protocol (default: roborefer)")
-    add("--enable-depth", type=int, choices=(0, 1), default=argparse.SUPPRESS, help="roborefer: use depth")
-    add("--token-field", choices=get_args(TokenField), default=argparse.SUPPRESS,
-        help="openai: name of the field with --max-new-tokens (default: max_tokens)")  # fmt: skip
-    add("--temperature", default=argparse.SUPPRESS, metavar="NUMBER|server",
-        help="openai: default 0; 'server' leaves the field out")  # fmt: skip
-    add("--top-p", type=float, default=argparse.SUPPRESS, help="openai: sent if given")
-    add("--request-seed", type=int, default=argparse.SUPPRESS, help="openai: sent as seed if given")
-    add("--extra-body", default=argparse.SUPPRESS, metavar="JSON",
-        help="""openai: more fields of the request, e.g. '{"reasoning_effort": "low"}'""")  # fmt: skip
-    add("--api-key-env", default=argparse.SUPPRESS, help="openai: environment variable that holds the key")
-    add("--timeout-s", type=float, default=argparse.SUPPRESS, help="seconds for one answer (default: 120)")
-    add("--retries", type=int, default=argparse.SUPPRESS, help="attempts after a failed one (default: 3)")
-    add("--concurrency", type=int, default=argparse.SUPPRESS, help="requests under way at once (default: 4)")
 
 
 def create(options: Options) -> HttpBackend:
@@ -136,7 +115,9 @@ class HttpBackend:
 def _png_base64(path: Path) -> str:
     """Return the image as base64 PNG, the format that RoboRefer's server stores it under."""
     data = path.read_bytes() if path.is_file() else b""
-    if not data.startswith(_PNG_SIGNATURE):
+    if data.startswith(_PNG_SIGNATURE):
+        refuse_turned(data, path)
+    else:
         buffer = io.BytesIO()
         Image.fromarray(read_rgb(path)).save(buffer, "PNG")
         data = buffer.getvalue()

@@ -61,7 +61,7 @@ class Options:
     top_p: float | None = None
     request_seed: int | None = None
     extra_body: str | None = None
-    enable_depth: int | None = None
+    enable_depth: Literal[0, 1] | None = None
     api_key_env: str | None = None
     timeout_s: float = 120.0
     retries: int = 3

@@ -5,7 +5,6 @@ Nothing that a checkpoint carries is executed: safetensors weights only, no remo
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import sys
 from collections.abc import Sequence
@@ -58,13 +57,6 @@ class Options:
             raise ValueError(f"--dtype {self.dtype}: known are {', '.join(get_args(Dtype))}")
         if self.max_new_tokens < 1:
             raise ValueError(f"--max-new-tokens is {self.max_new_tokens}: expected at least 1")
-
-
-def add_arguments(group: argparse._ArgumentGroup) -> None:
-    """Add this backend's flags."""
-    group.add_argument(
-        "--dtype", choices=get_args(Dtype), default=argparse.SUPPRESS, help="of the weights (default: auto)"
-    )
 
 
 def create(options: Options) -> TransformersBackend:

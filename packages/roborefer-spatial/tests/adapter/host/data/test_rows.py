@@ -65,3 +65,14 @@ def test_bytes_that_are_no_text_are_named(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"none.json: no such training file"):
         read_rows(tmp_path / "none.json")
+
+
+def test_side_by_side_rows_of_the_research_builder_are_refused(tmp_path):
+    turns = [{"from": "human", "value": "Where?"}, {"from": "gpt", "value": "[(0.396, 0.417)]"}]
+    row = {"id": "T1_CONCAT_s1", "image": "w.jpg", "query_original": "b.png", "conversations": turns}
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps([row]))
+    with pytest.raises(ValueError, match=r"old\.json, row 0: a side-by-side row of the research builder"):
+        read_rows(path)
+    path.write_text(json.dumps([row | {"coord_frame": "concat"}, {"id": "concat of mine", "conversations": turns}]))
+    assert len(read_rows(path)) == 2

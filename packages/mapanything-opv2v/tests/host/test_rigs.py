@@ -1,0 +1,78 @@
+"""A rig of one's own through the real model: straight from rig.yaml, and as a tree that the datasets read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import yaml
+from mapanything_opv2v import cli, rawdata
+from mapanything_opv2v.panorama.rig import Rig
+from mapanything_opv2v.predictions import list_predictions, load_predictions
+
+
+@pytest.fixture
+def rig_yaml(small_town, town_yaml, tmp_path):
+    """The rig of a town's car, told as any other rig."""
+    rig = Rig.from_agent(rawdata.load_agent_yaml(town_yaml), [small_town.image_size] * 4)
+    cameras = {
+        f"cam{k}": {
+            "K": camera.intrinsic.tolist(),
+            "pose": camera.T_pano_cam.tolist(),
+            "size": list(camera.size_wh),
+            "images": f"images/*_camera{k}.png",
+        }
+        for k, camera in enumerate(rig.cameras)
+    }
+    (tmp_path / "images").symlink_to(town_yaml.parent)
+    (tmp_path / "rig.yaml").write_text(yaml.safe_dump({"cameras": cameras}))
+    return tmp_path / "rig.yaml"
+
+
+def predict(checkpoint, out, *more):
+    return cli.main([str(w) for w in ("predict", "--checkpoint", checkpoint, "--out", out, "--quiet", *more)])
+
+
+def frames_of(folder):
+    return [load_predictions(path) for path in list_predictions(folder)]
+
+
+def test_cameras_of_a_rig_are_views_with_known_poses(tiny_checkpoint, rig_yaml, small_town, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert predict(tiny_checkpoint, out, "--rig", rig_yaml, "--resolution", "56", "42") == 0
+    assert "frames of" in capsys.readouterr().out
+    found = frames_of(out)
+    assert [frame.meta.frame for frame in found] == list(small_town.frames)
+    frame, camera = found[0], yaml.safe_load(rig_yaml.read_text())["cameras"]["cam1"]
+    assert frame.meta.cameras == (0, 1, 2, 3) and frame.range_m_true is None
+    assert np.allclose(frame.pose_world_cam_true[1], camera["pose"])
+    # 80 x 60 to 56 x 42 is a factor of 0.7; a pixel's ray stays what it was
+    K = np.array(camera["K"])
+    assert frame.intrinsics_true[1][0, 0] == pytest.approx(0.7 * K[0, 0])
+    assert frame.intrinsics_true[1][0, 2] == pytest.approx((K[0, 2] + 0.5) * 0.7 - 0.5)
+    assert cli.main(["evaluate", "--predictions", str(out), "--out", str(tmp_path / "eval"), "--quiet"]) == 0
+    text = capsys.readouterr().out
+    assert "pose_rotation_deg" in text and "depth_rmse_m" not in text
+
+
+def test_a_rig_and_its_tree_give_the_same_panorama(tiny_checkpoint, rig_yaml, tmp_path):
+    size = ("--resolution", "112", "28")
+    assert predict(tiny_checkpoint, tmp_path / "rig", "--rig", rig_yaml, "--panoramas", *size) == 0
+    assert cli.main(["import", str(rig_yaml), "--out", str(tmp_path / "tree"), "--quiet"]) == 0
+    data = ("--root", tmp_path / "tree", "--dataset", "OPV2VCylindricalDataset", "--num-views", "1")
+    assert predict(tiny_checkpoint, tmp_path / "from_tree", *data, *size) == 0
+    ours, theirs = frames_of(tmp_path / "rig"), frames_of(tmp_path / "from_tree")
+    assert len(ours) == len(theirs) > 0
+    for a, b in zip(ours, theirs):
+        assert np.abs(a.image.astype(int) - b.image.astype(int)).max() <= 1
+        assert a.range_m.shape == (1, 28, 112)
+
+
+def test_what_does_not_belong_together(tiny_checkpoint, rig_yaml, tmp_path, capsys):
+    def refused(message, *more):
+        assert predict(tiny_checkpoint, tmp_path / "no", "--rig", rig_yaml, *more) == 2
+        assert message in capsys.readouterr().err
+
+    refused("--rig and --root: give one of them", "--root", tmp_path)
+    refused("--images and --rig: give one of them", "--images", tmp_path)
+    refused("the model sees its images only", "--inputs", "pose")
+    refused("need a tree, --root", "--pose-noise", "1")

@@ -1,0 +1,102 @@
+"""benchmarks/learn_towns.py apart from the training itself: cells, overrides, intervals, tables."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def learn():
+    return load("learn_towns")
+
+
+@pytest.fixture(scope="module")
+def table():
+    return load("learn_towns_table")
+
+
+def test_every_arm_sets_each_key_once(learn, tmp_path):
+    args = learn.parse(["--out", str(tmp_path)])
+    for arm in learn.ARMS:
+        words = learn.overrides(learn.Cell(arm, 100, 2), args, tmp_path)
+        keys = [word.partition("=")[0] for word in words]
+        assert len(keys) == len(set(keys)), arm
+        assert f"dataset.opv2v.train.max_scenes={100 * 4 * (3 if arm == 'one' else 1)}" in words
+        assert "train_params.seed=2" in words
+
+
+def test_pinhole_views_and_panoramas_have_about_the_same_pixels(learn, tmp_path):
+    (w, h), (width, height) = learn.sizes(learn.parse(["--out", str(tmp_path)]))
+    assert 8 * w * h == pytest.approx(2 * width * height, rel=0.02)
+
+
+def test_cells_are_checked(learn, tmp_path, capsys):
+    for cells in ("coop:500:0", "village:25:0"):
+        with pytest.raises(SystemExit):
+            learn.parse(["--out", str(tmp_path), "--cells", cells])
+        assert "and 400 towns are rendered" in capsys.readouterr().err
+    assert [cell.name for cell in learn.parse(["--out", "x", "--cells", "coop:25:1"]).cells] == ["coop-25-1"]
+
+
+def test_a_judged_cell_is_not_done_again(learn, tmp_path):
+    args = learn.parse(["--out", str(tmp_path), "--cells", "coop:25:1"])
+    folder = tmp_path / "cells" / "coop-25-1"
+    folder.mkdir(parents=True)
+    (folder / "judged.json").write_text("{}")
+    assert learn.run_cell(args.cells[0], args, "", 0.0) is True
+    assert [path.name for path in folder.iterdir()] == ["judged.json"]
+
+
+def test_the_interval_covers_the_mean(table):
+    rng = np.random.default_rng(1)
+    hits = 0
+    for _ in range(60):
+        mean, low, high = table.interval(list(rng.normal(3, 1, 40)))
+        assert low <= mean <= high
+        hits += low <= 3 <= high
+    assert hits >= 50  # of 60, at 95 %
+
+
+def test_towns_count_once_and_pairs_by_distance(table):
+    rows = [
+        {"town": "a", "distance_m": 10, "translation_m": 1.0},
+        {"town": "a", "distance_m": 60, "translation_m": 5.0},
+        {"town": "b", "distance_m": 20, "translation_m": 4.0},
+    ]
+    assert table.by_town(rows, "translation_m") == {"a": 3.0, "b": 4.0}
+    assert table.by_town(rows, "translation_m", near=True) == {"a": 1.0, "b": 4.0}
+
+
+def test_the_table_says_what_a_constant_says(table, tmp_path, capsys):
+    cell = {"arm": "coop", "towns": 25, "parameters": 2e6, "seconds": 9.0, "log": [{"train_loss": 1.0}]}
+    for seed in (0, 1):
+        rows = [
+            {"variant": variant, "town": town, "distance_m": 10.0, "translation_m": error + seed}
+            for variant, error in (("trained", 2.0), ("constant", 8.0))
+            for town in "abc"
+        ]
+        folder = tmp_path / "cells" / f"coop-25-{seed}"
+        folder.mkdir(parents=True)
+        (folder / "judged.json").write_text(json.dumps({**cell, "seed": seed, "rows": rows}))
+    assert table.main(tmp_path) == 0
+    text = capsys.readouterr().out
+    assert "coop, 25 towns, 2 seed(s)" in text
+    assert "trained 2.500 [2.500, 2.500]  constant 8.500 [8.500, 8.500]" in text
+    assert "trained - constant = -6.000 [-6.000, -6.000], 3 towns" in text
+    assert (tmp_path / "table.txt").read_text() == text
