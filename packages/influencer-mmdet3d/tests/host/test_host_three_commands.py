@@ -56,7 +56,7 @@ def test_sixteen_classes_reach_every_place(tmp_path):
 
 def test_scannets_model_trains_on_own_classes_from_las_and_is_evaluated_on_a_scan_it_has_not_seen(tmp_path):
     """.las with extra fields, superpoints from the points, and an AP on a held-out file."""
-    scans = [str(own.as_las(path)) for path in own.rooms(tmp_path / "scans", count=7, points=5000)]
+    scans = [str(own.as_las(path)) for path in own.rooms(tmp_path / "scans", count=7)]
     words = ("prepare", *scans, "--classes", "scans/names.txt", "--val", "room_6", "--out", "data/mine")
     code, output = launch(tmp_path, *words, "--superpoints", "graph")
     assert code == 0, output
