@@ -24,9 +24,6 @@ CRITERIA = {
     "influencer": "dict(_delete_=True, type='InfluencerCriterion', num_classes={things})",
     "baseline": "dict(num_classes={things})",
 }
-FEWEST = 50
-"""Superpoints that a scene must have at prediction: the host fails where it has fewer than `topk_insts` / things."""
-
 TEMPLATE = """# {criterion} on {data}, written by `influencer-mmdet3d new-config --base scannet`.
 # Needs ONEFORMER3D_ROOT, an absolute path.
 _base_ = ["{{{{$ONEFORMER3D_ROOT:}}}}/{base}"]
@@ -95,7 +92,7 @@ load_from = None
 
 def config_text(data: Path, criterion: str, names: Sequence[str], stuff: Sequence[int], things: Sequence[int]) -> str:
     """Return the text of a config; raises ValueError where the folder has no superpoints."""
-    _check_scenes(data, stuff)
+    fewest = _check_scenes(data, stuff)
     order = [*stuff, *things]
     base = Config.fromfile(host_root() / BASE, import_custom_modules=False)
 
@@ -113,7 +110,7 @@ def config_text(data: Path, criterion: str, names: Sequence[str], stuff: Sequenc
         things=len(things),
         count=len(names),
         inst_criterion=CRITERIA[criterion].format(things=len(things)),
-        topk=min(base.model.test_cfg.topk_insts, FEWEST * len(things)),
+        topk=min(base.model.test_cfg.topk_insts, fewest * len(things)),
         train_pipeline=pipeline(base.train_pipeline),
         test_pipeline=pipeline(base.test_pipeline),
         class_file=CLASS_FILE,
@@ -133,19 +130,25 @@ def _adapted(step: Any, classes: int, stuff: int) -> dict[str, Any]:
     return step
 
 
-def _check_scenes(data: Path, stuff: Sequence[int]) -> None:
-    """Raise ValueError for scenes that the host's ScanNet models stop at."""
-    entries = load_plain(data / INFOS.format("train"))["data_list"]
-    for entry in entries:
-        name = entry["lidar_points"]["lidar_path"]
-        if "super_pts_path" not in entry:
-            raise ValueError(
-                f"{data}: the scene {name} has no superpoints, which ScanNet-like models need: call "
-                "`influencer-mmdet3d prepare` with --superpoints, e.g. --superpoints graph"
-            )
-        labels = np.fromfile(data / "semantic_mask" / entry["pts_semantic_mask_path"], "<i8")
-        if not np.isin(labels, stuff).any():
-            raise ValueError(
-                f"{data}: the scene {name} has no point of a stuff class (labels {list(stuff)}), and the host's "
-                "ScanNet model stops there: name the classes of its surroundings with --stuff, or leave it out"
-            )
+def _check_scenes(data: Path, stuff: Sequence[int]) -> int:
+    """Return the fewest superpoints of a scene; raises ValueError for scenes that the host's ScanNet models stop at.
+
+    The host picks `topk_insts` out of superpoints x things, and stops where there are fewer.
+    """
+    counts = []
+    for split in ("train", "val"):
+        for entry in load_plain(data / INFOS.format(split))["data_list"]:
+            name = entry["lidar_points"]["lidar_path"]
+            if "super_pts_path" not in entry:
+                raise ValueError(
+                    f"{data}: the scene {name} has no superpoints, which ScanNet-like models need: call "
+                    "`influencer-mmdet3d prepare` with --superpoints, e.g. --superpoints graph"
+                )
+            labels = np.fromfile(data / "semantic_mask" / entry["pts_semantic_mask_path"], "<i8")
+            if split == "train" and not np.isin(labels, stuff).any():
+                raise ValueError(
+                    f"{data}: the scene {name} has no point of a stuff class (labels {list(stuff)}), and the host's "
+                    "ScanNet model stops there: name the classes of its surroundings with --stuff, or leave it out"
+                )
+            counts.append(int(np.fromfile(data / SUPERPOINTS / entry["super_pts_path"], "<i8").max()) + 1)
+    return min(counts)
