@@ -18,10 +18,12 @@ def script(x3_tree, tmp_path):
     names = ("DATA_ROOT", "OUT_DIR", "EVAL_DIR", "MODEL")
     env = {name: value for name, value in os.environ.items() if name not in names}
     env |= {"PYTHON": sys.executable, "OUT_DIR": str(tmp_path / "tasks"), "EVAL_DIR": str(tmp_path / "eval")}
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
 
-    def run(*words, **more):
+    def run(*words, cwd=elsewhere, **more):
         command = ["bash", str(SCRIPT), *map(str, words)]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env | more)
+        return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env | more)
 
     return run
 
@@ -61,3 +63,10 @@ def test_without_sets_and_without_a_tree_it_says_what_to_set(script):
     done = script("--backend", "file")
     assert done.returncode == 2
     assert "has no task sets and DATA_ROOT is not set" in done.stderr
+
+
+def test_a_tree_named_x3_in_the_working_folder_is_taken(script, x3_tree):
+    done = script("--backend", "file", cwd=x3_tree.root.parent)
+    assert x3_tree.root.name == "x3"
+    assert done.returncode == 2
+    assert "backend file needs --answers" in done.stderr
