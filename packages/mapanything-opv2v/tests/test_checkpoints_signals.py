@@ -53,6 +53,15 @@ def test_without_waiting_the_end_becomes_an_error_of_the_archive(tmp_path, handl
         torch.save({"tensor": torch.arange(3), "mark": _Interrupting(signal.SIGUSR2)}, stream)
 
 
+@pytest.fixture
+def ctrl_c():
+    """Let SIGINT raise KeyboardInterrupt, also where the tests run in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_waits_too(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         storage.write(tmp_path / "checkpoint-last.pth", {"mark": _Interrupting(signal.SIGINT)})
