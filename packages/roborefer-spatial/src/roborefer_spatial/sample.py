@@ -245,7 +245,7 @@ def _finished(sample: Sample, paths: _Resolved, where: str) -> tuple[str, str] |
     if (told["value"] == NOT_VISIBLE) != (sample.answer_point is None):
         return "answer_point", f"null exactly when the answer is {NOT_VISIBLE}"
     asked["value"] = paths.questions.setdefault(asked["value"], asked["value"])
-    if isinstance(sample.image, str):
+    if type(sample.image) is not list:
         _set(sample, "image", [sample.image])
     if len(sample.image) != count:
         return "image", f"{count} path(s) for task {sample.task!r}"
@@ -326,17 +326,30 @@ def load_samples(path: Path, *, image_folder: Path | None = None) -> list[Sample
     path = Path(path)
     paths = _Resolved(path.resolve().parent if image_folder is None else Path(image_folder))
     word = "line" if path.suffix == ".jsonl" else "row"
-    samples: dict[str, Sample] = {}
-    for number, text, sample in _rows(path):
-        if sample is None or not _good(sample, paths):
-            where = f"{path.name}, {word} {number}"
-            sample = _checked(decode_json(bytes(text), where), where, paths)
-        if sample.id in samples:
-            raise ValueError(f"{path.name}, {word} {number}: id {sample.id!r} occurs twice; every sample needs its own")
-        samples[sample.id] = sample
+    samples: list[Sample] = []
+    for first, texts, found in _chunks(path):
+        for offset, sample in enumerate(found):
+            if sample is None or not _good(sample, paths):
+                where = f"{path.name}, {word} {first + offset}"
+                if word == "line" and not texts[offset].strip():
+                    continue
+                sample = _checked(decode_json(bytes(texts[offset]), where), where, paths)
+            samples.append(sample)
     if not samples:
         raise ValueError(f"{path}: holds no samples")
-    return list(samples.values())
+    if len({sample.id for sample in samples}) != len(samples):
+        _refuse_repeated(path, word, samples)
+    return samples
+
+
+def _refuse_repeated(path: Path, word: str, samples: list[Sample]) -> None:
+    """Raise ValueError that names the first row whose id an earlier one has."""
+    seen: set[str] = set()
+    numbers = (first + offset for first, texts, _ in _chunks(path) for offset, text in enumerate(texts) if text.strip())
+    for number, sample in zip(numbers, samples):
+        if sample.id in seen:
+            raise ValueError(f"{path.name}, {word} {number}: id {sample.id!r} occurs twice; every sample needs its own")
+        seen.add(sample.id)
 
 
 def _good(sample: Sample, paths: _Resolved) -> bool:
@@ -349,26 +362,23 @@ def _good(sample: Sample, paths: _Resolved) -> bool:
 _CHUNK_BYTES = 1 << 22
 
 
-def _rows(path: Path) -> Iterator[tuple[int, bytes | msgspec.Raw, Sample | None]]:
-    """Yield (line from 1 or row from 0, its JSON, its sample if the types are right) of a JSON or JSONL file."""
+def _chunks(path: Path) -> Iterator[tuple[int, list[bytes], list[Sample | None]]]:
+    """Yield (line from 1 or row from 0, the JSON of rows from there on, their samples where the types are right)."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file; make it with `roborefer-spatial build`")
     if path.suffix == ".jsonl":
         number = 1
         with path.open("rb") as stream:
             while lines := stream.readlines(_CHUNK_BYTES):
-                for line, sample in zip(lines, _of_lines(lines)):
-                    if line.strip():
-                        yield number, line, sample
-                    number += 1
+                yield number, lines, _of_lines(lines)
+                number += len(lines)
         return
     data = path.read_bytes()
     try:
-        texts: list[bytes | msgspec.Raw] = list(_decode_list(data))
+        texts = [bytes(text) for text in _decode_list(data)]
     except (msgspec.MsgspecError, UnicodeDecodeError):  # no JSON, or as only Python's own decoder reads it
         texts = [json.dumps(row).encode() for row in _listed(decode_json(data, path), path)]
-    for index, text in enumerate(texts):
-        yield index, text, _decoded(text)
+    yield 0, texts, [_decoded(text) for text in texts]
 
 
 def _of_lines(lines: list[bytes]) -> list[Sample | None]:

@@ -1,10 +1,13 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 from roborefer_spatial import cli
 from roborefer_spatial.files import filling
+from roborefer_spatial.synthetic import tree as tree_module
+from roborefer_spatial.synthetic.rooms import shoot
 from roborefer_spatial.synthetic.tree import write_scenes
 from roborefer_spatial.tasks.object_views import read_views
 from roborefer_spatial.tasks.scenes import scan
@@ -45,16 +48,45 @@ def test_every_scene_has_an_object_that_leaves_and_pairs_that_show_it(tree):
     assert all(any(0 in areas for areas in objects) for objects in scenes.values())
 
 
-def test_inpainted_pictures_differ_inside_the_dilated_mask_only(tree):
+def test_inpainted_pictures_have_the_mask_and_what_the_object_shades_changed(tree):
     for uid in scan(tree.root):
         for view in uid.views:
             original, inpainted = array(view.original).astype(int), array(view.inpainted).astype(int)
             raw, dilated = array(view.mask) > 0, array(view.mask_dilated) > 0
             assert (dilated >= raw).all()
-            assert (original[~dilated] == inpainted[~dilated]).all()
+            # the same noise outside: what changed there can only have become lighter
+            assert (original[~dilated] <= inpainted[~dilated]).all()
             if raw.sum() > 50:
                 assert dilated.sum() > raw.sum()
                 assert (np.abs(original - inpainted).max(-1)[raw] > 12).mean() > 0.5
+
+
+def test_inpainted_pictures_are_the_room_without_the_object(tmp_path, monkeypatch):
+    """Independent oracle, without noise: the same room, furnished without the object, rendered from the same camera."""
+    monkeypatch.setattr(tree_module, "_NOISE", 0.0)
+    rng = np.random.default_rng(3)
+    room, seats, chosen = tree_module._scene(rng, 4, (96, 72), 2)
+    tree_module._write_scene(tmp_path, rng, room, seats, chosen)
+
+    def picture(things, camera):
+        return np.rint(shoot(replace(room, things=things), camera).compose()[0] * 255).astype(np.uint8)
+
+    beside = hidden = 0
+    for index in chosen:
+        rest = [thing for thing in room.things if thing is not room.things[index]]
+        paths = sorted((tmp_path / f"uid_{index + 1}").glob("*_original.png"))
+        assert len(paths) == len(seats)
+        for path in paths:
+            original = array(path)
+            (camera,) = [seat for seat in seats if np.array_equal(picture(room.things, seat), original)]
+            inpainted = array(path.with_name(path.name.replace("original", "inpainted")))
+            np.testing.assert_array_equal(inpainted, picture(rest, camera))
+            changed = (inpainted != original).any(-1)
+            mask = array(path.with_name(path.name.replace("original", "mask_dialated"))) > 0
+            beside += int(changed[~mask].sum())
+            hidden += bool(changed.any() and not mask.any())
+    assert beside > 0  # shadows reach beyond the masks
+    assert hidden > 0  # and into pictures that do not show the object
 
 
 def test_dilation_is_a_square_of_two_percent():

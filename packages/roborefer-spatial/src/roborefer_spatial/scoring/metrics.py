@@ -90,7 +90,9 @@ def metrics(scores: Scores, chosen: Bools, *, bootstrap: int = BOOTSTRAP, seed: 
     frames = {sample.coord_frame for sample in samples}
     if len(frames) != 1:
         raise ValueError(f"metrics need samples of one coordinate frame, got {sorted(frames) or 'no samples'}")
-    ratios = {name: (top[index], bottom[index]) for name, (top, bottom) in _ratios(scores).items()}
+    ratios = _ratios(scores)
+    if len(index) < len(scores):
+        ratios = {name: (top[index], bottom[index]) for name, (top, bottom) in ratios.items()}
     del forms[""]
     scenes = [(sample.split, sample.scene) for sample in samples]
     result = {

@@ -181,20 +181,13 @@ def _read(
     samples: Sequence[Sample], predictions: Sequence[Prediction], options: ScoreOptions
 ) -> tuple[list[str | None], list[Parsed]]:
     """Return every sample's answer text and what it says."""
-    rows = {row.id: row for row in predictions}
-    unknown = rows.keys() - {sample.id for sample in samples}
-    get, as_built, normalized = rows.get, answers.as_built, options.units == "normalized"
-    if unknown:
-        raise ValueError(
-            f"{len(unknown)} of {len(rows)} answers belong to no sample, such as id {min(unknown)!r}: the "
-            "answers were made for another sample file"
-        )
+    as_built, normalized = answers.as_built, options.units == "normalized"
+    rows = _in_order(samples, predictions)
     texts: list[str | None] = []
     parsed: list[Parsed] = []
     missing, failed = Parsed((), False, "missing"), Parsed((), False, "error")
     needs_size = options.units in answers.NEEDS_SIZE
-    for sample in samples:
-        row = get(sample.id)
+    for sample, row in zip(samples, rows):
         text = None if row is None else row.text
         texts.append(text)
         if row is None or text is None:
@@ -216,6 +209,20 @@ def _read(
             )
         )
     return texts, parsed
+
+
+def _in_order(samples: Sequence[Sample], predictions: Sequence[Prediction]) -> Sequence[Prediction | None]:
+    """Return every sample's answer, None where there is none; ValueError for an answer to none of the samples."""
+    if [row.id for row in predictions] == [sample.id for sample in samples]:
+        return predictions
+    rows = {row.id: row for row in predictions}
+    unknown = rows.keys() - {sample.id for sample in samples}
+    if unknown:
+        raise ValueError(
+            f"{len(unknown)} of {len(rows)} answers belong to no sample, such as id {min(unknown)!r}: the "
+            "answers were made for another sample file"
+        )
+    return [rows.get(sample.id) for sample in samples]
 
 
 def _size(sample: Sample, row: Prediction, options: ScoreOptions) -> tuple[int, int]:

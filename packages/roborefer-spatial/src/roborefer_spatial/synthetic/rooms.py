@@ -47,11 +47,12 @@ class Shot:
     def compose(self, without: int | None = None) -> tuple[Array, NDArray[np.int16]]:
         """Return colour (h, w, 3) in 0..1 and the number of the thing that each pixel shows (-1: the room).
 
-        A thing that is left out still shades the floor, as inpainting leaves shadows where they are.
+        A thing that is left out takes its shadow with it: the picture is that of the room without the thing.
         """
         rgb = self.room.copy()
-        for layer in self.layers:
-            rgb *= layer.shade[..., None]
+        for index, layer in enumerate(self.layers):
+            if index != without:
+                rgb *= layer.shade[..., None]
         depth = np.full(rgb.shape[:2], np.inf, np.float32)
         shown = np.full(rgb.shape[:2], -1, np.int16)
         for index, layer in enumerate(self.layers):

@@ -2,8 +2,8 @@
 
 Every scene is a furnished room (`rooms`) seen by the same cameras for each of its objects (`uid_*`). A mask
 says exactly which pixels show the object; it is empty where the object is out of view or hidden. The
-inpainted picture shows the room without the object inside the dilated mask and is the original elsewhere, as
-inpainting leaves it.
+inpainted picture is the room rendered without the object, its shadow gone, too: no trace says where it stood.
+Its sensor noise is new inside the dilated mask and the original's elsewhere, as inpainting leaves it.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _write_scene(folder: Path, rng: np.random.Generator, room: Room, seats: list
         shot = shoot(room, seat)
         rgb, shown = shot.compose()
         noise = rng.normal(0, _NOISE, (2, *rgb.shape)).astype(np.float32)
-        pictures.append((shot, _to_bytes(rgb, noise[0]), shown, noise[1]))
+        pictures.append((shot, _to_bytes(rgb, noise[0]), shown, noise))
     frames = np.cumsum(rng.integers(10, 400, len(seats)))
     for index in chosen:
         masks = [shown == index for _, _, shown, _ in pictures]
@@ -153,10 +153,8 @@ def _write_scene(folder: Path, rng: np.random.Generator, room: Room, seats: list
         for number, camera in enumerate(order, 1):
             shot, original, _, noise = pictures[camera]
             mask, dilated = masks[camera], _dilate(masks[camera])
-            inpainted = original
-            if mask.any():
-                removed = _to_bytes(shot.compose(without=index)[0], noise)
-                inpainted = np.where(dilated[..., None], removed, original)
+            # always rendered: an object out of view or hidden may shade a floor that is seen
+            inpainted = _to_bytes(shot.compose(without=index)[0], np.where(dilated[..., None], noise[1], noise[0]))
             stem = folder / f"uid_{index + 1}" / f"{number:02d}_{frames[camera]:06d}"
             for kind, image in (("original", original), ("inpainted", inpainted)):
                 write_bytes(stem.with_name(f"{stem.name}_{kind}.png"), encode_png(image))
