@@ -23,7 +23,6 @@ from roborefer_spatial.importing import layouts, sightings
 from roborefer_spatial.importing.patches import carried, find_patches
 from roborefer_spatial.importing.recording import back_project, on_color, read_depth, to_world
 from roborefer_spatial.importing.scene_writer import ImportOptions
-from roborefer_spatial.predicting import matching
 from roborefer_spatial.predicting.backends import matcher
 from roborefer_spatial.terminal import progress
 
@@ -73,7 +72,9 @@ def ask(backend: matcher.MatcherBackend, row: dict[str, Any], tinted: bool) -> d
         found = backend.locate(mark(a, row["mask_a"], ALPHA), b)
     else:
         found = backend.locate_plain(a, b, row["mask_a"])
-    hit = found is not None and bool(row["mask_b"][min(int(found[1]), b.shape[0] - 1), min(int(found[0]), b.shape[1] - 1)])
+    hit = found is not None and bool(
+        row["mask_b"][min(int(found[1]), b.shape[0] - 1), min(int(found[0]), b.shape[1] - 1)]
+    )
     return {"patch": row["patch"], "gap": row["gap"], "hit": hit, "answered": found is not None,
             "chance": float(row["mask_b"].mean()), "size": int(row["mask_a"].sum()),
             "sharp": min(sharpness(a), sharpness(b))}  # fmt: skip
@@ -110,7 +111,9 @@ def main() -> int:
         backend = matcher.create(matcher.Options(features=features, min_agree=args.min_agree))
         for tinted in (True, False):
             name = f"{features}, {'tinted' if tinted else 'true mask'}"
-            done = answered(args.out / f"{args.half}-{features}-{args.min_agree}-{tinted}.jsonl", backend, pairs, tinted)
+            done = answered(
+                args.out / f"{args.half}-{features}-{args.min_agree}-{tinted}.jsonl", backend, pairs, tinted
+            )
             print(f"{name}: row, questions, Hit@Mask, 95 %, said NOT_VISIBLE, a random point")
             result[name] = table(done)
     (args.out / "result.json").write_text(json.dumps(result, indent=1) + "\n")

