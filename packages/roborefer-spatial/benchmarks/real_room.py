@@ -2,7 +2,7 @@
 
 Patches of the recording's surfaces are carried from frame to frame by depth and pose (`import`), questions of Task 1
 are built from them, and answered by matching the two pictures. Intervals: 95 %, patches resampled, since questions
-about one patch go together.
+about one patch go together. A run that was stopped goes on after its last answer.
 
 Run: python benchmarks/real_room.py --source my_room --out real_room
 """
@@ -18,12 +18,13 @@ from roborefer_spatial.importing.scans import import_scans
 from roborefer_spatial.importing.scene_writer import RECORD, ImportOptions
 from roborefer_spatial.predicting import backends
 from roborefer_spatial.predicting.backends import Request
-from roborefer_spatial.predictions import Prediction
+from roborefer_spatial.predictions import Prediction, read
 from roborefer_spatial.sample import Sample, load_samples
 from roborefer_spatial.scoring.metrics import by_set
 from roborefer_spatial.scoring.score import Scores, score
 from roborefer_spatial.tasks.build import build
 from roborefer_spatial.tasks.object_samples import BuildOptions
+from roborefer_spatial.terminal import progress
 
 GAPS = (50, 150, 400, 10**9)
 
@@ -45,6 +46,21 @@ def interval(hits: np.ndarray, groups: np.ndarray, rounds: int = 4000) -> tuple[
     return float(low), float(high)
 
 
+def answered(path: Path, features: str, samples: list[Sample]) -> list[Prediction]:
+    """Return the matcher's answers; each is written as it comes, and those that are there are not asked for again."""
+    backend = backends.create("matcher", backends.options("matcher", {"features": features}))
+    written = path.read_bytes() if path.is_file() else b""
+    path.write_bytes(written[: written.rfind(b"\n") + 1])  # without a half-written last line
+    known = {row.id for row in read(path, unfinished=True)}
+    left = [sample for sample in samples if sample.id not in known]
+    with path.open("a") as stream:
+        for sample in progress(left, description=features, unit="question", total=len(left)):
+            (text,) = backend.answer([Request(sample.id, tuple(map(Path, sample.image)), "", task=sample.task)])
+            stream.write(Prediction(sample.id, str(text)).to_json() + "\n")
+            stream.flush()
+    return read(path, unfinished=True)
+
+
 def main() -> int:
     """Import, build, match, and print a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -57,17 +73,14 @@ def main() -> int:
     args = parser.parse_args()
     tree, tasks = args.out.resolve() / "x3", args.out.resolve() / "tasks"
     options = ImportOptions(objects=args.objects, views=args.views, not_visible=args.not_visible, instances="none")
-    import_scans(args.source, tree, options, split="val")
+    import_scans(args.source, tree, options, split="val", progress=True)
     if not (tasks / "manifest.json").is_file():
         build(tree, BuildOptions(out_dir=tasks))
     samples = load_samples(tasks / "t1_val_multi.jsonl")
     gaps = np.array([gap_of(tree, sample) for sample in samples])
     result = {}
     for features in args.features:
-        backend = backends.create("matcher", backends.options("matcher", {"features": features}))
-        requests = [Request(s.id, tuple(map(Path, s.image)), "", task=s.task) for s in samples]
-        said = [Prediction(s.id, str(text)) for s, text in zip(samples, backend.answer(requests))]
-        (args.out / f"{features}.jsonl").write_text("".join(row.to_json() + "\n" for row in said))
+        said = answered(args.out / f"{features}.jsonl", features, samples)
         result[features] = table(features, score(samples, said), gaps)
     (args.out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     return 0

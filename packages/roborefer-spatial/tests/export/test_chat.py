@@ -91,6 +91,8 @@ def test_vlmevalkit(samples, tmp_path):
         # VLMEvalKit takes a text in brackets for a list of pictures
         several = re.findall(r"'([^']+)'", row["image"]) if row["image"].startswith("[") else [row["image"]]
         assert [base64.b64decode(text) for text in several] == [Path(path).read_bytes() for path in sample.image]
+        names = re.findall(r"'([^']+)'", row["image_path"]) or [row["image_path"]]
+        assert names == [f"{row['index']}_{place}.png" for place in range(len(several))]
         assert (row["question"], row["answer"], row["id"]) == (sample.prompt, sample.answer, sample.id)
 
 

@@ -66,6 +66,18 @@ def where2place(folder):
     return folder
 
 
+def test_where2place_masks_by_the_questions_place(tmp_path):
+    # RoboPoint's summarize_vqa.py opens masks/{index:02d}.jpg for the question of that index
+    folder = tmp_path / "w"
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    rows = [{"question_id": index, "image": f"IMG_{7 - index}.jpg", "text": "Where?"} for index in range(2)]
+    (folder / "point_questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for index, value in enumerate((0, 255)):
+        Image.new("L", (8, 6), value).save(folder / f"masks/{index:02d}.jpg")
+    assert [question.mask.mean() for question in benchmarks.read(folder)] == [0, 1]
+
+
 def crosspoint(folder):
     folder.mkdir()
     mask = base64.b64encode(png(np.repeat(MASK[..., None], 3, 2))).decode()
@@ -133,7 +145,7 @@ def test_what_is_no_benchmark(tmp_path):
         benchmarks.read(tmp_path)
     folder = where2place(tmp_path / "w")
     (folder / "masks/00.png").unlink()
-    with pytest.raises(ValueError, match="point_questions.jsonl, line 1: no mask masks/00.png"):
+    with pytest.raises(ValueError, match="line 1: no mask masks/00.png or, by its place, masks/00.jpg"):
         benchmarks.read(folder)
     (tmp_path / "c").mkdir()
     (tmp_path / "c/CrossPoint-Bench.jsonl").write_text('{"type": "Correspondence-Pointing", "images": []}\n')

@@ -65,6 +65,21 @@ def test_carry_by_hand():
     assert matching.carry(points_a[:3], points_b[:3], 4) == matching.Found(None, 3, 3)
 
 
+def test_surroundings_say_where_a_plain_object_is():
+    mask = square(100, 100, 40)  # rows and columns 100 to 139: its middle is (120, 120)
+    around = np.array([(80.5, 90.5), (160.5, 95.5), (90.5, 150.5), (150.5, 155.5), (120.5, 80.5), (75.5, 120.5)])
+    turned = np.stack([200 - around[:, 1], around[:, 0] + 30], axis=1)  # a quarter turn: (120, 120) comes to (80, 150)
+    assert matching.carry_with_surroundings(around, turned, mask, (320, 240)) == pytest.approx((80, 150), abs=0.6)
+    assert matching.carry_with_surroundings(around, turned, mask, (70, 240)) is None  # outside the query
+    assert matching.carry_with_surroundings(around[:5], turned[:5], mask, (320, 240)) is None
+    assert matching.carry_with_surroundings(around, around / 4, mask, (320, 240)) is None  # four times farther away
+
+
+def test_surroundings_reach_a_diameter_further():
+    grown = matching.surroundings(square(100, 100, 40))  # a disc of its area has a radius of 22.6
+    assert grown[120, 139 + 45] and not grown[120, 139 + 46]
+
+
 def test_the_difference_lies_in_what_changed():
     before = textured()
     after = before.copy()

@@ -138,14 +138,19 @@ def write_trl(folder: Path, final: Path, name: str, samples: Sequence[Sample], p
 
 
 def write_vlmevalkit(folder: Path, final: Path, name: str, samples: Sequence[Sample], profile: Profile) -> str:
-    """Write `{name}.tsv`: index, image (base64; several as a list), question, answer, category, id."""
+    """Write `{name}.tsv`: index, image (base64; several as a list), image_path, question, answer, category, id.
+
+    VLMEvalKit writes the pictures to files before it asks; of several in a row it takes the names from `image_path`.
+    """
     stream = io.StringIO()
     table = csv.writer(stream, delimiter="\t", lineterminator="\n")
-    table.writerow(["index", "image", "question", "answer", "category", "id"])
+    table.writerow(["index", "image", "image_path", "question", "answer", "category", "id"])
     for index, sample in enumerate(samples):
         pictures = [base64.b64encode(_bytes(path)).decode() for path in sample.image]
         image = pictures[0] if len(pictures) == 1 else str(pictures)
-        table.writerow([index, image, profile.prompt(sample), sample.answer, sample.task, sample.id])
+        names = [f"{index}_{place}{Path(path).suffix.lower()}" for place, path in enumerate(sample.image)]
+        where = names[0] if len(names) == 1 else str(names)
+        table.writerow([index, image, where, profile.prompt(sample), sample.answer, sample.task, sample.id])
     files.write_bytes(folder / f"{name}.tsv", stream.getvalue().encode())
     return f"{name}: {len(samples)} rows; put {final / name}.tsv into LMUData and name it as a custom dataset"
 

