@@ -2,6 +2,7 @@ import argparse
 import dataclasses
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,6 +66,10 @@ def test_rooms_exported_as_scannet_come_back_as_the_generators_tree(tmp_path, tr
     summary = write_scene(recording, tmp_path / "made", "val", EVERYTHING, painter(true_tree))
     truth, made = files_of(true_tree / folder.name), files_of(tmp_path / "made")
     assert sorted(made) == sorted(truth)
+    for name in [name for name in truth if name.endswith("_inpainted.png")]:
+        stem = true_tree / folder.name / name.removesuffix("_inpainted.png")
+        if not np.asarray(Image.open(f"{stem}_mask.png")).any():  # its shadow may be there; a recording cannot know
+            truth[name] = Path(f"{stem}_original.png").read_bytes()
     assert made == truth  # every picture and mask, byte for byte
     masks = [np.asarray(Image.open(path)) for path in (tmp_path / "made").glob("uid_*/*_mask.png")]
     assert summary.not_visible == sum(not mask.any() for mask in masks) > 0
