@@ -61,7 +61,10 @@ def predict_folders(
                 images = photographs.load_panoramas(folder.paths, cylinder, equirectangular=equirectangular)
             views = [_view(loaded, image, number, cylinder is not None) for number, image in enumerate(images)]
             preds = predict(loaded.model, views, (), precision)
-            yield name, frame_predictions(views, preds, 0, _meta(loaded, folder, cylinder), is_metric=loaded.is_metric)
+            yield (
+                name,
+                frame_predictions(views, preds, 0, frame_meta(loaded, name, cylinder), is_metric=loaded.is_metric),
+            )
         except ValueError as error:
             on_failure(name, str(error))
 
@@ -90,11 +93,13 @@ def normalised(image: np.ndarray, norm_type: str) -> torch.Tensor:
     return (pixels - norm.mean[:, None, None]) / norm.std[:, None, None]
 
 
-def _meta(loaded: LoadedModel, folder: photographs.Folder, cylinder: Cylinder | None) -> FrameMeta:
+def frame_meta(loaded: LoadedModel, name: str, cylinder: Cylinder | None) -> FrameMeta:
+    """Return the record of predictions named `SPLIT/SEQUENCE/FRAME_agentN`, without a tree of data behind them."""
+    split, sequence, rest = name.split("/")
     return FrameMeta(
-        split=SPLIT,
-        sequence=folder.name,
-        frame=FRAME,
+        split=split,
+        sequence=sequence,
+        frame=rest.rpartition("_agent")[0],
         layout="pinhole" if cylinder is None else "panorama",
         agents=(0,),  # the views say whose; see frame_predictions
         cameras=(0,) if cylinder is None else None,

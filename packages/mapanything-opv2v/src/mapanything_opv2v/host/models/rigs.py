@@ -11,12 +11,12 @@ from PIL import Image, ImageOps
 from mapanything_opv2v.geometry import Cylinder
 from mapanything_opv2v.host.models.from_checkpoint import LoadedModel
 from mapanything_opv2v.host.models.inference import View, frame_predictions, predict
-from mapanything_opv2v.host.models.photographs import SPLIT, normalised
+from mapanything_opv2v.host.models.photographs import SPLIT, frame_meta, normalised
 from mapanything_opv2v.panorama import PanoramaBuilder, PanoramaOptions
 from mapanything_opv2v.panorama.rig import RigCamera
 from mapanything_opv2v.panorama.rig_file import RigFile
 from mapanything_opv2v.photographs import photograph_size
-from mapanything_opv2v.predictions import FrameMeta, FramePredictions
+from mapanything_opv2v.predictions import FramePredictions
 from mapanything_opv2v.rawdata.calibration import scaled_intrinsic
 
 
@@ -68,7 +68,7 @@ def predict_rig(
                     view = _view(loaded, fitted, f"agent0/camera{number}", camera.camera.T_pano_cam)
                     views.append({**view, "camera_intrinsics": torch.from_numpy(K[None])})
             preds = predict(loaded.model, views, (), precision)
-            meta = _meta(loaded, name, cylinder)
+            meta = frame_meta(loaded, name, cylinder)
             yield name, frame_predictions(views, preds, 0, meta, is_metric=loaded.is_metric)
         except (ValueError, OSError) as error:
             on_failure(name, str(error))
@@ -94,20 +94,3 @@ def _view(loaded: LoadedModel, image: np.ndarray, instance: str, T_rig_view: np.
         "camera_pose": torch.from_numpy(T_rig_view[None]),
         "valid_mask": unknown,
     }
-
-
-def _meta(loaded: LoadedModel, name: str, cylinder: Cylinder | None) -> FrameMeta:
-    split, sequence, rest = name.split("/")
-    return FrameMeta(
-        split=split,
-        sequence=sequence,
-        frame=rest.rpartition("_agent")[0],
-        layout="pinhole" if cylinder is None else "panorama",
-        agents=(0,),  # the views say whose; see frame_predictions
-        cameras=(0,) if cylinder is None else None,
-        cylinder=cylinder,
-        checkpoint=loaded.name,
-        checkpoint_sha256=loaded.sha256,
-        config=loaded.config,
-        commit=loaded.host_commit,
-    )
