@@ -34,7 +34,7 @@ class utils:
 
 
 class SparseTensor:
-    """Features (M, C) of voxels (M, 4): batch, x, y, z; `maps` keeps the voxels of each stride that was met."""
+    """Features (M, C) of voxels (M, 4): batch, x, y, z; `maps` keeps a scene's voxels of each stride, and its pairs."""
 
     def __init__(self, features, coordinates, stride=1, maps=None):
         self.features, self.coordinates, self.stride, self.coordinate_map_key = features, coordinates, stride, None
@@ -109,13 +109,22 @@ class _Convolution(torch.nn.Module):
         """Sum over the kernel: output voxel o sees the input voxel o + sign * place * step."""
         kernel = self.kernel if self.kernel.ndim == 3 else self.kernel.unsqueeze(0)
         total = x.features.new_zeros(len(out), kernel.shape[-1])
-        for place, weight in zip(self.places.to(out.device), kernel):
-            moved = out.clone()
-            moved[:, 1:] += (sign * step * place).to(out.dtype)
-            row = _find(moved, x.coordinates)
-            seen = row >= 0
-            total = total.index_add(0, seen.nonzero()[:, 0], x.features[row[seen]] @ weight)
+        for (seen, row), weight in zip(self._pairs(x, out, step, sign), kernel):
+            total = total.index_add(0, seen, x.features[row] @ weight)
         return total if self.bias is None else total + self.bias
+
+    def _pairs(self, x, out, step, sign):
+        """Return (rows of the output, rows of the input) for each place of the kernel; found once for each scene."""
+        key = (x.stride, sign, step, len(out), str(self.places.tolist()))
+        if key not in x.maps:
+            pairs = []
+            for place in self.places.to(out.device):
+                moved = out.clone()
+                moved[:, 1:] += (sign * step * place).to(out.dtype)
+                row = _find(moved, x.coordinates)
+                pairs.append((torch.nonzero(row >= 0)[:, 0], row[row >= 0]))
+            x.maps[key] = pairs
+        return x.maps[key]
 
 
 class MinkowskiConvolution(_Convolution):
