@@ -7,7 +7,8 @@ The faults are Cosmic Ray's (`mutant_kinds.py`); the running is done here, since
 Python and import torch again: one process imports what is large once and forks a child for each mutant. The modules,
 and the tests that each is tried with, are the table [tool.NAME.mutants] of the package's pyproject.toml. A stopped run
 goes on; a mutant is tried again when its module has changed, a survivor also when its tests have.
-Mutants run in an order drawn from --seed, so what a limited run has done is an even sample.
+Survivors of earlier runs come first. The others run in an order drawn from --seed, in which every module is always about
+as far as the others, so what a limited run has done is an even sample.
 """
 
 from __future__ import annotations
@@ -251,6 +252,21 @@ def try_all(plan: Plan, mutants: Sequence[mutant_kinds.Mutant], seconds: dict[st
     each(mutants, options.jobs, worker)
 
 
+def in_order(plan: Plan, chosen: Sequence[mutant_kinds.Mutant]) -> list[mutant_kinds.Mutant]:
+    """Return those mutants that have no result yet: earlier survivors first, then the modules in even shares."""
+    done = plan.done()
+    lines = map(json.loads, plan.results.read_text().splitlines() if plan.results.exists() else ())
+    survived = {(r["module"], r["kind"], r["occurrence"]) for r in lines if r.get("outcome") == "survived"}
+    left = [mutant for mutant in chosen if mutant[:3] not in done]
+    tried = Counter(key[0] for key in done)
+    total = Counter(mutant.module for mutant in chosen)
+    turn = {}
+    for mutant in left:
+        turn[mutant] = tried[mutant.module] / total[mutant.module]
+        tried[mutant.module] += 1
+    return sorted(left, key=lambda mutant: (mutant[:3] not in survived, turn[mutant]))
+
+
 def report(plan: Plan, mutants: Sequence[mutant_kinds.Mutant]) -> str:
     """Return a table of the modules and the list of survivors."""
     done = plan.done()
@@ -310,8 +326,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 importlib.import_module(name)
         prepare_source(plan)
         seconds = measure(plan, modules, options.jobs)
-        done = plan.done()
-        left = [mutant for mutant in chosen if mutant.module in seconds and mutant[:3] not in done]
+        left = [mutant for mutant in in_order(plan, chosen) if mutant.module in seconds]
         print(f"{len(mutants)} mutants of {len(modules)} modules; {len(left)} to run", flush=True)
         try_all(plan, left, seconds, options)
         shutil.rmtree(plan.out / "work")
