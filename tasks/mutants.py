@@ -64,6 +64,7 @@ class Plan:
         self.texts = {module: (self.source / f"{module}.py").read_text() for module in self.table}
         self.out = out
         self.results = out / "results.jsonl"
+        self.again = False  # only what survived earlier
         self.broken: dict[str, list[str]] = {}  # tests that fail on this machine without any fault, left out
 
     def digest(self, module: str) -> tuple[str, str]:
@@ -260,6 +261,8 @@ def in_order(plan: Plan, chosen: Sequence[mutant_kinds.Mutant]) -> list[mutant_k
     left = [mutant for mutant in chosen if mutant[:3] not in done]
     tried = Counter(key[0] for key in done)
     total = Counter(mutant.module for mutant in chosen)
+    if plan.again:
+        left = [mutant for mutant in left if mutant[:3] in survived]
     turn = {}
     for mutant in left:
         turn[mutant] = tried[mutant.module] / total[mutant.module]
@@ -310,10 +313,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this long; a later run goes on")
     parser.add_argument("--sample", type=int, help="at most so many mutants, evenly at random")
     parser.add_argument("--seed", type=int, default=0, help="of the order in which mutants are tried")
+    parser.add_argument("--again", action="store_true", help="only what survived earlier runs")
     parser.add_argument("--out", type=Path, help="folder of results (default: .nox/mutants/PACKAGE)")
     parser.add_argument("--report", action="store_true", help="only print what earlier runs found")
     options = parser.parse_args(argv, argparse.Namespace(start=time.monotonic()))
     plan = Plan(options.package, (options.out or ROOT / ".nox" / "mutants" / options.package).resolve())
+    plan.again = options.again
     plan.out.mkdir(parents=True, exist_ok=True)
     modules = [module for module in plan.table if module.startswith(tuple(options.modules))]
     mutants = [mutant for module in modules for mutant in mutant_kinds.find(module, plan.texts[module])]
