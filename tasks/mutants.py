@@ -7,8 +7,8 @@ The faults are Cosmic Ray's (`mutant_kinds.py`); the running is done here, since
 Python and import torch again: one process imports what is large once and forks a child for each mutant. The modules,
 and the tests that each is tried with, are the table [tool.NAME.mutants] of the package's pyproject.toml. A stopped run
 goes on; a mutant is tried again when its module has changed, a survivor also when its tests have.
-Survivors of earlier runs come first. The others run in an order drawn from --seed, in which every module is always about
-as far as the others, so what a limited run has done is an even sample.
+Survivors of earlier runs come first. The others run in an order drawn from --seed, in which every module is always
+about as far as the others, so what a limited run has done is an even sample.
 """
 
 from __future__ import annotations

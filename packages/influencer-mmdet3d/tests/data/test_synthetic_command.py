@@ -73,8 +73,13 @@ def test_what_help_promises_is_what_a_bare_command_writes(tmp_path, monkeypatch,
     rooms = called.get("rooms_per_area") or called["scenes"]["train"]
     points = called.get("points_per_room") or called["points_per_scene"]
     low, high = called["objects"]
-    for promise in (f"each split (default: {rooms})", f"points in each room (default: {points})",
-                    f"ceiling and walls (default: {low} {high})", f"--seed SEED (default: {called['seed']})"):  # fmt: skip
+    promises = [
+        f"each split (default: {rooms})",
+        f"points in each room (default: {points})",
+        f"ceiling and walls (default: {low} {high})",
+        f"--seed SEED (default: {called['seed']})",
+    ]
+    for promise in promises:
         assert promise in words, promise
 
 
