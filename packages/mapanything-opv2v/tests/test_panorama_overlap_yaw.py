@@ -134,14 +134,17 @@ def test_the_threshold_stands_well_apart_from_both_sides(load, ground, number, c
     ("load", "ground", "numbers"), [(lambda: opv2v(FRAME), 1.9, (1, 2, 3)), (nuscenes, 1.84, range(6))]
 )
 def test_every_camera_that_is_turned_by_ten_degrees_is_told(load, ground, numbers):
-    """OPV2V's camera 0 overlaps with none; of the six cameras of the other rig one is told only just."""
+    """OPV2V's camera 0 overlaps with none. Where only one overlap is left, it may be its neighbour that is named."""
     rig, images = load()
     threshold = checks.CheckOptions().max_turn_deg
     for number in numbers:
         for degrees in (10, -10):
-            turns = overlap_yaw.camera_turns(overlap_yaw.pair_turns(turned(rig, number, degrees), images, ground))
-            print(f"camera {number} turned by {degrees:+d}: {turns[number]:+.1f}")
-            assert abs(turns[number]) > threshold and turns[number] * degrees > 0
+            pairs = overlap_yaw.pair_turns(turned(rig, number, degrees), images, ground)
+            turns = overlap_yaw.camera_turns(pairs)
+            worst = max(turns, key=lambda camera: abs(turns[camera]))
+            print(f"camera {number} turned by {degrees:+d}: camera {worst} by {turns[worst]:+.1f}")
+            assert abs(turns[worst]) > threshold
+            assert worst == number or tuple(sorted((worst, number))) in pairs
 
 
 def test_few_cameras_are_to_blame():

@@ -23,8 +23,8 @@ MIN_CORRELATION = 0.6
 """A best agreement below this tells no turn: the cameras show different things."""
 
 MIN_CORRELATION_OF_FEW = 0.65
-"""As `MIN_CORRELATION` where the stated poses leave less overlap than `overlap.MIN_PIXELS`: a camera that is turned away
-from its neighbour nearly loses it."""
+"""As `MIN_CORRELATION` where the stated poses leave less overlap than `overlap.MIN_PIXELS`, as that of a camera that is
+turned away from its neighbour."""
 
 RADIUS_M = 20.0
 """Distance at which cameras are compared, except for the ground, which is known better."""
