@@ -348,6 +348,7 @@ def overrides(cell: Cell, args: argparse.Namespace, folder: Path) -> list[str]:
         f"train_params.eval_freq={1 if args.toy else 2}",
         "train_params.print_freq=50",
         "train_params.keep_freq=0",
+        "train_params.max_loss_value=100000",  # MapAnything stops above 1000, which a new model can pass
         f"train_params.seed={cell.seed}",
         f"train_params.lr={args.lr}",
         f"train_params.min_lr={args.min_lr}",
