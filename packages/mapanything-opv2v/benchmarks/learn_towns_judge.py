@@ -45,7 +45,7 @@ def main(folder: Path) -> int:
     loaded = from_checkpoint.load_model(job["checkpoint"], device)
     held_out, train = (Pack(Path(job["packed"]) / split, device) for split in ("test", "train"))
     constant = baselines.fit(inference.sample_truth(views) for views in fitting(train, job))
-    pairs = chosen(held_out) if job["vehicles"] == 2 else chosen(held_out)[::2, :1]
+    pairs = chosen(held_out)
     towns = [held_out.town_of[row] for row in pairs[:, 0]]
     rows: list[dict[str, Any]] = []
     for variant in ("trained", "shuffled", "main_only") if job["vehicles"] == 2 else ("trained",):
@@ -144,7 +144,7 @@ def predicted(
         batch = rows[first : first + BATCH]
         whole = held_out.views(batch)
         given = whole
-        if variant == "main_only":
+        if variant == "main_only" or job["vehicles"] == 1:
             given = whole[: len(whole) // 2]
         if variant == "shuffled":
             wrong = held_out.views(np.stack([batch[:, 0], foreign[first : first + BATCH]], axis=1))

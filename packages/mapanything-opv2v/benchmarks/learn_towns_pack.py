@@ -221,7 +221,6 @@ class Batches:
             columns = torch.from_numpy(rng.integers(0, width, chosen.shape)) if self.job["roll"] else None
             yield self.pack.views(chosen, columns)
 
-
     def _profiler(self) -> Any:
         if not self.job.get("profile") or self.began > 1 or self.steps is None or self.steps <= PROFILED.stop:
             return None
@@ -296,7 +295,7 @@ def install(job: dict[str, Any]) -> None:
         results = test_host(model, criterion, data_loader, device, epoch, *rest, **more)
         if job["vehicles"] == 2 and hasattr(model, "info_sharing"):
             line = {"epoch": epoch, "seconds": time.monotonic() - started, **errors(model, data_loader)}
-            with open(job["watch"], "a") as stream:
+            with Path(job["watch"]).open("a") as stream:
                 stream.write(json.dumps(line) + "\n")
         return results
 

@@ -113,3 +113,17 @@ def test_the_table_says_what_a_constant_says(table, tmp_path, capsys):
     assert "trained 2.500 [2.500, 2.500]  constant 8.500 [8.500, 8.500]" in text
     assert "trained - constant = -6.000 [-6.000, -6.000], 3 towns" in text
     assert (tmp_path / "table.txt").read_text() == text
+
+
+def test_arms_are_compared_by_town(table):
+    def cell(arm, towns, error):
+        return {"arm": arm, "towns": towns, "seed": 0, "parameters": 1, "seconds": 1.0, "log": [], "rows": [
+            {"variant": "trained", "town": town, "distance_m": 10.0, "translation_m": error + number}
+            for number, town in enumerate("abc")]}  # fmt: skip
+
+    lines = table.tell([cell("coop", 400, 2.0), cell("coop", 25, 5.0), cell("one", 400, 9.0), cell("one", 25, 9.0)])
+    at = lines.index("\ncoop, 25 towns, less coop, 400 towns; paired by town")
+    assert lines[at + 1].endswith("+3.000 [+3.000, +3.000], 3 towns")
+    at = lines.index("\none, 400 towns, less coop, 400 towns; paired by town")
+    assert lines[at + 1].endswith("+7.000 [+7.000, +7.000], 3 towns")
+    assert not any("less coop, 25 towns" in line and line.startswith("\ncoop, 400") for line in lines)
