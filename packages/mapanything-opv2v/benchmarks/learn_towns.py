@@ -175,6 +175,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--retry", default="", help="options of the launcher with which a training that fails is tried again"
     )
+    parser.add_argument("--override", action="append", default=[], help="further Hydra override of every cell")
     parser.add_argument("--profile", action="store_true", help="write where the time of ten steps goes")
     parser.add_argument("--later", action="store_true", help="leave judging to a later call")
     parser.add_argument("--toy", action="store_true", help="tiny, for a CPU: shows that everything runs")
@@ -368,7 +369,7 @@ def overrides(cell: Cell, args: argparse.Namespace, folder: Path) -> list[str]:
         shared.append("dataset.opv2v.main_agent_policy=random")
     if not arm.panorama:
         shared += ["dataset.opv2v.train.aug_crop=0"]
-    words = dict(word.split("=", 1) for word in (*shared, *arm.overrides))  # an arm has the last word
+    words = dict(word.split("=", 1) for word in (*shared, *args.override, *arm.overrides))  # an arm has the last word
     words["train_params.submodule_configs.encoder.lr"] = words["train_params.lr"]
     words["train_params.submodule_configs.encoder.min_lr"] = words["train_params.min_lr"]
     experiment = "opv2v_cylindrical" if arm.panorama else "opv2v_stage2"

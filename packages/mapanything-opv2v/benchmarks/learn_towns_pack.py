@@ -212,7 +212,10 @@ class Batches:
             return
         self.began += 1
         profiler = self._profiler()
-        rng = np.random.default_rng([self.job["seed"], self.job.get("epoch", 0), self.began])
+        from mapanything_opv2v.host.data.fixed_steps import leaves
+
+        epoch = next(iter(leaves(self.dataset)))._epoch  # a run that goes on sees new samples
+        rng = np.random.default_rng([self.job["seed"], epoch])
         width = self.pack.color.shape[3]
         for step in range(self.steps):
             if profiler is not None and step in (PROFILED.start, PROFILED.stop):
@@ -237,10 +240,14 @@ class Batches:
 
 
 @torch.no_grad()
-def errors(model: torch.nn.Module, batches: Batches) -> dict[str, float]:
+def errors(model: torch.nn.Module, batches: Batches, stranger: bool = False) -> dict[str, float]:
     """Return errors of the other vehicle's pose over validation samples: metres, degrees, and by how much it is off."""
     moved, angles, away = [], [], []
     for views in batches:
+        if stranger:
+            half, views = len(views) // 2, [dict(view) for view in views]
+            for view in views[half:]:
+                view["img"] = view["img"].roll(len(view["img"]) // 2, 0)
         first, other = views[0], views[len(views) // 2]
         with torch.autocast(batches.pack.device, torch.bfloat16, enabled=batches.pack.device == "cuda"):
             preds = model(views)
@@ -295,6 +302,8 @@ def install(job: dict[str, Any]) -> None:
         results = test_host(model, criterion, data_loader, device, epoch, *rest, **more)
         if job["vehicles"] == 2 and hasattr(model, "info_sharing"):
             line = {"epoch": epoch, "seconds": time.monotonic() - started, **errors(model, data_loader)}
+            wrong = errors(model, data_loader, stranger=True)
+            line |= {f"{name}_stranger": wrong[name] for name in ("m_near", "deg_near") if name in wrong}
             with Path(job["watch"]).open("a") as stream:
                 stream.write(json.dumps(line) + "\n")
         return results
