@@ -37,7 +37,7 @@ torchvision_cpu.make_importable()
 from roborefer_spatial.demo import model as tiny  # noqa: E402
 
 SIZES = {"train": (160, 120), "val": (320, 240)}
-LONGEST = 24
+LONGEST = 20
 """Tokens of an answer at most."""
 ROOMS_EACH = 10
 
@@ -103,18 +103,21 @@ def drawn(model: Any, asked: Asked, index: Tensor, copies: int, eos: int, *, gre
     """Return answers (n * copies, LONGEST) as tokens, padded after the end."""
     ids = asked.data["input_ids"][index, : asked.prompt].repeat_interleave(copies, 0)
     pixels = asked.data["pixel_values"][index].repeat_interleave(copies, 0)
-    out = model.generate(
-        input_ids=ids, pixel_values=pixels, attention_mask=torch.ones_like(ids), max_new_tokens=LONGEST,
-        do_sample=not greedy, top_k=0, top_p=1.0, temperature=1.0, pad_token_id=asked.pad, eos_token_id=eos,
-        suppress_tokens=asked.never,
-    )  # fmt: skip
-    said = out[:, asked.prompt :]
+    ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+    for _ in range(LONGEST):
+        logits = model(input_ids=ids, pixel_values=pixels, attention_mask=torch.ones_like(ids)).logits[:, -1].float()
+        logits[:, asked.never] = -torch.inf
+        token = logits.argmax(1) if greedy else torch.multinomial(logits.softmax(1), 1)[:, 0]
+        token = token.masked_fill(ended, asked.pad)
+        ended |= token == eos
+        ids = torch.cat([ids, token[:, None]], 1)
+        if ended.all():
+            break
+    said = ids[:, asked.prompt :]
     return nn.functional.pad(said, (0, LONGEST - said.shape[1]), value=asked.pad)
 
 
-def reinforce(
-    model: Any, asked: Asked, processor: Any, args: argparse.Namespace, seed: int
-) -> list[list[float]]:
+def reinforce(model: Any, asked: Asked, processor: Any, args: argparse.Namespace, seed: int) -> list[list[float]]:
     """Train by GRPO; return the mean reward of every tenth step."""
     tokenizer, generator, curve = processor.tokenizer, torch.Generator().manual_seed(seed), []
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, weight_decay=0.0, betas=(0.9, 0.99))
@@ -140,6 +143,7 @@ def reinforce(
         _step(model, optimizer, loss, args.grpo_rate * min(1.0, (step + 1) / 20) * max(0.05, 1 - step / args.more))
         if step % 10 == 0:
             curve.append([step, round(float(earned.mean()), 4)])
+            print(f"step {step}, reward of draws {curve[-1][1]}", flush=True)
     return curve
 
 
@@ -197,7 +201,7 @@ def main() -> int:
     add("--train-rooms", type=int, default=160, help="default: %(default)s")
     add("--val-rooms", type=int, default=60, help="default: %(default)s")
     add("--first", type=int, default=600, help="steps by imitation, 32 questions each (default: %(default)s)")
-    add("--more", type=int, default=600, help="steps after that, in both arms (default: %(default)s)")
+    add("--more", type=int, default=300, help="steps after that, in both arms (default: %(default)s)")
     add("--prompts", type=int, default=32, help="questions in a step of GRPO (default: %(default)s)")
     add("--group", type=int, default=8, help="answers drawn for each (default: %(default)s)")
     add("--grpo-rate", type=float, default=3e-4, help="highest learning rate of GRPO (default: %(default)s)")

@@ -198,7 +198,11 @@ def main() -> int:
     add("--workers", type=int, default=6, help="processes that render; 0: another run does (default: %(default)s)")
     add("--seed", type=int, default=0, help="of weights and questions (default: %(default)s)")
     add("--no-matcher", action="store_true", help="leave the matcher out")
-    add("--only", choices=("rooms", "matcher"), help="render all training rooms, or answer with the matcher; no training")
+    add(
+        "--only",
+        choices=("rooms", "matcher"),
+        help="render all training rooms, or answer with the matcher; no training",
+    )
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     started = time.monotonic()

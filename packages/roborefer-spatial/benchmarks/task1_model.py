@@ -67,7 +67,9 @@ class Pointer(nn.Module):
         self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.back = nn.Conv2d(width, width, 1)
-        self.merge = nn.Sequential(nn.Conv2d(width + half, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+        self.merge = nn.Sequential(
+            nn.Conv2d(width + half, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+        )
         self.mark = nn.Conv2d(width, 1, 1)
         self.asked = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
         self.look = nn.Sequential(nn.Conv2d(width, width, 1), nn.GELU(), nn.Conv2d(width, width, 1))

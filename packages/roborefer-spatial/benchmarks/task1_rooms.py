@@ -87,7 +87,8 @@ class Rooms:
                 pictures.append(torch.from_numpy(file["pictures"]).to(self.device))
             things.append(torch.from_numpy(shown).to(self.device))
             areas = np.stack([(shown == k).sum(axis=(2, 3)) for k in range(int(shown.max()) + 1)], -1)
-            found = np.argwhere(areas >= MARKABLE * WIDTH * HEIGHT) + (count, 0, 0)
+            found = np.argwhere(areas >= MARKABLE * WIDTH * HEIGHT)
+            found[:, 0] += count
             markable.append(torch.from_numpy(found).to(self.device))
             count += len(shown)
             self.taken.add(path.name)
@@ -100,7 +101,7 @@ class Rooms:
             time.sleep(0.5)
 
     def draw(self, batch: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return A marked, B (n, 3, h, w) in -1..1, and each one's share of the object in every cell (n, rows, cols)."""
+        """Return A marked and B (n, 3, h, w) in -1..1, and the object's share of every cell of each (n, rows, cols)."""
         device = self.pictures.device
         room, view, thing = self.markable[torch.randint(len(self.markable), (batch,), device=device)].unbind(1)
         other = (view + torch.randint(1, VIEWS, (batch,), device=device)) % VIEWS
