@@ -44,7 +44,8 @@ def test_the_nearer_of_two_walls_hides_the_other_whatever_their_order():
     square = np.array([(-9.0, -9, 0), (9, -9, 0), (9, 9, 0), (-9, 9, 0)])
     two = np.array([(0, 1, 2), (0, 2, 3)])
     for near, far in ((0, 1), (1, 0)):
-        xyz = np.concatenate([square + [[0, 0, 2.0 + near]], square + [[0, 0, 2.0 + far]]])
+        xyz = np.concatenate([square, square])
+        xyz[:, 2] = np.repeat((2.0 + near, 2.0 + far), 4)
         depth, which = rasterize(xyz, np.concatenate([two, two + 4]), K, WH)
         assert (depth == pytest.approx(2.0)) and (which // 2 == near).all()
 

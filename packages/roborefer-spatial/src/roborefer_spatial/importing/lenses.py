@@ -89,4 +89,5 @@ def straight_k(model: str, k: Floats, bend: tuple[float, ...], size_wh: tuple[in
     found = cv2.fisheye.estimateNewCameraMatrixForUndistortRectify(
         before, np.array(bend), size_wh, np.eye(3), balance=0.0
     )
-    return np.asarray(found, np.float64) + [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]
+    half = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
+    return np.asarray(found + half, np.float64)
