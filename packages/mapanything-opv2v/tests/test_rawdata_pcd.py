@@ -344,3 +344,9 @@ def test_a_sweep_does_not_change():
     with pytest.raises(dataclasses.FrozenInstanceError):
         cloud.xyz = None
     assert cloud.rgb is None
+
+
+def test_a_header_may_begin_with_a_blank_line(tmp_path):
+    path = tmp_path / "a.pcd"
+    path.write_bytes(b"\n" + header(1, "ascii") + b"1 2 3\n")
+    assert rawdata.load_pcd(path).xyz.tolist() == [[1, 2, 3]]

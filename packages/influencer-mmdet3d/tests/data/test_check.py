@@ -419,7 +419,15 @@ def own_labels(folder, labels):
 
 @pytest.mark.parametrize(
     ("labels", "severity"),
-    [([1, 2, 3, 4], "error"), ([1, 2, 3], "warning"), ([1, 2], None), ([0, 1, 2, 3], None), ([-1, 1, 2, 3], None)],
+    [
+        ([1, 2, 3, 4], "error"),
+        ([1, 2, 3], "warning"),
+        ([1, 2], None),
+        ([0, 1, 2, 3], None),
+        ([0, 1, 2], None),
+        ([-1, 1, 2, 3], None),
+        ([-1, 1, 2], None),
+    ],
 )
 def test_labels_counted_from_1(tmp_path, labels, severity):
     assert own_labels(tmp_path, labels).get("labels-from-1") == severity
@@ -529,3 +537,10 @@ def test_long_text_arrays_are_called_by_their_type(tmp_path):
     (tmp_path / "infos.pkl").write_bytes(pickle.dumps(np.array(["x" * 100]), protocol=4))
     with pytest.raises(ValueError, match="numpy values of type '<U100' are not accepted"):
         load_plain(tmp_path / "infos.pkl")
+
+
+def test_an_entry_without_a_file_is_named_by_its_place(tmp_path):
+    defects.write(tmp_path, "s3dis", lambda scene: scene.infos["data_list"].append("nothing"))
+    (finding,) = check.check_dataset(tmp_path, FORMATS["s3dis"], quiet=True).all_findings()
+    assert (finding.code, finding.where) == ("info-entry", "s3dis_infos_Area_1.pkl[1]")
+    assert finding.message == "is of type str, expected a dict"

@@ -229,6 +229,11 @@ def test_what_is_right_passes():
     check_samples([sample_of(0, 6, 0, 3)], CLASSES)  # a scene without points
     with pytest.raises(ValueError, match="sample 1: scores must hold one tensor for each of 2 layers, got 0"):
         check_samples([several[0], several[1]._replace(scores=())], CLASSES)
+    for layers in (1, 3):  # fewer than the first sample has, and more
+        other = sample_of(1, 8, 5, 2, layers=layers)
+        message = f"sample 1: masks must hold one tensor for each layer, 2 of them as in sample 0, got {layers}"
+        with pytest.raises(ValueError, match=message):
+            check_samples([several[0], other], CLASSES)
 
 
 def test_skipping_needs_one_layer_only(caplog):
