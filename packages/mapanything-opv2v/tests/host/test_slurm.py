@@ -103,7 +103,7 @@ def test_a_job_that_is_requeued_goes_on(launch, cluster, host_root, tmp_path):
 def test_a_job_that_runs_out_of_time_goes_on(launch, cluster, host_root, tmp_path):
     """A minute before the end of its two minutes SLURM tells the job, which queues itself again and goes on.
 
-    SLURM lets a requeued job wait for two minutes. The terminal that waits is not asked: without SLURM's accounting it
+    The cluster lets a requeued job wait for 20 seconds (by default SLURM's wait for two minutes). The terminal that waits is not asked: without SLURM's accounting it
     takes the end of the first try for the job's.
     """
     short = ("hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=60", "train_params.epochs=100")
