@@ -91,6 +91,10 @@ def imported(row: Mapping[str, Any], *, prompts: str = "today") -> Sample:
         images = [row["image"]] if isinstance(row["image"], str) else list(row["image"])
     except (KeyError, IndexError, TypeError) as error:
         raise Unsound("no such row", f"expected id, image and conversations, got {sorted(row)} ({error!r})") from error
+    if "coord_frame" in row:
+        raise Unsound(
+            "a sample already", f"coord_frame {row['coord_frame']!r} is a field of today's `build`: use it as it is"
+        )
     task = _task(str(row.get("task", "")), str(identity), images)
     query = _view(Path(row.get("query_original") or images[-1]))
     raw, dilated = query.beside("mask"), query.beside("mask_dialated", "mask_dilated")
