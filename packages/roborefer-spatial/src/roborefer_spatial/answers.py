@@ -168,6 +168,8 @@ def parse(
     return _read(final, units, size_wh, point_order, boxes, images)
 
 
+# patterns take these four for white space (\s), float() does not
+_SEPARATORS = str.maketrans(dict.fromkeys("\x1c\x1d\x1e\x1f", " "))
 _NOT_VISIBLE = Parsed((), True, "not_visible")
 _CANONICAL = re.compile(r"\[\((-?\d\.\d{1,17}), (-?\d\.\d{1,17})\)\]")
 
@@ -217,10 +219,10 @@ _THINK = re.compile(r"<(/?)think(?:ing)?>", re.I)
 
 
 def _normalise(text: str) -> str:
-    """Fold full-width brackets, digits and commas, the minus sign, LaTeX's \\left( and Markdown's \\_."""
+    """Fold full-width brackets, digits and commas, the minus sign, LaTeX's \\left(, Markdown's \\_ and separators."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text).replace("\u2212", "-")
-    return text.replace("\\left", "").replace("\\right", "").replace("\\_", "_").strip()
+    return text.translate(_SEPARATORS).replace("\\left", "").replace("\\right", "").replace("\\_", "_").strip()
 
 
 def _final_answer(text: str) -> str | None:
