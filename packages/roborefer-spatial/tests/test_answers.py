@@ -211,7 +211,6 @@ def test_formatter_and_parser_are_inverse(size_wh, data):
 FRAGMENTS = [
     *"()[]{}<>%,;:'\"=-+.eE0123456789 \n_xy",
     *"\t\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0\u2028",
-    *"\t\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0\u2028",
     *(
         "not",
         "visible",
