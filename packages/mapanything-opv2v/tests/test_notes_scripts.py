@@ -73,8 +73,8 @@ FLAGS = {
     "validate_opv2v_cyl_setup.py": "--splits --num-samples --verbose",
     "opv2v_panorama_preview.py": "--root --depth_root --split --index --output_dir",
     "visualize_opv2v_cyl_html.py": "--split --index --output-html",
-    "render_pointcloud_html.py": "--config --checkpoint --output-dir --view-output-dir --debug-summary-json --val-index "
-    "--point-pose-source",
+    "render_pointcloud_html.py": "--config --checkpoint --output-dir --view-output-dir --debug-summary-json "
+    "--val-index --point-pose-source",
     "visualize_opv2v_pose.py": "--dataset_root --split --sequence --agent --frame --output",
     "pcd_with_boxes.py": "--pred_pcd --gt_pcd --no_gui",
 }
