@@ -108,8 +108,8 @@ def told(trained: Trained) -> str:
         f"MapAnything with 8 million parameters and no pretrained weights, {EPOCHS * STEPS} steps of stage 2 on "
         f"{TOWNS} towns, a frame of two vehicles each, {width} x {height} pixels, evaluated on {TOWNS} other towns: "
         "the model saw images only, no calibration, pose or depth. It shows that everything runs, from training to "
-        "these pages. Such a model places neither cameras nor surfaces well (the constant beside it sees nothing at all), "
-        "and its figures say nothing about MapAnything."
+        "these pages. Such a model places neither cameras nor surfaces well (the constant beside it sees nothing "
+        "at all), and its figures say nothing about MapAnything."
     )
 
 
