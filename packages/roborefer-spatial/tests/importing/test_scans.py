@@ -2,6 +2,7 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -168,3 +169,46 @@ def test_no_recording(tmp_path):
         scans.import_scans(tmp_path, tmp_path / "x3", ImportOptions())
     with pytest.raises(ValueError, match="--split both: known are auto, train, val"):
         scans.import_scans(tmp_path, tmp_path / "x3", ImportOptions(), split="both")
+
+
+def pictures(root):
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*.*"))}
+
+
+@pytest.mark.parametrize("how", ["workers", "dask"])
+def test_processes_and_dask_make_the_same_tree(tmp_path, how):
+    for number in range(3):
+        scannet_rooms.export(tmp_path / "scans", split="val", number=number, seed=SEED)
+    options = ImportOptions(min_visible=0.05, min_size=0.001)
+    alone = scans.import_scans(tmp_path / "scans", tmp_path / "alone", options, split="val")
+    if how == "workers":
+        made = scans.import_scans(tmp_path / "scans", tmp_path / "made", options, split="val", workers=2)
+    else:
+        distributed = pytest.importorskip("distributed")
+        with distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0"
+        ) as cluster:
+            made = scans.import_scans(
+                tmp_path / "scans", tmp_path / "made", options, split="val", scheduler=cluster.scheduler_address
+            )
+    assert made == alone and len(made) == 3
+    assert pictures(tmp_path / "made") == pictures(tmp_path / "alone")
+
+
+def test_a_command_of_ones_own_paints_objects_out(tmp_path):
+    scannet_rooms.export(tmp_path / "scans", split="val", number=0, seed=SEED)
+    script = tmp_path / "paint.py"
+    script.write_text(
+        "import sys\nfrom PIL import Image\n"
+        "picture, mask = (Image.open(path) for path in sys.argv[1:3])\n"
+        "picture.paste((1, 2, 3), (0, 0, *picture.size), mask)\npicture.save(sys.argv[3])\n"
+    )
+    command = f"{sys.executable} {script} {{image}} {{mask}} {{out}}"
+    words = ("--source", tmp_path / "scans", "--out", tmp_path / "x3", "--split", "val", "--min-size", 0.001)
+    assert run(*words, "--min-visible", 0.05, "--objects", 2, "--inpainter", command) == 0
+    stems = [str(path).removesuffix("_inpainted.png") for path in (tmp_path / "x3").rglob("*_inpainted.png")]
+    assert stems
+    for stem in stems:
+        kinds = ("original", "inpainted", "mask_dialated")
+        before, after, mask = (np.asarray(Image.open(f"{stem}_{kind}.png")) for kind in kinds)
+        assert np.array_equal(after, np.where(mask[..., None] > 0, (1, 2, 3), before))

@@ -80,6 +80,31 @@ def test_surroundings_reach_a_diameter_further():
     assert grown[120, 139 + 45] and not grown[120, 139 + 46]
 
 
+def test_surroundings_are_opencvs_dilation():
+    import cv2
+
+    rng = np.random.default_rng(0)
+    for shape in [(1, 1), (1, 40), (40, 1), (60, 90), (90, 60)] * 6:
+        mask = np.zeros(shape, dtype=bool)
+        for _ in range(rng.integers(1, 4)):
+            row, col = rng.integers(0, shape)
+            mask[row : row + rng.integers(1, 20), col : col + rng.integers(1, 20)] = True
+        mask &= rng.random(shape) < rng.choice([0.05, 0.5, 1])
+        reach = max(round(2 * float(np.sqrt(mask.sum() / np.pi))), 1)
+        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1,) * 2)
+        np.testing.assert_array_equal(matching.surroundings(mask), cv2.dilate(mask.astype(np.uint8), disc) > 0)
+
+
+def test_features_of_a_picture_just_asked_about_are_kept():
+    wide = textured(240, 400)
+    a, b = wide[:, :320], wide[:, 50:370]
+    match = matching.sift()
+    for mask in (square(80, 120, 80), square(20, 60, 90), square(80, 120, 80)):
+        fresh, kept = matching.sift()(a, b, mask), match(a, b, mask)
+        for one, other in zip(fresh, kept):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_the_difference_lies_in_what_changed():
     before = textured()
     after = before.copy()

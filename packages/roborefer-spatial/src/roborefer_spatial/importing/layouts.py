@@ -1,4 +1,4 @@
-"""Published layouts of recordings: ScanNet's, and 7-Scenes' plain folder of colour, depth and poses.
+"""Published layouts of recordings: ScanNet's, 7-Scenes' plain folder, and ScanNet++'s (`scannetpp`).
 
 Names follow the data sets' own code and documents: ScanNet's SensReader writes `color/ depth/ pose/ intrinsic/`, its
 annotations are `*.aggregation.json` over `*.segs.json` on the vertices of `*_vh_clean_2.ply`, or pictures in
@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from roborefer_spatial import files
+from roborefer_spatial.importing import scannetpp
 from roborefer_spatial.importing.ply import read_vertices
 from roborefer_spatial.importing.recording import Floats, Frame, LabelledPoints, Recording
 
-LAYOUTS = ("scannet", "7scenes")
+LAYOUTS = ("scannet", "7scenes", *scannetpp.KINDS)
 INSTANCES = ("auto", "frames", "mesh", "none")
 _PLAIN = re.compile(r"frame-(\d+)\.pose\.txt")
 _SCAN = re.compile(r"(scene\d{4})_\d{2}")
@@ -35,11 +36,16 @@ def find(source: Path) -> list[tuple[Path, str]]:
     if not source.is_dir():
         raise ValueError(f"{source}: no such folder; --source is a recording, or the folder of several")
     folders = [source, *sorted(source.glob("*/")), *sorted(source.glob("*/*/"))]
-    found = [(folder, layout) for folder in folders if (layout := layout_of(folder)) is not None]
+    found: list[tuple[Path, str]] = []
+    for folder in folders:
+        layout = layout_of(folder)
+        here = scannetpp.kinds_of(folder) if layout is None else [(folder, layout)]
+        found += [one for one in here if one not in found]
     if not found:
         raise ValueError(
-            f"{source}: no recording at or below it. Expected ScanNet's color/, depth/, pose/ and intrinsic/, or "
-            "7-Scenes' frame-000000.color.png, .depth.png and .pose.txt"
+            f"{source}: no recording at or below it. Expected ScanNet's color/, depth/, pose/ and intrinsic/, "
+            "7-Scenes' frame-000000.color.png, .depth.png and .pose.txt, or ScanNet++'s scans/mesh_aligned_0.05.ply "
+            "beside dslr/resized_images/ or iphone/rgb/"
         )
     return found
 
@@ -63,7 +69,10 @@ def load(folder: Path, layout: str, instances: str, top: Path) -> Recording:
     top
         The folder that was searched: names of scenes start below it.
     """
-    found = _scannet(folder, instances) if layout == "scannet" else _plain(folder, instances, top)
+    if layout in scannetpp.KINDS:
+        found = scannetpp.load(folder, layout, instances)
+    else:
+        found = _scannet(folder, instances) if layout == "scannet" else _plain(folder, instances, top)
     if not found.frames:
         raise ValueError(f"{folder}: no frame with colour, depth and a finite pose")
     if instances in ("frames", "mesh") and not found.has_instances:

@@ -11,12 +11,17 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from roborefer_spatial.images import decode, read_rgb
+from roborefer_spatial.importing.lenses import Lens
+
+if TYPE_CHECKING:
+    from roborefer_spatial.importing.surface import Surface
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -28,13 +33,18 @@ FARTHEST_M = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One picture of a recording: its name in the recording, its files, its pose; `labels` is a file or None."""
+    """One picture of a recording: its name in the recording, its files, its pose.
+
+    `depth` is None where the recording's surface gives it, `labels` is a file or None, and `lens` straightens pictures
+    and depth of a camera that is no pinhole with the recording's intrinsics.
+    """
 
     name: str
     color: Path
-    depth: Path
+    depth: Path | None
     pose: Floats
     labels: Path | None = None
+    lens: Lens | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,8 @@ class Recording:
         Metres of one step of the depth files.
     mesh
         Labelled points of the room, where labels do not come by frame.
+    surface
+        A mesh with labelled triangles, which gives labels, and depth where frames have none.
     """
 
     scene: str
@@ -62,11 +74,14 @@ class Recording:
     k_depth: Floats
     depth_unit_m: float = 0.001
     mesh: LabelledPoints | None = None
+    surface: Surface | None = None
 
     @property
     def has_instances(self) -> bool:
         """Whether anything says which pixels are which object."""
-        return self.mesh is not None or any(frame.labels is not None for frame in self.frames)
+        if self.mesh is not None or (self.surface is not None and bool(self.surface.label.any())):
+            return True
+        return any(frame.labels is not None for frame in self.frames)
 
 
 @dataclass(frozen=True)
@@ -113,7 +128,11 @@ class LabelledPoints:
 
 def read_depth(frame: Frame, recording: Recording) -> Floats:
     """Return a frame's depth (h, w) in metres, 0 where unknown; ValueError if the file is no depth picture."""
+    if frame.depth is None:
+        return _on_surface(frame, recording, recording.k_depth, color_size(frame))[0].copy()
     values = _integers(frame.depth)
+    if frame.lens is not None:
+        values = frame.lens.straighten(values, nearest=True)
     depth = values.astype(np.float64) * recording.depth_unit_m
     depth[(values == 65535) | (depth > FARTHEST_M)] = 0
     return np.asarray(depth)
@@ -121,7 +140,20 @@ def read_depth(frame: Frame, recording: Recording) -> Floats:
 
 def read_color(frame: Frame) -> NDArray[np.uint8]:
     """Return a frame's picture (h, w, 3)."""
-    return read_rgb(frame.color)
+    picture = read_rgb(frame.color)
+    return picture if frame.lens is None else frame.lens.straighten(picture)
+
+
+def color_size(frame: Frame) -> tuple[int, int]:
+    """Return (width, height) of a frame's picture."""
+    with Image.open(frame.color) as picture:
+        return picture.size
+
+
+def _on_surface(frame: Frame, recording: Recording, k: Floats, size_wh: tuple[int, int]) -> tuple[Floats, Labels]:
+    if recording.surface is None:
+        raise ValueError(f"{frame.color}: no depth picture, and the recording has no mesh")
+    return recording.surface.seen(frame.pose, k, size_wh)
 
 
 def read_labels(frame: Frame, recording: Recording, color_wh: tuple[int, int]) -> Labels:
@@ -134,6 +166,8 @@ def read_labels(frame: Frame, recording: Recording, color_wh: tuple[int, int]) -
                 f"{color_wh[0]}x{color_wh[1]}"
             )
         return np.asarray(labels)
+    if recording.surface is not None:
+        return _surface_labels(frame, recording, color_wh)
     if recording.mesh is None:
         return np.zeros(color_wh[::-1], np.int64)
     depth = read_depth(frame, recording)
@@ -141,6 +175,16 @@ def read_labels(frame: Frame, recording: Recording, color_wh: tuple[int, int]) -
     on_depth = np.zeros(depth.shape, np.int64)
     on_depth[known] = recording.mesh.at(to_world(back_project(depth, recording.k_depth)[known], frame.pose))
     return np.asarray(on_color(on_depth, recording, color_wh))
+
+
+def _surface_labels(frame: Frame, recording: Recording, color_wh: tuple[int, int]) -> Labels:
+    """Return the mesh's labels, 0 where a measured depth is nearer than the mesh by three tolerances or more."""
+    expected, labels = _on_surface(frame, recording, recording.k_color, color_wh)
+    if frame.depth is None:
+        return labels
+    measured = on_color(read_depth(frame, recording), recording, color_wh)
+    before = (measured > 0) & (measured < expected - 3 * tolerance(expected))
+    return np.where(before, 0, labels)
 
 
 def _integers(path: Path) -> NDArray[Any]:

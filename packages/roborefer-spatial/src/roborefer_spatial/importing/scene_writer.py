@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from roborefer_spatial.importing.recording import (
     Mask,
     Recording,
     back_project,
+    color_size,
     evenly,
     on_color,
     project,
@@ -102,8 +103,7 @@ def write_scene(
     Without instances the objects are patches, and there are no inpainted pictures.
     """
     frames = tuple(evenly(recording.frames, options.max_frames))
-    recording = Recording(recording.scene, recording.room, frames, recording.k_color, recording.k_depth,
-                          recording.depth_unit_m, recording.mesh)  # fmt: skip
+    recording = replace(recording, frames=frames)
     source = _Instances(recording) if recording.has_instances else _Patches(recording, 2 * options.objects)
     table = source.sightings(options)
     centres = np.stack([frame.pose[:3, 3] for frame in frames])
@@ -144,9 +144,7 @@ class _Instances:
         """Return a frame's object numbers; the last one is kept."""
         if self._last is None or self._last[0] != index:
             frame = self.recording.frames[index]
-            with Image.open(frame.color) as picture:
-                size_wh = picture.size
-            self._last = index, read_labels(frame, self.recording, size_wh)
+            self._last = index, read_labels(frame, self.recording, color_size(frame))
         return self._last[1]
 
     def mask(self, number: int, index: int) -> Mask:
@@ -196,8 +194,7 @@ class _Patches:
     def mask(self, number: int, index: int) -> Mask:
         """Return a patch's mask (h, w) in a frame's colour picture."""
         depth, world = self._frame(self.recording.frames[index])
-        with Image.open(self.recording.frames[index].color) as picture:
-            size_wh = picture.size
+        size_wh = color_size(self.recording.frames[index])
         patch = self.patches[number]
         on_depth = patch.mask if patch.anchor == index else carried(patch, world, depth > 0, self.recording)
         return np.asarray(on_color(on_depth, self.recording, size_wh))

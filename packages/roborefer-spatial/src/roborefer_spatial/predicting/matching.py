@@ -124,18 +124,19 @@ def sift(ratio: float = 0.8) -> Matcher:
     finder: Any = cv2.SIFT.create(contrastThreshold=0.02)
     recent: collections.OrderedDict[bytes, Any] = collections.OrderedDict()
 
-    def features(grey: NDArray[Any]) -> Any:
-        """Find a query's features, or take those of a picture just asked about: rooms have few pictures."""
-        key = hashlib.sha256(grey.tobytes()).digest()
+    def features(grey: NDArray[Any], mask: Mask | None = None) -> Any:
+        """Find a picture's features, or take those of one just asked about: rooms have few pictures."""
+        key = hashlib.sha256(grey.tobytes() + (b"" if mask is None else mask.tobytes())).digest()
         if key not in recent:
-            recent[key] = finder.detectAndCompute(grey, None)
+            recent[key] = finder.detectAndCompute(grey, None if mask is None else mask.astype(np.uint8))
             if len(recent) > _RECENT:
                 recent.popitem(last=False)
+        recent.move_to_end(key)
         return recent[key]
 
     def match(a: Picture, b: Picture, mask: Mask) -> tuple[Floats, Floats]:
         grey_a, grey_b = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (a, b))
-        points_a, words_a = finder.detectAndCompute(grey_a, mask.astype(np.uint8))
+        points_a, words_a = features(grey_a, mask)
         points_b, words_b = features(grey_b)
         if words_a is None or words_b is None or len(words_b) < 2:
             return np.zeros((0, 2)), np.zeros((0, 2))
@@ -190,12 +191,35 @@ def carry(points_a: Floats, points_b: Floats, min_agree: int) -> Found:
 
 
 def surroundings(mask: Mask) -> Mask:
-    """Return the mask (h, w) grown by the diameter of a disc of its area."""
+    """Return the mask (h, w) grown by the diameter of a disc of its area.
+
+    It is OpenCV's dilation by a disc, some thirty times faster: a row of the disc is a run of pixels, so a pixel is
+    reached from a row of the mask if the nearest pixel of the mask in that row is no further than half that run.
+    """
     import cv2
 
     reach = max(round(2 * float(np.sqrt(mask.sum() / np.pi))), 1)
+    rows, cols = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    grown = np.zeros(mask.shape, dtype=bool)
+    if not len(rows):
+        return grown
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1,) * 2)
-    return np.asarray(cv2.dilate(mask.astype(np.uint8), disc) > 0)
+    first = int(rows[0])
+    left, right = max(int(cols[0]) - reach, 0), int(cols[-1]) + 1 + reach
+    aside = _columns_to_nearest(mask[first : rows[-1] + 1, left:right])
+    for shift, half in zip(range(-reach, reach + 1), disc.sum(axis=1) // 2):
+        top = first + shift
+        cut = aside[max(-top, 0) : max(mask.shape[0] - top, 0)]
+        grown[max(top, 0) : max(top, 0) + len(cut), left:right] |= cut <= half
+    return grown
+
+
+def _columns_to_nearest(mask: Mask) -> NDArray[np.int32]:
+    """Return how many columns lie between each pixel and the nearest one of the mask in its row (a lot: none)."""
+    at = np.arange(mask.shape[1], dtype=np.int32)
+    before = np.maximum.accumulate(np.where(mask, at, np.int32(-(2**20))), axis=1)
+    after = np.minimum.accumulate(np.where(mask, at, np.int32(2**20))[:, ::-1], axis=1)[:, ::-1]
+    return np.asarray(np.minimum(at - before, after - at))
 
 
 def carry_with_surroundings(

@@ -7,6 +7,7 @@ rays and points (..., 3), depth (h, w) in metres along the ray, colour (h, w, 3)
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,11 +44,7 @@ class Camera:
     @property
     def rotation(self) -> Array:
         """R_world_cam (3, 3): columns are the camera's x (right), y (down) and z (forward) axes."""
-        forward = np.subtract(self.target, self.position)
-        forward = forward / np.linalg.norm(forward)
-        right = np.cross(forward, (0.0, 0.0, 1.0))
-        right = right / np.linalg.norm(right)
-        return np.stack([right, np.cross(forward, right), forward], axis=1).astype(np.float32)
+        return _rotation(self.position, self.target)
 
     def rays(self) -> Array:
         """Return unit directions (h, w, 3) in the world frame through the pixel centres."""
@@ -72,6 +69,17 @@ class Camera:
         left, right = max(int(cols.min()) - 1, 0), min(int(cols.max()) + 2, width)
         top, bottom = max(int(rows.min()) - 1, 0), min(int(rows.max()) + 2, height)
         return (slice(top, bottom), slice(left, right)) if left < right and top < bottom else None
+
+
+@functools.lru_cache(maxsize=64)  # asked for once for every solid that a camera may see
+def _rotation(position: tuple[float, float, float], target: tuple[float, float, float]) -> Array:
+    forward = np.subtract(target, position)
+    forward = forward / np.linalg.norm(forward)
+    right = np.cross(forward, (0.0, 0.0, 1.0))
+    right = right / np.linalg.norm(right)
+    axes = np.stack([right, np.cross(forward, right), forward], axis=1).astype(np.float32)
+    axes.flags.writeable = False
+    return axes
 
 
 def cast(solid: Solid, origin: tuple[float, float, float], rays: Array) -> tuple[Array, Array, Array]:
