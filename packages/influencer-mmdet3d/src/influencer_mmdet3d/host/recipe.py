@@ -123,7 +123,7 @@ def install_steps(cuda: str | None) -> list[str]:
         _pip([mmcv], "--no-build-isolation"),
         "# 4. the frameworks without what they ask for, and of that what is needed",
         _pip(alone, "--no-deps"),
-        _pip(rest),
+        _pip([pinned("numpy"), *rest]),  # again: the newest plyfile would lift it, and the host needs the older one
         f"# 5. spconv for {build}" if spconv else f"# 5. spconv has no wheel for {build}: build it from source",
         *([_pip([spconv if cuda else pinned("spconv")])] if spconv else []),
         "# 6. torch-scatter: wheels with the -f line of its page 'Installation', else a build",
