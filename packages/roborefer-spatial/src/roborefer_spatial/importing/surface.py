@@ -123,7 +123,7 @@ def _clipped(xyz: Floats, faces: Labels, k: Floats, size_wh: tuple[int, int]) ->
     )  # fmt: skip
     front = ahead[faces]
     count = front.sum(axis=1)
-    kept: Mask = ~np.asarray(np.all(sides[faces], axis=1)).any(axis=1)
+    kept: Mask = np.asarray(~np.any(np.all(sides[faces], axis=1), axis=1))
     whole, one, two = (np.flatnonzero(kept & (count == number)) for number in (3, 1, 2))
     parts, index = [xyz[faces[whole]]], [whole]
     for chosen, odd in ((one, True), (two, False)):
