@@ -7,7 +7,8 @@ The faults are Cosmic Ray's (`mutant_kinds.py`); the running is done here, since
 Python and import torch again: one process imports what is large once and forks a child for each mutant. The modules,
 and the tests that each is tried with, are the table [tool.NAME.mutants] of the package's pyproject.toml. A stopped run
 goes on; a mutant is tried again when its module has changed, a survivor also when its tests have.
-Mutants run in an order drawn from --seed, so what a limited run has done is an even sample.
+Survivors of earlier runs come first. The others run in an order drawn from --seed, in which every module is always
+about as far as the others, so what a limited run has done is an even sample.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class Plan:
         self.texts = {module: (self.source / f"{module}.py").read_text() for module in self.table}
         self.out = out
         self.results = out / "results.jsonl"
+        self.again = False  # only what survived earlier
         self.broken: dict[str, list[str]] = {}  # tests that fail on this machine without any fault, left out
 
     def digest(self, module: str) -> tuple[str, str]:
@@ -251,6 +253,23 @@ def try_all(plan: Plan, mutants: Sequence[mutant_kinds.Mutant], seconds: dict[st
     each(mutants, options.jobs, worker)
 
 
+def in_order(plan: Plan, chosen: Sequence[mutant_kinds.Mutant]) -> list[mutant_kinds.Mutant]:
+    """Return those mutants that have no result yet: earlier survivors first, then the modules in even shares."""
+    done = plan.done()
+    lines = map(json.loads, plan.results.read_text().splitlines() if plan.results.exists() else ())
+    survived = {(r["module"], r["kind"], r["occurrence"]) for r in lines if r.get("outcome") == "survived"}
+    left = [mutant for mutant in chosen if mutant[:3] not in done]
+    tried = Counter(key[0] for key in done)
+    total = Counter(mutant.module for mutant in chosen)
+    if plan.again:
+        left = [mutant for mutant in left if mutant[:3] in survived]
+    turn = {}
+    for mutant in left:
+        turn[mutant] = tried[mutant.module] / total[mutant.module]
+        tried[mutant.module] += 1
+    return sorted(left, key=lambda mutant: (mutant[:3] not in survived, turn[mutant]))
+
+
 def report(plan: Plan, mutants: Sequence[mutant_kinds.Mutant]) -> str:
     """Return a table of the modules and the list of survivors."""
     done = plan.done()
@@ -294,10 +313,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this long; a later run goes on")
     parser.add_argument("--sample", type=int, help="at most so many mutants, evenly at random")
     parser.add_argument("--seed", type=int, default=0, help="of the order in which mutants are tried")
+    parser.add_argument("--again", action="store_true", help="only what survived earlier runs")
     parser.add_argument("--out", type=Path, help="folder of results (default: .nox/mutants/PACKAGE)")
     parser.add_argument("--report", action="store_true", help="only print what earlier runs found")
     options = parser.parse_args(argv, argparse.Namespace(start=time.monotonic()))
     plan = Plan(options.package, (options.out or ROOT / ".nox" / "mutants" / options.package).resolve())
+    plan.again = options.again
     plan.out.mkdir(parents=True, exist_ok=True)
     modules = [module for module in plan.table if module.startswith(tuple(options.modules))]
     mutants = [mutant for module in modules for mutant in mutant_kinds.find(module, plan.texts[module])]
@@ -310,8 +331,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 importlib.import_module(name)
         prepare_source(plan)
         seconds = measure(plan, modules, options.jobs)
-        done = plan.done()
-        left = [mutant for mutant in chosen if mutant.module in seconds and mutant[:3] not in done]
+        left = [mutant for mutant in in_order(plan, chosen) if mutant.module in seconds]
         print(f"{len(mutants)} mutants of {len(modules)} modules; {len(left)} to run", flush=True)
         try_all(plan, left, seconds, options)
         shutil.rmtree(plan.out / "work")

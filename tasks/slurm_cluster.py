@@ -5,7 +5,8 @@
 
 Needs Debian's `slurm-wlm` and `munge`, and root. Nothing outside the folder is read or written: own key, own ports, own
 configuration. The node claims 64 processors, 1 TB and 8 GPUs, so that jobs which ask for a real node's share start;
-nobody checks that they exist. `python tasks/slurm_cluster.py FOLDER` starts one and ends it on Ctrl-C.
+nobody checks that they exist. A requeued job waits as long as a credential lives: 20 seconds here, two minutes by
+SLURM's default. `python tasks/slurm_cluster.py FOLDER` starts one and ends it on Ctrl-C.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ SlurmctldPort={ports[0]}
 SlurmdPort={ports[1]}
 SlurmUser=root
 AuthType=auth/munge
-AuthInfo=socket={self._socket}
+AuthInfo=socket={self._socket},cred_expire=20
 CredType=cred/munge
 StateSaveLocation={self.folder}/state
 SlurmdSpoolDir={self.folder}/spool

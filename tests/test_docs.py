@@ -71,6 +71,15 @@ def test_blocks_are_valid_shell(path):
         subprocess.run(["bash", "-n"], input=block, text=True, check=True)
 
 
+@pytest.mark.parametrize("chinese", sorted(ROOT.glob("docs/*/guide.zh-CN.md")), ids=label)
+def test_chinese_guides_name_every_command_of_the_english_pages(chinese):
+    english = [path for path in chinese.parent.glob("*.md") if path.name not in GENERATED and path != chinese]
+    verbs = {tuple(w[:2]) for path, w in CASES if path in english and w[0] in SCRIPTS and not w[1].startswith("-")}
+    text = chinese.read_text()
+    missing = [verb for name, verb in sorted(verbs) if f"{name} {verb}" not in text and f"`{verb}`" not in text]
+    assert not missing, f"{chinese.relative_to(ROOT)} does not name {', '.join(missing)}"
+
+
 @pytest.mark.parametrize("path, words", [c for c in CASES if c[1][0] in SCRIPTS], ids=label)
 def test_console_scripts_parse(path, words):
     cli = importlib.import_module(f"{SCRIPTS[words[0]]}.cli")

@@ -84,3 +84,9 @@ def test_the_order_of_arguments_does_not_matter(tmp_path):
     with filling(tmp_path / "a", {"y": 2, "x": 1}):
         pass
     assert not files.is_unfinished(tmp_path / "a")
+
+
+def test_a_folder_in_a_folder_that_is_not_there(tmp_path):
+    with filling(tmp_path / "a" / "b" / "c", {}):
+        assert files.is_unfinished(tmp_path / "a" / "b" / "c")
+    assert not files.is_unfinished(tmp_path / "a" / "b" / "c")

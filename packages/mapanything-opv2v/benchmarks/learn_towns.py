@@ -1,12 +1,13 @@
 """Does cooperation learn? Train MapAnything on towns that need it and judge it on towns it has never seen.
 
-One command renders the towns, trains the cells (arm x towns x seed) side by side on the GPUs, judges each on 40
-held-out towns with its controls, and writes a table. A cell that is done is not done again; the same command goes on.
-The models have about 384 channels and random weights; launcher, configs, losses and data path are the package's. Needs
-a MapAnything checkout on PYTHONPATH (MAPANYTHING_ROOT) and this package installed; no network:
+One command renders the towns, packs their views (learn_towns_pack.py), trains the cells (arm x towns x seed) side by
+side on the GPUs, judges each on 40 held-out towns with its controls, and writes a table. A cell that is done is not
+done again; the same command goes on. The models have about 384 channels and random weights; launcher, configs, losses
+and views are the package's. Needs a MapAnything checkout on PYTHONPATH (MAPANYTHING_ROOT) and this package installed;
+no network:
 
     python learn_towns.py --out learned --seconds 2400
-    python learn_towns.py --out learned --cells coop:400:0,coop:400:1,panorama_roll:400:0 --seconds 1200
+    python learn_towns.py --out learned --cells coop:400:0,coop:400:1,one:400:0 --seconds 1200
     python learn_towns.py --out learned_toy --toy
 
 Controls, in every cell: the constant fitted on training towns (no image is looked at), the partner's images taken from
@@ -16,6 +17,7 @@ another town, the main agent's views only.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import subprocess
@@ -27,15 +29,20 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from queue import Queue
+from typing import Any
 
-from mapanything_opv2v import panorama, rawdata, synthetic
+import learn_towns_pack
+from mapanything_opv2v import rawdata, synthetic
 from mapanything_opv2v.files import write_json
-from mapanything_opv2v.geometry import Cylinder
 from mapanything_opv2v.synthetic import statistics
 
 SPLIT_SEEDS = {"train": 100, "validate": 200, "test": 300}
 FRAME_SECONDS = 2.0
-"""Between the frames of a town: vehicles have moved on, so that four frames are not one."""
+"""Between the frames of a town: vehicles have moved on, so that the frames are not one."""
+
+AGENTS = 5
+FARTHEST_M = 50.0
+"""Vehicles of a training sample are not farther apart; the goals are about 5 to 40 m."""
 
 LEAST_SECONDS = 20
 """A training is not begun when less time is left."""
@@ -45,38 +52,45 @@ LEAST_SECONDS = 20
 class Arm:
     """What is trained."""
 
-    experiment: str
-    views: int
-    panorama: bool = False
+    panorama: bool = True
+    vehicles: int = 2
+    roll: bool = True
+    """Roll every panorama at random and turn its pose along, as `panorama_roll` of the datasets does."""
     overrides: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
     """Geometry that the model is given when it is judged."""
 
 
 _POSES = ("model/task=posed_sfm",)
+_DEPTHS = ("model/task=registration",)
 _IDENTITY = ("model.model_str=opv2v_mapanything", "model.model_config.name=opv2v_mapanything")
 
 ARMS = {
-    "one": Arm("opv2v_stage1", 4),
-    "coop": Arm("opv2v_stage2", 8),
-    "identity": Arm("opv2v_stage2", 8, overrides=_IDENTITY),
-    "panorama": Arm("opv2v_cylindrical", 2, panorama=True),
-    "panorama_roll": Arm("opv2v_cylindrical", 2, panorama=True, overrides=("dataset.opv2v.train.panorama_roll=true",)),
-    "oracle": Arm("opv2v_stage2", 8, overrides=_POSES, inputs=("pose",)),
-    "panorama_oracle": Arm("opv2v_cylindrical", 2, panorama=True, overrides=_POSES, inputs=("pose",)),
-    "no_pairwise": Arm("opv2v_cylindrical", 2, panorama=True, overrides=(
-        "dataset.opv2v.train.panorama_roll=true", "loss=opv2v_loss")),
-    "agreement": Arm("opv2v_cylindrical", 2, panorama=True, overrides=(
-        "dataset.opv2v.train.panorama_roll=true", "loss=opv2v_agreement_loss")),
-    "depth": Arm("opv2v_cylindrical", 2, panorama=True, overrides=(
-        "dataset.opv2v.train.panorama_roll=true", "loss=opv2v_rel_pose_loss",
-        "loss.opv2v.extra=\"${loss.opv2v.depth.term}\"")),
+    "coop": Arm(),
+    "one": Arm(vehicles=1, overrides=("loss=opv2v_loss", "dataset.opv2v.class_name=OPV2VCylindricalDataset")),
+    "fixed": Arm(roll=False),
+    "identity": Arm(overrides=_IDENTITY),
+    "oracle": Arm(overrides=_POSES, inputs=("pose",)),
+    "range_given": Arm(overrides=_DEPTHS, inputs=("calibration", "depth")),
+    "no_pairwise": Arm(overrides=("loss=opv2v_loss",)),
+    "agreement": Arm(overrides=("loss=opv2v_agreement_loss",)),
+    "depth": Arm(overrides=("loss.opv2v.extra=\"${loss.opv2v.depth.term}\"",)),
+    "pinhole": Arm(panorama=False, roll=False),
+    "pinhole_oracle": Arm(panorama=False, roll=False, overrides=_POSES, inputs=("pose",)),
+    "pose10": Arm(overrides=("loss.opv2v.pose_quats_loss_weight=10", "loss.opv2v.pose_trans_loss_weight=10")),
+    "pose30": Arm(overrides=("loss.opv2v.pose_quats_loss_weight=30", "loss.opv2v.pose_trans_loss_weight=30")),
+    "bold": Arm(overrides=("train_params.lr=1e-3", "model.info_sharing.module_args.init_values=0.1",
+                           "loss.opv2v.pose_quats_loss_weight=10", "loss.opv2v.pose_trans_loss_weight=10")),
+    "lr1e-3": Arm(overrides=("train_params.lr=1e-3",)),
+    "init_full": Arm(overrides=("model.info_sharing.module_args.init_values=null",)),
+    "init_tenth": Arm(overrides=("model.info_sharing.module_args.init_values=0.1",)),
+    "patch7": Arm(overrides=("model.encoder.patch_size=7",)),
 }  # fmt: skip
-"""`oracle` arms are told the true poses."""
+"""`oracle` is told the true poses, `range_given` the true ranges; the last eight are for tuning."""
 
 DEFAULT_CELLS = (
-    "panorama_roll:400:0,coop:400:0,panorama:400:0,one:400:0,panorama_oracle:400:0,oracle:400:0,panorama_roll:400:1,"
-    "coop:400:1,panorama_roll:400:2,coop:400:2,panorama_roll:25:0,panorama_roll:100:0"
+    "coop:400:0,coop:400:1,coop:400:2,one:400:0,oracle:400:0,coop:100:0,coop:100:1,coop:100:2,coop:25:0,fixed:400:0,"
+    "range_given:400:0,pinhole:400:0,identity:400:0,no_pairwise:400:0"
 )
 
 
@@ -146,25 +160,30 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cells", default=DEFAULT_CELLS, help=f"ARM:TOWNS:SEED,...; arms: {', '.join(ARMS)}")
     parser.add_argument("--seconds", type=float, default=2400, help="for everything; trainings stop in time")
     parser.add_argument("--judge_seconds", type=float, default=100, help="of these for judging at the end")
-    parser.add_argument("--per_gpu", type=int, default=3, help="trainings that share a GPU")
+    parser.add_argument("--per_gpu", type=int, default=5, help="trainings that share a GPU")
     parser.add_argument("--towns", type=int, default=400, help="training towns that are rendered")
     parser.add_argument("--held_out", type=int, default=40, help="towns for judging")
-    parser.add_argument("--frames", type=int, default=4, help="frames of a town")
-    parser.add_argument("--steps", type=int, default=80, help="steps of an epoch")
-    parser.add_argument("--epochs", type=int, default=10, help="epochs that the learning rate is planned for")
+    parser.add_argument("--frames", type=int, default=3, help="frames of a town")
+    parser.add_argument("--steps", type=int, default=250, help="steps of an epoch")
+    parser.add_argument("--epochs", type=int, default=24, help="epochs that the learning rate is planned for")
     parser.add_argument("--samples", type=int, default=32, help="samples of a step")
     parser.add_argument("--lr", type=float, default=3e-4, help="learning rate: the model starts from nothing")
+    parser.add_argument("--min_lr", type=float, default=1e-6, help="at the end of the plan")
+    parser.add_argument("--layers", type=int, default=12, help="layers of the part that all views share")
     parser.add_argument("--workers", type=int, default=0, help="processes for rendering; 0: all cores")
-    parser.add_argument("--loaders", type=int, default=3, help="loader processes of each training")
+    parser.add_argument("--validate_on", type=int, default=256, help="samples of a validation")
     parser.add_argument(
         "--retry", default="", help="options of the launcher with which a training that fails is tried again"
     )
+    parser.add_argument("--override", action="append", default=[], help="further Hydra override of every cell")
+    parser.add_argument("--profile", action="store_true", help="write where the time of ten steps goes")
+    parser.add_argument("--later", action="store_true", help="leave judging to a later call")
     parser.add_argument("--toy", action="store_true", help="tiny, for a CPU: shows that everything runs")
     args = parser.parse_args(argv)
     if args.toy:
-        args.cells = "panorama_roll:2:0,coop:2:0,one:2:0,oracle:2:0" if args.cells == DEFAULT_CELLS else args.cells
+        args.cells = "coop:2:0,one:2:0,oracle:2:0,pinhole:2:0" if args.cells == DEFAULT_CELLS else args.cells
         args.towns, args.held_out, args.frames, args.steps, args.epochs = 2, 2, 2, 2, 1
-        args.samples, args.per_gpu, args.loaders, args.workers = 2, 1, 1, 1
+        args.samples, args.per_gpu, args.workers, args.validate_on, args.layers = 2, 1, 1, 4, 4
     args.cells = [
         Cell(arm, int(towns), int(seed)) for arm, towns, seed in (c.split(":") for c in args.cells.split(","))
     ]
@@ -177,48 +196,63 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def render(args: argparse.Namespace) -> None:
-    """Write the towns and their panoramas, once."""
+    """Write the towns and pack their views, once."""
     done = args.out / "towns.json"
     if done.is_file():
         return
-    warm_up(args)
-    for split, towns in (("train", args.towns), ("validate", max(2, args.held_out // 4)), ("test", args.held_out)):
+    root = args.out / "warm_up"  # compiled once, before many processes would do it at the same time
+    synthetic.write_town(root, seed=0, agents=1, image_size=(80, 60), lidar_size=(4, 64), layout="streets")
+    open_split(root, root, "train", sizes(args)[1], panorama=True).sample(0)
+    note("compiled")
+    for split, towns in (("test", args.held_out), ("validate", max(2, args.held_out // 2)), ("train", args.towns)):
         synthetic.write_town(
             args.out / "towns",
             seed=SPLIT_SEEDS[split],
             sequences=towns,
             frames=args.frames,
-            agents=3,
+            agents=AGENTS,
             splits=(split,),
             depth_root=args.out / "depth",
-            image_size=(320, 240),
-            lidar_size=(4, 64),
+            image_size=(160, 120),
+            lidar_size=(2, 16),
             layout="streets",
             frame_seconds=FRAME_SECONDS,
             workers=args.workers,
         )
-    note("rendered")
-    index = rawdata.index_tree(args.out / "towns", depth_root=args.out / "depth")
-    cache = panorama.PanoramaCache(args.out / "panoramas", Cylinder(*sizes(args)[1]))
-    panorama.prebuild(index, cache, workers=args.workers, progress=False)
-    note("panoramas built")
+        note(f"{split}: rendered")
+        layouts = sorted({ARMS[cell.arm].panorama for cell in args.cells} | {True})
+        for panorama in layouts:
+            data = open_split(args.out / "towns", args.out / "depth", split, sizes(args)[int(panorama)], panorama)
+            learn_towns_pack.pack(data, packed(args, panorama) / split, args.workers)
+        note(f"{split}: packed")
     held_out = rawdata.index_tree(args.out / "towns", depth_root=args.out / "depth", splits=["test"])
     lines = list(statistics.lines(statistics.of_tree(held_out, workers=args.workers)))
     print("\n".join(lines), flush=True)
     write_json(done, {"statistics": lines, "towns": args.towns, "held_out": args.held_out})
 
 
-def warm_up(args: argparse.Namespace) -> None:
-    """Compile once, before many processes would do it at the same time."""
-    root = args.out / "warm_up"
-    synthetic.write_town(root, seed=0, agents=1, image_size=(80, 60), lidar_size=(4, 64), layout="streets")
-    panorama.load_panorama(rawdata.index_tree(root).splits["train"][0].agents[0], Cylinder(*sizes(args)[1]))
-    note("compiled")
+def open_split(root: Path, depth: Path, split: str, size: tuple[int, int], panorama: bool) -> Any:
+    """Return the package's dataset of single vehicles, all of a vehicle's cameras or its panorama."""
+    from mapanything_opv2v.host import torchvision_ops
+
+    torchvision_ops.define_missing()
+    from mapanything_opv2v.host.models import predicting
+
+    kind = "OPV2VCylindricalDataset" if panorama else "OPV2VDataset"
+    data = predicting.DataOptions(
+        root=root, depth_root=depth, dataset=kind, split=split, num_views=1 if panorama else 4, resolution=size
+    )
+    return predicting.open_dataset(data, "patch_embedder")
+
+
+def packed(args: argparse.Namespace, panorama: bool) -> Path:
+    """Return where the packed views of a layout lie."""
+    return Path(args.out / "packed" / ("panorama" if panorama else "pinhole"))
 
 
 def sizes(args: argparse.Namespace) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the sizes of pinhole views and panoramas: 8 of the former have about the pixels of 2 of the latter."""
-    return ((56, 42), (112, 28)) if args.toy else ((140, 112), (504, 126))
+    """Return the sizes of pinhole views and panoramas: 4 of the former have about the pixels of one of the latter."""
+    return ((56, 42), (112, 28)) if args.toy else ((84, 56), (280, 70))
 
 
 def run_cell(cell: Cell, args: argparse.Namespace, gpu: str, end_training: float) -> bool:
@@ -245,13 +279,14 @@ def run_cell(cell: Cell, args: argparse.Namespace, gpu: str, end_training: float
     seconds = time.monotonic() - began
     checkpoint = folder / "run" / "checkpoint-last.pth"
     note(f"{cell.name}: trained {seconds:.0f} s, status {status}, checkpoint {checkpoint.is_file()}")
-    if not checkpoint.is_file():
+    if not checkpoint.is_file() or (args.later and status == "stopped in time"):
         return False
+    arm = ARMS[cell.arm]
     judge = {
-        **{"root": str(args.out / "towns"), "depth": str(args.out / "depth"), "cache": str(args.out / "panoramas")},
-        **{"arm": cell.arm, "towns": cell.towns, "seed": cell.seed, "panorama": ARMS[cell.arm].panorama},
-        **{"inputs": ARMS[cell.arm].inputs, "size": sizes(args)[int(ARMS[cell.arm].panorama)], "seconds": seconds},
-        **{"frames": args.frames, "checkpoint": str(checkpoint), "pictures": cell.seed == 0},
+        **{"arm": cell.arm, "towns": cell.towns, "seed": cell.seed, "panorama": arm.panorama, "seconds": seconds},
+        **{"inputs": arm.inputs, "vehicles": arm.vehicles, "size": sizes(args)[int(arm.panorama)]},
+        **{"packed": str(packed(args, arm.panorama)), "farthest_m": FARTHEST_M, "checkpoint": str(checkpoint)},
+        **{"pictures": cell.seed == 0},
     }
     write_json(folder / "judge.json", judge)
     command = [sys.executable, str(Path(__file__).with_name("learn_towns_judge.py")), str(folder)]
@@ -267,11 +302,15 @@ def train(
     """Train until the plan or the time is over; every epoch leaves a checkpoint."""
     if (folder / "run" / "checkpoint-final.pth").is_file():
         return 0
-    boot = (
-        "import sys; from mapanything_opv2v.host import torchvision_ops; torchvision_ops.define_missing(); "
-        "from mapanything_opv2v.train import main; sys.exit(main(sys.argv[1:]))"
-    )
-    command = [sys.executable, "-c", boot, *extra, *overrides(cell, args, folder)]
+    arm = ARMS[cell.arm]
+    job = {
+        **{split: str(packed(args, arm.panorama) / split) for split in ("train", "validate")},
+        **{"towns": cell.towns, "seed": cell.seed, "vehicles": arm.vehicles, "roll": arm.roll},
+        **{"farthest_m": FARTHEST_M, "samples": args.samples, "validate_on": args.validate_on},
+        **{"watch": str(folder / "watch.jsonl"), "profile": str(folder / "profile.txt") if args.profile else None},
+    }
+    script = str(Path(__file__).with_name("learn_towns_pack.py"))
+    command = [sys.executable, script, json.dumps(job), *extra, *overrides(cell, args, folder)]
     with (folder / "train.txt").open("a") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
@@ -285,10 +324,9 @@ def train(
 def overrides(cell: Cell, args: argparse.Namespace, folder: Path) -> list[str]:
     """Return the Hydra overrides of a cell: the package's experiment with a small model and small images."""
     arm = ARMS[cell.arm]
-    (width, height), channels = sizes(args)[int(arm.panorama)], 96 if args.toy else 384
-    frames = args.frames * (3 if cell.arm == "one" else 1)
+    width, height = sizes(args)[int(arm.panorama)]
+    channels, views = 96 if args.toy else 384, arm.vehicles * (1 if arm.panorama else 4)
     shared = [
-        f"+experiment={arm.experiment}",
         "model=opv2v_tiny",
         "model.pretrained=null",
         "model.model_config.pretrained_checkpoint_path=null",
@@ -296,44 +334,46 @@ def overrides(cell: Cell, args: argparse.Namespace, folder: Path) -> list[str]:
         f"model.encoder.enc_embed_dim={channels}",
         f"model.info_sharing.module_args.dim={channels}",
         f'dataset.resolution_train="({width},{height})"',
-        f"dataset.num_views={arm.views}",
-        f"dataset.opv2v.val.num_views={arm.views}",
-        f"dataset.num_workers={args.loaders}",
+        f"dataset.num_views={views}",
+        f"dataset.opv2v.val.num_views={views}",
+        "dataset.num_workers=0",
+        f"dataset.opv2v.index_cache={args.out / 'index'}",
+        f"dataset.opv2v.min_agents={arm.vehicles}",
         f"dataset.steps_per_epoch={args.steps}",
         "dataset.max_sets_per_epoch=null",
         "dataset.train.variable_num_views=false",
-        f"dataset.opv2v.train.max_scenes={cell.towns * frames}",
         "dataset.opv2v.train.transform=imgnorm",
-        f"train_params.max_num_of_imgs_per_gpu={args.samples * arm.views}",
+        f"train_params.max_num_of_imgs_per_gpu={args.samples * views}",
         f"train_params.epochs={args.epochs}",
         f"train_params.warmup_epochs={0.5 if args.toy else 1}",
         f"train_params.eval_freq={1 if args.toy else 2}",
-        "train_params.print_freq=20",
+        "train_params.print_freq=50",
         "train_params.keep_freq=0",
+        "train_params.max_loss_value=100000",  # MapAnything stops above 1000, which a new model can pass
         f"train_params.seed={cell.seed}",
         f"train_params.lr={args.lr}",
-        "train_params.min_lr=1e-6",
-        f"train_params.submodule_configs.encoder.lr={args.lr}",
-        *arm.overrides,
+        f"train_params.min_lr={args.min_lr}",
+        f"model.info_sharing.module_args.depth={args.layers}",
     ]
     if not args.toy:
         shared += [
             f"model.encoder.input_size={width}",
-            "model.info_sharing.module_args.depth=12",
-            "model.info_sharing.module_args.indices=[5,8]",
+            f"model.info_sharing.module_args.indices=[{args.layers // 3 + 1},{2 * args.layers // 3}]",
             "model.info_sharing.module_args.num_heads=6",
             "model.pred_head.feature_head.feature_dim=64",
             "model.pred_head.feature_head.layer_dims=[48,96,192,384]",
         ]
     if not gpu_count():
         shared.append("train_params.amp=0")
-    if cell.arm != "one":
+    if arm.vehicles > 1:
         shared.append("dataset.opv2v.main_agent_policy=random")
-    if arm.panorama:
-        shared.append(f"dataset.opv2v.panorama_cache={args.out / 'panoramas'}")
-    else:
+    if not arm.panorama:
         shared += ["dataset.opv2v.train.aug_crop=0"]
-    return shared
+    words = dict(word.split("=", 1) for word in (*shared, *args.override, *arm.overrides))  # an arm has the last word
+    words["train_params.submodule_configs.encoder.lr"] = words["train_params.lr"]
+    words["train_params.submodule_configs.encoder.min_lr"] = words["train_params.min_lr"]
+    experiment = "opv2v_cylindrical" if arm.panorama else "opv2v_stage2"
+    return [f"+experiment={experiment}", *(f"{key}={value}" for key, value in words.items())]
 
 
 if __name__ == "__main__":

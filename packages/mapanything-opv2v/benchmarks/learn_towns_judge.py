@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,22 +15,25 @@ from mapanything_opv2v.host import torchvision_ops
 
 torchvision_ops.define_missing()
 
+from learn_towns_pack import Pack  # noqa: E402
 from mapanything_opv2v import geometry  # noqa: E402
 from mapanything_opv2v.evaluation import baselines, clouds, metrics  # noqa: E402
 from mapanything_opv2v.evaluation.alignment import align  # noqa: E402
 from mapanything_opv2v.files import write_json  # noqa: E402
-from mapanything_opv2v.host.models import from_checkpoint, inference, predicting  # noqa: E402
+from mapanything_opv2v.host.models import from_checkpoint, inference  # noqa: E402
 from mapanything_opv2v.predictions import FrameMeta, FramePredictions  # noqa: E402
-from torch.utils.data import default_collate  # noqa: E402
 
 FITTED_ON = 240
 """Training samples that the constant is fitted on."""
 
-POINTS = 2500
+POINTS = 1600
 """True surface points of the partner that are tried, and eight times as many predicted ones."""
 
+PAIRS, PICTURED = 5, 100
+"""Pairs of each town that are judged, and the second one that is drawn."""
+
 FARTHEST_M, CLIP_M, NEAR_M, SAME_SURFACE = 70.0, 10.0, 1.0, 0.05
-BATCH = 16
+BATCH = 32
 
 Views = list[dict[str, Any]]
 
@@ -40,34 +43,40 @@ def main(folder: Path) -> int:
     job = json.loads((folder / "judge.json").read_text())
     device = "cuda" if torch.cuda.is_available() else "cpu"
     loaded = from_checkpoint.load_model(job["checkpoint"], device)
-    samples = list(held_out(job, loaded, "test", every=max(1, job["frames"] - 1)))
-    constant = baselines.fit(inference.sample_truth(views) for _, views in fitting(job, loaded))
+    held_out, train = (Pack(Path(job["packed"]) / split, device) for split in ("test", "train"))
+    constant = baselines.fit(inference.sample_truth(views) for views in fitting(train, job))
+    pairs = chosen(held_out)
+    towns = [held_out.town_of[row] for row in pairs[:, 0]]
     rows: list[dict[str, Any]] = []
-    for variant in ("trained", "shuffled", "main_only"):
-        if job["arm"] == "one" and variant != "trained":
-            continue
-        for number, frame in enumerate(predicted(loaded, samples, variant, job)):
-            town = samples[number][0]
-            rows.append({"variant": variant, "town": town, **figures(frame, samples[number][1], number)})
+    for variant in ("trained", "shuffled", "main_only") if job["vehicles"] == 2 else ("trained",):
+        for number, (frame, sample) in enumerate(predicted(loaded, held_out, pairs, variant, job)):
+            told = {"town": towns[number], "number": number}
+            rows.append({"variant": variant, **told, **figures(frame, sample, number)})
             if variant == "trained":
                 said = constant.predict(frame)
-                rows.append({"variant": "constant", "town": town, **figures(said, samples[number][1], number)})
-                if job["pictures"] and number in (0, len(samples) // 2):
+                rows.append({"variant": "constant", **told, **figures(said, sample, number)})
+                if job["pictures"] and number in (0, PICTURED):
                     draw(folder / f"town-{number}.png", frame)
                     np.savez_compressed(folder / f"frame-{number}.npz", **kept(frame))
     if job["pictures"]:
         fresh = replace(loaded, model=untrained(loaded, job).to(device).eval())
-        for number, frame in enumerate(predicted(fresh, samples[: BATCH + 1], "trained", job)):
+        for number, (frame, sample) in enumerate(predicted(fresh, held_out, pairs[: BATCH + 1], "trained", job)):
             if number == 0:
                 draw(folder / "town-0-untrained.png", frame)
-            rows.append(
-                {"variant": "untrained", "town": samples[number][0], **figures(frame, samples[number][1], number)}
-            )
+            rows.append({"variant": "untrained", "town": towns[number], **figures(frame, sample, number)})
     log = [json.loads(line) for line in (Path(job["checkpoint"]).parent / "log.txt").read_text().splitlines()]
+    watched = folder / "watch.jsonl"
+    curve = [json.loads(line) for line in watched.read_text().splitlines()] if watched.is_file() else []
     keep = ("epoch", "train_loss", "train_lr", "mask_mean", "validate_loss_avg", "validate_loss_med", "pose")
     short = [{k: v for k, v in line.items() if any(part in k for part in keep)} for line in log]
-    write_json(folder / "judged.json", {**job, "rows": rows, "log": short, "parameters": parameters(loaded)})
+    made = {"rows": [rounded(row) for row in rows], "log": short, "curve": curve, "parameters": parameters(loaded)}
+    write_json(folder / "judged.json", {**job, **made})
     return 0
+
+
+def rounded(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row that takes less room."""
+    return {key: float(f"{value:.5g}") if isinstance(value, float) else value for key, value in row.items()}
 
 
 def parameters(loaded: Any) -> int:
@@ -86,90 +95,65 @@ def untrained(loaded: Any, job: dict[str, Any]) -> Any:
     return model_factory(name, **from_checkpoint._without_other_weights(model_config))
 
 
-def opened(job: dict[str, Any], loaded: Any, split: str, agents: Sequence[int]) -> Any:
-    """Return the data set of two given agents of a split; the first is the main one."""
-    options: dict[str, Any] = {"include_agents": list(agents), "main_agent": agents[0]}
-    if job["arm"] == "one":
-        options["include_agents"] = [agents[0]]
-    if job["panorama"]:
-        options["panorama_cache"] = job["cache"]
-    kind = "OPV2VCoopCylindricalDataset" if job["panorama"] else "OPV2VCoopDataset"
-    views = 2 if job["panorama"] else 8
-    if job["arm"] == "one":
-        kind, views = "OPV2VDataset", 4
-    data = predicting.DataOptions(
-        root=Path(job["root"]), depth_root=Path(job["depth"]), dataset=kind, split=split, num_views=views,
-        resolution=tuple(job["size"]), options=options,
-    )  # fmt: skip
-    return predicting.open_dataset(data, loaded.data_norm_type)
+def chosen(held_out: Pack) -> np.ndarray:
+    """Return the pairs that are judged: some of each town, of its first and last moment; single vehicles of one."""
+    rng = np.random.default_rng(0)
+    moments = held_out.pairs(FARTHEST_M, slice(0, None, 2))
+    towns = np.array([held_out.town_of[row] for row in moments[:, 0]])
+    found = []
+    for town in sorted(set(towns)):
+        here = moments[towns == town]
+        found.append(here[np.sort(rng.permutation(len(here))[:PAIRS])])
+    return np.concatenate(found)
 
 
-def pairs(job: dict[str, Any], split: str) -> list[tuple[int, int]]:
-    """Return main agent and partner, twice: the partners of the first agent."""
-    first = next(iter(sorted((Path(job["root"]) / split).iterdir())))
-    a, b, c = sorted(int(path.name) for path in first.iterdir() if path.is_dir())
-    return [(a, b), (a, c)]
+def single(views: Views, row: int) -> Views:
+    """Return a sample of a batch as a dataset gives it, not collated, on the CPU."""
+    return [
+        {key: value[row].cpu() if torch.is_tensor(value) else value[row] for key, value in view.items()}
+        for view in views
+    ]
 
 
-def held_out(job: dict[str, Any], loaded: Any, split: str, every: int) -> Iterator[tuple[str, Views]]:
-    """Yield town and sample of every so many frames, for both partners."""
-    for number, agents in enumerate(pairs(job, split)):
-        if job["arm"] == "one" and number:
-            continue
-        dataset = opened(job, loaded, split, agents)
-        for index in range(0, len(dataset), every):
-            name = dataset.sample_name(index)
-            yield name.split("/")[1], dataset.sample(index)
-
-
-def fitting(job: dict[str, Any], loaded: Any) -> Iterator[tuple[str, Views]]:
+def fitting(train: Pack, job: dict[str, Any]) -> Iterator[Views]:
     """Yield samples of the training towns for the constant."""
-    for agents in pairs(job, "train"):
-        dataset = opened(job, loaded, "train", agents)
-        for index in np.linspace(0, len(dataset) - 1, min(len(dataset), FITTED_ON // 2)).astype(int):
-            yield "", dataset.sample(int(index))
+    rows = train.pairs(job["farthest_m"]) if job["vehicles"] == 2 else np.arange(len(train.labels))[:, None]
+    for at in np.linspace(0, len(rows) - 1, min(len(rows), FITTED_ON)).astype(int):
+        yield single(train.views(rows[at : at + 1]), 0)
+
+
+def strangers(held_out: Pack, rows: np.ndarray) -> np.ndarray:
+    """Return, for each pair, the partner of a pair of another town."""
+    towns = [held_out.town_of[row] for row in rows[:, 0]]
+    found = []
+    for number, town in enumerate(towns):
+        other = number
+        while towns[other] == town:
+            other = (other + 1) % len(rows)
+        found.append(rows[other, 1])
+    return np.array(found)
 
 
 def predicted(
-    loaded: Any, samples: list[tuple[str, Views]], variant: str, job: dict[str, Any]
-) -> Iterator[FramePredictions]:
-    """Yield the model's predictions of every sample, as it is or by a control."""
+    loaded: Any, held_out: Pack, rows: np.ndarray, variant: str, job: dict[str, Any]
+) -> Iterator[tuple[FramePredictions, Views]]:
+    """Yield the model's predictions of every sample, as it is or by a control, beside the whole sample."""
     precision = "bf16" if torch.cuda.is_available() else "fp32"
-    given: list[Views] = []
-    for number, (town, views) in enumerate(samples):
-        if variant == "main_only":
-            views = [view for view in views if main_agent(view) == main_agent(views[0])]
+    foreign = strangers(held_out, rows) if variant == "shuffled" else rows[:, -1]
+    for first in range(0, len(rows), BATCH):
+        batch = rows[first : first + BATCH]
+        whole = held_out.views(batch)
+        given = whole
+        if variant == "main_only" or job["vehicles"] == 1:
+            given = whole[: len(whole) // 2]
         if variant == "shuffled":
-            other = number
-            while samples[other][0] == town:
-                other = (other + 1) % len(samples)
-            guests = [view for view in samples[other][1] if main_agent(view) != main_agent(views[0])]
-            views = [dict(view) for view in views]
-            away = [view for view in views if main_agent(view) != main_agent(views[0])]
-            for view, guest in zip(away, by_camera(away, guests)):
-                view["img"] = guest["img"]
-        given.append(views)
-    for first in range(0, len(given), BATCH):
-        batch = given[first : first + BATCH]
-        collated = default_collate(batch)
-        preds = inference.predict(loaded.model, collated, tuple(job["inputs"]), precision)
-        for row, views in enumerate(batch):
-            yield inference.frame_predictions(collated, preds, row, meta(views, job, loaded))
-
-
-def by_camera(views: Views, guests: Views) -> Views:
-    """Return a guest of the same camera for each view, where there is one."""
-    found = []
-    for number, view in enumerate(views):
-        camera = view["instance"].split("/")[1]
-        same = [guest for guest in guests if guest["instance"].split("/")[1] == camera]
-        found.append((same or guests)[0 if same else number % len(guests)])
-    return found
-
-
-def main_agent(view: dict[str, Any]) -> str:
-    """Return whose view it is."""
-    return str(view["instance"]).partition("/")[0]
+            wrong = held_out.views(np.stack([batch[:, 0], foreign[first : first + BATCH]], axis=1))
+            own = len(whole) // 2
+            given = whole[:own] + [{**view, "img": other["img"]} for view, other in zip(whole[own:], wrong[own:])]
+        preds = inference.predict(loaded.model, given, tuple(job["inputs"]), precision)
+        for row in range(len(batch)):
+            views = single(whole, row)
+            yield inference.frame_predictions(given, preds, row, meta(views, job, loaded)), views
 
 
 def meta(views: Views, job: dict[str, Any], loaded: Any) -> FrameMeta:

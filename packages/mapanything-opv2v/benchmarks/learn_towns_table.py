@@ -6,6 +6,7 @@ import itertools
 import json
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def draw(path: Path, cells: list[dict[str, Any]]) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 4, figsize=(19, 4.2))
+    figure, axes = pyplot.subplots(1, 5, figsize=(23, 4.2))
     arms = sorted({(cell["arm"], cell["towns"]) for cell in cells})
     for number, key in enumerate(arms):
         group = [cell for cell in cells if (cell["arm"], cell["towns"]) == key]
@@ -54,6 +55,8 @@ def draw(path: Path, cells: list[dict[str, Any]]) -> None:
                 (line["epoch"], v) for line in cell["log"] for k, v in line.items() if k.endswith("validate_loss_avg")
             ]
             axes[0].plot(*zip(*found), color=color, linewidth=1) if found else None
+            seen = [(line["epoch"], line["m_near"]) for line in cell.get("curve", []) if "m_near" in line]
+            axes[4].plot(*zip(*seen), color=color, linewidth=1) if seen else None
         rows = [row for cell in group for row in cell["rows"] if row["variant"] == "trained"]
         for axis, at, figure_name, edges in panels(axes):
             axis.plot(*binned(rows, at, figure_name, edges), "o-", color=color, label=name, linewidth=1)
@@ -62,6 +65,7 @@ def draw(path: Path, cells: list[dict[str, Any]]) -> None:
         axis.plot(*binned(constants, at, figure_name, edges), "k--", label="constant")
         axis.set(xlabel=at.replace("_m", ", m").replace("_", " "), ylabel=figure_name.replace("_", " "), ylim=(0, None))
     axes[0].set(xlabel="epoch", ylabel="loss on validate", yscale="log")
+    axes[4].set(xlabel="epoch", ylabel="position on validate, up to 40 m: error, m", ylim=(0, None))
     axes[1].legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(path, dpi=70)
@@ -143,7 +147,26 @@ def tell(cells: list[dict[str, Any]]) -> list[str]:
                 lines.append(
                     f"  paired, {name}: trained - {other} = {mean:+.3f} [{low:+.3f}, {high:+.3f}], {len(common)} towns"
                 )
-    return lines
+    return lines + list(between(groups))
+
+
+def between(groups: dict[tuple[str, int], list[dict[str, Any]]]) -> Iterator[str]:
+    """Yield paired differences between arms: every arm against `coop` on as many towns, and `coop` by towns."""
+    pairs = [((arm, towns), ("coop", towns)) for arm, towns in groups if arm != "coop"]
+    most = max((towns for arm, towns in groups if arm == "coop"), default=0)
+    pairs += [(("coop", towns), ("coop", most)) for arm, towns in groups if arm == "coop" and towns != most]
+    for one, other in sorted(pairs):
+        if other not in groups:
+            continue
+        yield f"\n{one[0]}, {one[1]} towns, less {other[0]}, {other[1]} towns; paired by town"
+        for name, title in FIGURES:
+            for near in (False, True) if name in ("translation_m", "rotation_deg") else (False,):
+                a, b = (seeds_by_town(groups[key], "trained", name, near) for key in (one, other))
+                common = sorted(set(a) & set(b))
+                if common:
+                    mean, low, high = interval([a[town] - b[town] for town in common])
+                    text = title + (", 5 to 40 m" if near else "")
+                    yield f"  {text:<64} {mean:+.3f} [{low:+.3f}, {high:+.3f}], {len(common)} towns"
 
 
 def seeds_by_town(group: list[dict[str, Any]], variant: str, name: str, near: bool) -> dict[str, float]:

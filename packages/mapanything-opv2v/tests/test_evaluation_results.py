@@ -27,6 +27,23 @@ def test_a_folder_resumes_and_refuses_another_run(tmp_path):
         ResultsFolder(tmp_path / "out", {"checkpoint": "xyz", "inputs": ["pose"], "seed": 1})
 
 
+def test_a_folder_from_before_baselines_is_gone_on_with(tmp_path, caplog):
+    before = {"checkpoint": "abc"}
+    ResultsFolder(tmp_path / "out", before).add("test/a/1_agent5", {"error_m": 1.0})
+    now = {**before, "baseline": {"split": "train", "samples": 100}}
+    with pytest.raises(ValueError, match=r"another run \(checkpoint: 'abc' there, 'xyz' now\)"):
+        ResultsFolder(tmp_path / "out", {**now, "checkpoint": "xyz"})
+    again = ResultsFolder(tmp_path / "out", now)
+    assert again.has("test/a/1_agent5") and "begun before `baseline` was recorded: it is gone on with" in caplog.text
+    caplog.clear()
+    ResultsFolder(tmp_path / "out", now)
+    assert not caplog.text
+    with pytest.raises(ValueError, match=r"another run \(baseline: .*'samples': 100.* there, .*'samples': 5"):
+        ResultsFolder(tmp_path / "out", {**now, "baseline": {"split": "train", "samples": 5}})
+    with pytest.raises(ValueError, match=r"another run \(baseline: .* there, None now\)"):
+        ResultsFolder(tmp_path / "out", before)
+
+
 @pytest.mark.parametrize("text", ["{", "[1]", "[" * 100_000])
 def test_a_damaged_provenance_is_named(tmp_path, text):
     (tmp_path / "provenance.json").write_text(text)

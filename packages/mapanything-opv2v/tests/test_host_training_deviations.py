@@ -364,7 +364,7 @@ def test_a_constant_stands_beside_every_validation(host, only, state, deviations
 
     def loss_of_constant(test, call, training):
         asked.append((call.arguments["prefix"], len(training)))
-        return 1.5
+        return {"loss_avg": 1.5}
 
     monkeypatch.setattr(constants, "_loss_of_constant", loss_of_constant)
     caplog.set_level(logging.INFO)
@@ -380,6 +380,18 @@ def test_a_constant_stands_beside_every_validation(host, only, state, deviations
     assert said[0] == ("INFO", "validate after 1 epochs: loss 3, of a constant that sees no image 1.5")
     assert said[1][0] == "WARNING" and "the model has learned less than that so far" in said[1][1]
     assert said[2] == ("INFO", "validate after 3 epochs: loss 1, of a constant that sees no image 1.5")
+
+
+def test_poses_at_the_constants_are_warned_of_though_the_sum_is_lower(host, caplog):
+    constants = importlib.import_module("mapanything_opv2v.host.training.constants")
+    constant = {"loss_avg": 20.0, "X_pose_trans_avg_avg": 10.0, "X_pose_quats_avg_avg": 4.0}
+    found = {"loss_avg": 15.0, "X_pose_trans_avg_avg": 9.5, "X_pose_quats_avg_avg": 1.0, "X_pose_trans_view1_avg": 9.9}
+    constants._tell_poses("validate", 1, found, constant)
+    assert caplog.records == []  # too early
+    constants._tell_poses("validate", 2, found, constant)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "loss of positions 9.5, of a constant that sees no image 10: the model has not" in record.getMessage()
 
 
 def test_no_constant_is_said_and_stops_nothing(host, only, state, caplog):

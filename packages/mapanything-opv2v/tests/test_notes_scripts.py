@@ -68,6 +68,24 @@ def test_the_page_has_every_script():
     assert {name for name in there if f"| `{name}` |" not in table} == set()
 
 
+FLAGS = {
+    "check_opv2v.py": "--root",
+    "validate_opv2v_cyl_setup.py": "--splits --num-samples --verbose",
+    "opv2v_panorama_preview.py": "--root --depth_root --split --index --output_dir",
+    "visualize_opv2v_cyl_html.py": "--split --index --output-html",
+    "render_pointcloud_html.py": "--config --checkpoint --output-dir --view-output-dir --debug-summary-json "
+    "--val-index --point-pose-source",
+    "visualize_opv2v_pose.py": "--dataset_root --split --sequence --agent --frame --output",
+    "pcd_with_boxes.py": "--pred_pcd --gt_pcd --no_gui",
+}
+"""The flags that the notes give each script."""
+
+
+@pytest.mark.parametrize("script", FLAGS)
+def test_the_lines_of_the_page_have_every_flag_of_the_notes(script):
+    assert set(FLAGS[script].split()) <= set(lines()[script].split())
+
+
 WRITES = {
     "check_opv2v.py": (),
     "tree.py": (),

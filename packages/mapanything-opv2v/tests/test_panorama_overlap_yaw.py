@@ -80,6 +80,73 @@ def test_the_real_six_camera_rig(number, degrees):
     judge(*nuscenes(), 1.84, number, degrees)
 
 
+def jpeg(images, quality):
+    return [
+        cv2.imdecode(cv2.imencode(".jpg", i, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR) for i in images
+    ]
+
+
+def exposed(images, factor):
+    """Return images of which every second one is brighter, the others darker."""
+    gains = (factor if k % 2 else 1 / factor for k in range(len(images)))
+    return [np.clip(image * gain, 0, 255).astype(np.uint8) for image, gain in zip(images, gains)]
+
+
+def cropped(rig, images, share):
+    """Return a rig whose cameras see less, by a share of the height above and below."""
+    cameras, cut = [], []
+    for camera, image in zip(rig.cameras, images):
+        rows = round(share * image.shape[0])
+        cut.append(np.ascontiguousarray(image[rows:-rows]))
+        K = camera.intrinsic.copy()
+        K[1, 2] -= rows
+        cameras.append(panorama.RigCamera(K, camera.T_pano_cam, cut[-1].shape[1::-1]))
+    return panorama.Rig(tuple(cameras)), cut
+
+
+CHANGES = {
+    "as they are": lambda rig, images: (rig, images),
+    "JPEG of quality 10": lambda rig, images: (rig, jpeg(images, 10)),
+    "every second one 1.3 times as bright, the others 1 / 1.3": lambda rig, images: (rig, exposed(images, 1.3)),
+    "gamma 0.6": lambda rig, images: (rig, [(255 * (i / 255) ** 0.6).astype(np.uint8) for i in images]),
+    "a tenth of the rows cut above and below": lambda rig, images: cropped(rig, images, 0.1),
+}
+
+
+@pytest.mark.skipif(not (FRAME.is_file() and RIG.is_file()), reason="no real images: set OPV2V_FRAME and NUSCENES_RIG")
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(("load", "ground", "number"), [(lambda: opv2v(FRAME), 1.9, 1), (nuscenes, 1.84, 1)])
+def test_the_threshold_stands_well_apart_from_both_sides(load, ground, number, change):
+    rig, images = CHANGES[change](*load())
+    found = []
+    for degrees in (0, 10, -10):
+        pairs = overlap_yaw.pair_turns(turned(rig, number, degrees), images, ground)
+        turns = overlap_yaw.camera_turns(pairs)
+        found.append(turns.get(number, 0.0) if degrees else max(turns.values(), key=abs))
+    threshold = checks.CheckOptions().max_turn_deg
+    print(f"{change}: right {found[0]:+.2f}, turned by 10 {found[1]:+.2f}, by -10 {found[2]:+.2f} degrees")
+    assert abs(found[0]) < threshold - 1.5
+    assert found[1] > threshold + 1.5 and found[2] < -threshold - 1.5
+
+
+@pytest.mark.skipif(not (FRAME.is_file() and RIG.is_file()), reason="no real images: set OPV2V_FRAME and NUSCENES_RIG")
+@pytest.mark.parametrize(
+    ("load", "ground", "numbers"), [(lambda: opv2v(FRAME), 1.9, (1, 2, 3)), (nuscenes, 1.84, range(6))]
+)
+def test_every_camera_that_is_turned_by_ten_degrees_is_told(load, ground, numbers):
+    """OPV2V's camera 0 overlaps with none. Where only one overlap is left, it may be its neighbour that is named."""
+    rig, images = load()
+    threshold = checks.CheckOptions().max_turn_deg
+    for number in numbers:
+        for degrees in (10, -10):
+            pairs = overlap_yaw.pair_turns(turned(rig, number, degrees), images, ground)
+            turns = overlap_yaw.camera_turns(pairs)
+            worst = max(turns, key=lambda camera: abs(turns[camera]))
+            print(f"camera {number} turned by {degrees:+d}: camera {worst} by {turns[worst]:+.1f}")
+            assert abs(turns[worst]) > threshold
+            assert worst == number or tuple(sorted((worst, number))) in pairs
+
+
 def test_few_cameras_are_to_blame():
     assert overlap_yaw.camera_turns({}) == {}
     assert overlap_yaw.camera_turns({(0, 1): 7.0}) == {0: 0.0, 1: -7.0}  # two cameras: the first is believed

@@ -96,7 +96,7 @@ def test_what_is_no_rig_is_named(tmp_path):
     refused("camera 'front': size missing", lambda d: d["cameras"]["front"].pop("size"))
     refused("camera 'front': unknown fov", lambda d: d["cameras"]["front"].update(fov=90))
     refused("camera 'front': size: expected", lambda d: d["cameras"]["front"].update(size=[80]))
-    refused("camera 'front': RigCamera: intrinsic", lambda d: d["cameras"]["front"].update(K=[[0, 0, 0]] * 3))
+    refused("camera 'front': K: expected", lambda d: d["cameras"]["front"].update(K=[[0, 0, 0]] * 3))
     refused(
         "camera 'front': expected a rotation", lambda d: d["cameras"]["front"].update(pose=np.ones((4, 4)).tolist())
     )

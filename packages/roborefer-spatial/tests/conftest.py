@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from roborefer_spatial.answers import NOT_VISIBLE, format_points
 from roborefer_spatial.images import ConcatMap
-from roborefer_spatial.sample import Sample
+from roborefer_spatial.sample import Sample, turns
 
 # what an example does is tested, not how long a busy machine takes for it
 hypothesis.settings.register_profile("no deadline", deadline=None)
@@ -65,10 +65,7 @@ class SampleMaker:
             task=task,
             image=paths,
             query_original=paths[-1],
-            conversations=[
-                {"from": "human", "value": f"Where is object {index}?"},
-                {"from": "gpt", "value": format_points([point], answer_size) if point else NOT_VISIBLE},
-            ],
+            turns=turns(f"Where is object {index}?", format_points([point], answer_size) if point else NOT_VISIBLE),
             mask_path=self.mask(f"{stem}_mask.png", mask),
             mask_dilated_path=None if dilated is None else self.mask(f"{stem}_mask_dilated.png", dilated),
             gt_mask=gt_mask,

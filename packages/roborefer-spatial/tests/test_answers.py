@@ -210,6 +210,7 @@ def test_formatter_and_parser_are_inverse(size_wh, data):
 
 FRAGMENTS = [
     *"()[]{}<>%,;:'\"=-+.eE0123456789 \n_xy",
+    *"\t\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0\u2028",
     *(
         "not",
         "visible",
@@ -236,6 +237,21 @@ FRAGMENTS = [
         "1e-400",
     ),
 ]
+
+
+@pytest.mark.parametrize("space", "\t\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0\u2028")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[(0.45{}, 0.3)]",
+        "[({}0.45, 0.3{})]",
+        '<point x="45{}" y="30">a</point>',
+        "45{}% from the left, 30{}% from the top",
+    ],
+)
+def test_any_white_space_beside_a_number_is_white_space(text, space):
+    assert parse(text.replace("{}", space)) == parse(text.replace("{}", " "))
+    assert parse(text.replace("{}", space)).points == ONE
 
 
 @settings(max_examples=500)

@@ -47,7 +47,7 @@ class Training:
         self.settings, self.recipe, self.pool = settings, find(cell.criterion), pool
         self.device, self.queries = pool.points.device, settings.queries(cell.difficulty)
         torch.manual_seed(cell.seed)  # initial weights, drawn on the CPU: the same for every criterion and device
-        self.model = Segmentor(settings, self.queries, len(CLASSES)).to(self.device)
+        self.model = Segmentor(settings, self.queries, len(CLASSES), self.recipe.many > 0).to(self.device)
         self.criterion = Criterion(self.recipe, len(CLASSES), settings.loss_weight)
         on_gpu = self.device.type == "cuda"
         self.optimizer = torch.optim.AdamW(
@@ -70,11 +70,12 @@ class Training:
         batch = next(self.data)
         pilots = draw_pilots(batch, self.recipe.pilot_noise, self.noise) if self.recipe.pilots else None
         progress = self.done / self.settings.steps
-        groups = self.recipe.groups if progress < self.recipe.groups_until else 1
-        if groups > 1:
-            batch = batch._replace(seeds=other_starts(batch, groups, self.starts))
+        groups = self.recipe.sets(progress)
+        every = groups + (self.recipe.many > 0)
+        if every > 1:
+            batch = batch._replace(seeds=other_starts(batch, every, self.starts))
         with self.autocast():
-            layers = self.model(batch, pilots, groups)
+            layers = self.model(batch, pilots, every)
         loss = self.criterion(layers, batch, progress, groups)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()

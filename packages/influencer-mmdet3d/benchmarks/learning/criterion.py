@@ -101,11 +101,21 @@ class Criterion:
         progress : float
             Share of the training that is done, 0 to 1, for ramps.
         groups : int
-            G, query sets in the rows and in `batch.seeds`, one after the other; their losses are averaged.
+            G, query sets in the rows and in `batch.seeds`, one after the other; their losses are averaged. With
+            `Recipe.many` one more set follows.
         """
-        queries = batch.seeds.shape[1]
+        recipe, queries = self.recipe, batch.seeds.shape[1]
+        pilots = [layer.rows(slice(queries, None)) for layer in layers] if recipe.pilots else None
+        last = None
+        if recipe.many:
+            queries = queries // (groups + 1) * groups
+            stop = batch.seeds.shape[1]
+            last = (
+                [layer.rows(slice(queries, stop)) for layer in layers],
+                batch._replace(seeds=batch.seeds[:, queries:]),
+            )
+            batch = batch._replace(seeds=batch.seeds[:, :queries])
         regular = [layer.rows(slice(None, queries)) for layer in layers]
-        pilots = [layer.rows(slice(queries, None)) for layer in layers] if self.recipe.pilots else None
         with torch.autocast(batch.points.device.type, enabled=False):
             if self.package is not None:
                 return self._package(regular, batch, groups, pilots)
@@ -113,6 +123,9 @@ class Criterion:
             entries = self._entries([Heads(*(_folded(x, groups) for x in layer)) for layer in regular], sets)
             assigned = self._assign(entries, sets, len(layers), progress)
             loss = self._losses(entries, sets, *assigned, self.non_object_weight(progress)).sum() / len(sets.points)
+            if last is not None:
+                by_many = self._many(self._entries(*last), last[1], len(layers), progress).sum() / len(batch.points)
+                loss = (groups * loss + by_many) / (groups + 1)
             if pilots is not None:
                 by_pilots = self._pilots(self._entries(pilots, batch)).sum() / len(batch.points)
                 loss = loss + self.recipe.pilots * by_pilots
@@ -139,13 +152,21 @@ class Criterion:
         classes = torch.cat([layer.classes.float() for layer in layers])
         labels = batch.labels.repeat(len(layers), 1)
         mask_cost = by_bce * costs.bce + by_dice * costs.dice
-        belief = classes.detach()
-        belief = belief - belief[..., -1:] if self.recipe.odds else belief.softmax(-1)
-        belief = belief.gather(2, labels.unsqueeze(1).expand_as(mask_cost))
+        belief = self._belief(classes.detach(), labels, costs.iou)
         scores = torch.cat([layer.scores.float().squeeze(-1) for layer in layers])
         present = batch.present.repeat(len(layers), 1)
         cost = mask_cost - self.recipe.class_cost * belief
         return _Entries(classes, scores, labels, mask_cost, cost, costs.iou, present, masks)
+
+    def _belief(self, classes: Tensor, labels: Tensor, iou: Tensor) -> Tensor:
+        """Return how far each query is taken for each instance's class, (E, Q, K)."""
+        recipe = self.recipe
+        belief = classes - classes[..., -1:] if recipe.odds else classes.softmax(-1)
+        belief = belief.gather(2, labels.unsqueeze(1).expand_as(iou))
+        if not recipe.modulated:
+            return belief
+        factor = iou.clamp(1e-6, 1) ** recipe.modulated
+        return torch.logit(belief.sigmoid() * factor, eps=1e-6) if recipe.odds else belief * factor
 
     def _assign(
         self, entries: _Entries, batch: Batch, layers: int, progress: float
@@ -207,7 +228,8 @@ class Criterion:
         """Return the loss (E,) of all queries."""
         by_class, _, _, by_score = self.loss_weight
         loss = attraction(entries.mask_cost, assignment, soft_share)
-        loss = loss + by_class * self._classification(entries, claim, non_object_weight)
+        target = claim * entries.iou**self.recipe.soft_targets if self.recipe.soft_targets else claim
+        loss = loss + by_class * self._classification(entries, target, non_object_weight)
         loss = loss + by_score * self._score(entries, claim)
         if self.recipe.form == "influence" and self.recipe.rep_weight:
             loss = loss + self.recipe.rep_weight * repulsion(assignment.influence, 1.0)
@@ -262,6 +284,24 @@ class Criterion:
         """Return by how much object queries on an instance, each counted by its IoU, exceed one: mean (E,)."""
         is_object = 1 - entries.classes.softmax(-1)[..., -1:]
         return masked_mean(((is_object * entries.iou).sum(1) - 1).clamp_min(0), entries.present)
+
+    def _many(self, entries: _Entries, batch: Batch, layers: int, progress: float) -> Tensor:
+        """Return the loss (E,) of the set in which several queries answer for an instance, but in the last layer."""
+        allowed = entries.present.unsqueeze(1) & inside_or_all(batch).repeat(layers, 1, 1)
+        cost = entries.cost.detach().masked_fill(~allowed, torch.inf)
+        rank = cost.argsort(1).argsort(1)
+        count = torch.full((layers,), self.recipe.many, device=cost.device)
+        count[-1] = 1
+        count = count.repeat_interleave(len(batch.points)).view(-1, 1, 1)
+        claim = torch.exp(-self.recipe.many_decay * rank) * ((rank < count) & allowed)
+        first = torch.zeros_like(claim).scatter_(2, claim.argmax(2, keepdim=True), 1.0)
+        claim = claim * first  # a query answers for one instance
+        share = claim / claim.sum(1, keepdim=True).clamp_min(1e-6)
+        found = claim.sum(1) > 0
+        _, _, _, by_score = self.loss_weight
+        error = (entries.scores.unsqueeze(2) - entries.iou).square()
+        loss = masked_mean((share * (entries.mask_cost + by_score * error)).sum(1), found)
+        return loss + self.loss_weight[0] * self._classification(entries, claim, self.non_object_weight(progress))
 
     def _pilots(self, entries: _Entries) -> Tensor:
         """Return the loss (E,) of pilots: number k is for instance k."""

@@ -5,6 +5,7 @@ Shape legend: B samples, N points, Q queries, P pilot queries, K instances, C cl
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
 import torch
@@ -52,7 +53,12 @@ def draw_pilots(batch: Batch, noise: float, generator: torch.Generator) -> Pilot
 
 
 class SeededDecoder(MaskedQueryDecoder):
-    """The demo's decoder; pilots are appended to the queries, and neither group sees the other."""
+    """The demo's decoder; pilots are appended to the queries, and neither group sees the other.
+
+    `many`, if any, is a self-attention for the last set of queries alone, in training.
+    """
+
+    many: nn.ModuleList | None
 
     def with_pilots(self, features: Tensor, xyz: Tensor, seeds: Tensor, pilots: Pilots) -> list[Heads]:
         """Return the predictions of all layers for Q + P queries, the pilots last."""
@@ -95,7 +101,7 @@ class SeededDecoder(MaskedQueryDecoder):
                 inside = torch.cat([inside, pilots.masks | ~pilots.masks.any(-1, keepdim=True)], 1)
             queries = self.cross[number](queries, source, inside)
             sets = queries[:, :count].unflatten(1, (groups, -1)).flatten(0, 1)
-            parts = [self.own[number](sets, sets).unflatten(0, (-1, groups)).flatten(1, 2)]
+            parts = [self._among_sets(number, sets, groups)]
             if pilots is not None:
                 parts.append(self.own[number](queries[:, count:], queries[:, count:]))
             queries = torch.cat(parts, 1)
@@ -103,14 +109,27 @@ class SeededDecoder(MaskedQueryDecoder):
             layers.append(self._heads(queries, mask_features))
         return [_heads(layer) for layer in layers]
 
+    def _among_sets(self, number: int, sets: Tensor, groups: int) -> Tensor:
+        """Let the queries of each set (B G, Q, D) see each other; returns (B, G Q, D)."""
+        if self.many is None:
+            return self.own[number](sets, sets).unflatten(0, (-1, groups)).flatten(1, 2)
+        each = sets.unflatten(0, (-1, groups))
+        first = each[:, :-1].flatten(0, 1)
+        seen = self.own[number](first, first).unflatten(0, (len(each), -1)).flatten(1, 2)
+        return torch.cat([seen, self.many[number](each[:, -1], each[:, -1])], 1)
+
 
 class Segmentor(nn.Module):
-    """Encoder and decoder of the demo, in the sizes of the settings."""
+    """Encoder and decoder of the demo, in the sizes of the settings.
 
-    def __init__(self, settings: Settings, queries: int, num_classes: int) -> None:
+    With `many`, the last of the sets in training has a self-attention of its own, which starts from the same weights.
+    """
+
+    def __init__(self, settings: Settings, queries: int, num_classes: int, many: bool = False) -> None:
         super().__init__()
         self.encoder = VoxelUNet(settings.encoder_width, settings.width, settings.voxel)
         self.decoder = SeededDecoder(num_classes, queries, settings.width, settings.layers, settings.heads)
+        self.decoder.many = copy.deepcopy(self.decoder.own) if many else None
 
     def forward(self, batch: Batch, pilots: Pilots | None = None, groups: int = 1) -> list[Heads]:
         """Return the predictions of every supervised layer, the last one last; starts of all groups are given."""

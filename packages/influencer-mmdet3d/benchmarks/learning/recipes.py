@@ -13,6 +13,7 @@ from typing import Any
 _OWN_QUERIES = {
     "non_object_weight", "score_others", "score_all", "contrast", "pilots", "pilot_noise", "outside_cost", "central",
     "everyone", "crowding", "compete", "class_cost", "odds", "non_object_stop", "groups", "groups_until",
+    "groups_last", "soft_targets", "modulated", "many", "many_decay",
 }  # fmt: skip
 _INFLUENCE = {"temperature", "soft_share", "rep_weight"}
 ACTS = {
@@ -24,6 +25,7 @@ ACTS = {
         "odds",
         "groups",
         "groups_until",
+        "groups_last",
         "pilots",
         "pilot_noise",
     }
@@ -97,6 +99,18 @@ class Recipe:
         Chen et al. 2023); the first one predicts.
     groups_until : float
         Share of the training after which the first set goes on alone.
+    groups_last : int, optional
+        Query sets at the end of the training: their number grows or shrinks to it, linearly.
+    soft_targets : float
+        Power of the soft IoU that is the class target of an own query, the rest being "no object" (Stable-DINO, Liu et
+        al. 2023); 0 for a target of 1.
+    modulated : float
+        Power of the soft IoU that the class probability is multiplied by in the cost (Stable-DINO); 0 for none.
+    many : int
+        Queries of an instance in one further set, which has a self-attention of its own (MR. DETR, Zhang et al. 2024):
+        in every layer but the last, the cheapest ones answer for it together; 0 for no such set.
+    many_decay : float
+        Their weights are exp(-many_decay rank), rank 0 for the cheapest (Align-DETR, Cai et al. 2023).
     """
 
     form: str
@@ -123,6 +137,11 @@ class Recipe:
     non_object_stop: float | None = None
     groups: int = 1
     groups_until: float = 1.0
+    groups_last: int | None = None
+    soft_targets: float = 0.0
+    modulated: float = 0.0
+    many: int = 0
+    many_decay: float = 0.5
 
     def __post_init__(self) -> None:
         if self.form not in ACTS:
@@ -151,8 +170,24 @@ class Recipe:
             raise ValueError(f"groups must be at least 1, got {self.groups}")
         if not 0 < self.groups_until <= 1:
             raise ValueError(f"groups_until must be in (0, 1], got {self.groups_until}")
+        if self.groups_last is not None and self.groups_last < 1:
+            raise ValueError(f"groups_last must be at least 1, got {self.groups_last}")
+        if self.groups_last is not None and self.groups_until != 1:
+            raise ValueError("groups_last and groups_until exclude each other")
+        if self.soft_targets < 0 or self.modulated < 0:
+            raise ValueError(
+                f"soft_targets and modulated must not be negative, got {self.soft_targets} and {self.modulated}"
+            )
+        if self.many < 0 or self.many_decay < 0:
+            raise ValueError(f"many and many_decay must not be negative, got {self.many} and {self.many_decay}")
         if not 0 <= self.pilot_noise < 1:
             raise ValueError(f"pilot_noise must be in [0, 1), got {self.pilot_noise}")
+
+    def sets(self, progress: float) -> int:
+        """Return the number of query sets after a share of the training, without that of `many`."""
+        if self.groups_last is not None:
+            return round(self.groups + (self.groups_last - self.groups) * progress)
+        return self.groups if progress < self.groups_until else 1
 
     def changed(self) -> dict[str, str | float | bool]:
         """Return the form and every option that is not at its default: cells stay valid when an option is added."""
@@ -261,7 +296,8 @@ def find(name: str) -> Recipe:
 
 def _value(name: str, option: str, text: str) -> float | int | bool:
     kinds: dict[str, Callable[[str], float | int | bool]] = {
-        "rounds": int, "groups": int, "query_masks": _flag, "score_all": _flag, "odds": _flag,
+        "rounds": int, "groups": int, "groups_last": int, "many": int,
+        "query_masks": _flag, "score_all": _flag, "odds": _flag,
     }  # fmt: skip
     try:
         return kinds.get(option, float)(text)

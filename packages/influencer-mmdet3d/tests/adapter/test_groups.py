@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from influencer_mmdet3d import InfluencerCriterion
-from influencer_mmdet3d.host.groups import query_masks
+from influencer_mmdet3d.host.groups import group_count, own_instance_only, query_masks
 from scenes import leaves, make_batch
 
 GROUPS = 4
@@ -107,3 +107,51 @@ def test_errors_name_the_group(generator, impl, device):
     insts[1].labels_3d[2] = 99
     with pytest.raises(ValueError, match=r"insts\[1\].labels_3d: instance 2 has label 99"):
         InfluencerCriterion(num_classes=13, impl=impl)(pred, insts)
+
+
+def test_no_start_is_known():
+    """Every query is the host's own choice: its masks are taken as they are, and without them all may answer."""
+    targets = torch.tensor([[True, True, False], [False, False, True]])
+    none = {"starts": [torch.zeros(0, dtype=torch.long)]}
+    host = torch.tensor([[True, False], [False, True]])
+    assert torch.equal(query_masks(none, host, targets, 0, 2, 1), host)
+    assert query_masks(none, None, targets, 0, 2, 2).tolist() == [[True, True], [True, True]]
+
+
+@pytest.mark.parametrize(
+    ("pred", "given", "rows", "groups", "message"),
+    [
+        ({}, None, 7, 2, "sample 5: 7 queries do not divide into 2 groups"),
+        (
+            {"starts": torch.zeros(6, 1, 4).long()},
+            None,
+            4,
+            2,
+            r"sample 5: pred\['starts'\] .* got torch.int64 \(1, 4\)",
+        ),
+        ({"starts": torch.zeros(6, 6).long()}, None, 4, 2, "whole groups of 2 out of 4 queries"),
+        ({"starts": torch.zeros(6, 1).long()}, None, 4, 2, "whole groups of 2 out of 4 queries"),
+        (
+            {"starts": torch.zeros(6, 2).long()},
+            torch.ones(2, 3).bool(),
+            4,
+            2,
+            r"sample 5: query_masks must have shape \(2, 2\), got \(2, 3\)",
+        ),
+    ],
+)
+def test_starts_that_do_not_fit(pred, given, rows, groups, message):
+    with pytest.raises(ValueError, match=message):
+        query_masks(pred, given, torch.zeros(2, 3).bool(), 5, rows, groups)
+
+
+@pytest.mark.parametrize("groups", [True, 1.0, "2", -1])
+def test_what_is_no_number_of_groups(groups):
+    with pytest.raises(ValueError, match=r"pred\['groups'\] must be a positive integer, got "):
+        group_count({"groups": groups})
+
+
+def test_one_group_unless_said_and_pilots_by_hand():
+    assert group_count({}) == 1 and group_count({"groups": 3}) == 3
+    own = own_instance_only(2, 3, torch.device("cpu"))
+    assert own.tolist() == [[True, False, False], [False, True, False]]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from influencer_mmdet3d import cli
-from influencer_mmdet3d.data import check
+from influencer_mmdet3d.data import check, scenes
 from influencer_mmdet3d.data.formats import FORMATS, SceneReport
 from influencer_mmdet3d.data.labels import check_labels, check_points, check_resolution, check_superpoints
 from influencer_mmdet3d.data.plain_pickle import PickledArray, load_plain
@@ -419,7 +419,15 @@ def own_labels(folder, labels):
 
 @pytest.mark.parametrize(
     ("labels", "severity"),
-    [([1, 2, 3, 4], "error"), ([1, 2, 3], "warning"), ([1, 2], None), ([0, 1, 2, 3], None), ([-1, 1, 2, 3], None)],
+    [
+        ([1, 2, 3, 4], "error"),
+        ([1, 2, 3], "warning"),
+        ([1, 2], None),
+        ([0, 1, 2, 3], None),
+        ([0, 1, 2], None),
+        ([-1, 1, 2, 3], None),
+        ([-1, 1, 2], None),
+    ],
 )
 def test_labels_counted_from_1(tmp_path, labels, severity):
     assert own_labels(tmp_path, labels).get("labels-from-1") == severity
@@ -465,3 +473,74 @@ def test_points_of_another_type_are_recognised(tmp_path, row, looks):
     assert not report.all_findings()
     found = check.check_dataset(tmp_path, FORMATS["s3dis"], quiet=True).all_findings()
     assert any(f"which looks like {looks}; expected {count * 24}" in finding.message for finding in found), found
+
+
+# what a file of an unexpected size could be, by the numbers in it
+
+
+@pytest.mark.parametrize(
+    ("row", "values", "plausible"),
+    [
+        (8, [2**31 - 1, 0], True),
+        (8, [2**31, 0], False),
+        (8, [-(2**31), 0], False),
+        (8, [-5, 300], True),  # nobody knows what a wide label means; only its size is odd
+        (4, [-1, 300], True),
+        (4, [-2, 300], False),  # two halves of something else
+        (2, [-2, 7], False),
+        (1, [100, 0], True),
+    ],
+)
+def test_what_looks_like_labels(tmp_path, row, values, plausible):
+    (tmp_path / "mask.bin").write_bytes(np.array(values, f"<i{row}").tobytes())
+    assert scenes._plausible(tmp_path / "mask.bin", "instance_mask", row) is plausible
+
+
+@pytest.mark.parametrize("row", [24, 48])
+@pytest.mark.parametrize(
+    ("value", "plausible"),
+    [(0.0, True), (-99_999_992.0, True), (1e8, False), (-2e8, False), (1.1e-12, True), (1e-12, False), (np.nan, True)],
+)
+def test_what_looks_like_coordinates(tmp_path, row, value, plausible):
+    """A number that is huge or nearly zero has been read in the wrong width. Gaps are another rule's business."""
+    table = np.full((5_000, 6), 3.0)  # more points than are looked at
+    table[1, 2] = value
+    (tmp_path / "points.bin").write_bytes(table.astype("<f8" if row == 48 else "<f4").tobytes())
+    if row == 24 and value == 1e-12:
+        return  # float32 has its own nearest number, on either side of the limit
+    assert scenes._plausible(tmp_path / "points.bin", "points", row) is plausible
+
+
+def test_a_finding_is_named_after_the_points(tmp_path):
+    defects.write(tmp_path, "s3dis", lambda scene: scene.info.update(pts_instance_mask_path="other.bin"))
+    (finding,) = check.check_dataset(tmp_path, FORMATS["s3dis"], quiet=True).all_findings()
+    (points,) = (tmp_path / "points").iterdir()
+    assert (finding.code, finding.where) == ("missing-file", points.stem)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        (b"S'f4,f4'", "unknown numpy type 'f4,f4'"),
+        (b"I5", "unknown numpy type 5"),
+        (b"N", "unknown numpy type None"),
+    ],
+)
+def test_types_that_numpy_does_not_write_are_refused(tmp_path, argument, message):
+    end = b"" if argument == b"N" else b"\n"
+    (tmp_path / "infos.pkl").write_bytes(b"cnumpy\ndtype\n(" + argument + end + b"tR.")
+    with pytest.raises(ValueError, match=message):
+        load_plain(tmp_path / "infos.pkl")
+
+
+def test_long_text_arrays_are_called_by_their_type(tmp_path):
+    (tmp_path / "infos.pkl").write_bytes(pickle.dumps(np.array(["x" * 100]), protocol=4))
+    with pytest.raises(ValueError, match="numpy values of type '<U100' are not accepted"):
+        load_plain(tmp_path / "infos.pkl")
+
+
+def test_an_entry_without_a_file_is_named_by_its_place(tmp_path):
+    defects.write(tmp_path, "s3dis", lambda scene: scene.infos["data_list"].append("nothing"))
+    (finding,) = check.check_dataset(tmp_path, FORMATS["s3dis"], quiet=True).all_findings()
+    assert (finding.code, finding.where) == ("info-entry", "s3dis_infos_Area_1.pkl[1]")
+    assert finding.message == "is of type str, expected a dict"

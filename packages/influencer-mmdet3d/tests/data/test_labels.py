@@ -53,8 +53,8 @@ def test_rounded_coordinates_say_what_is_left_of_each_axis():
 
 
 def test_voxels_begin_at_the_lowest_point():
-    """0.04 and 0.06 are 0 and 0.02 from there: one voxel of 0.05, for two instances."""
-    severity, message = resolution([[0.04, 0, 0], [0.06, 0, 0]], [3, 4])["merged-by-voxels"]
+    """0.04 and 0.07 are 0 and 0.03 from there: one voxel of 0.05, for two instances."""
+    severity, message = resolution([[0.04, 0, 0], [0.07, 0, 0]], [3, 4])["merged-by-voxels"]
     assert severity == "error" and "2 of 2 instances (ids 3, 4) have no voxel of 0.05 m" in message
     assert not resolution([[0.04, 0, 0], [0.1, 0, 0]], [3, 4])
 

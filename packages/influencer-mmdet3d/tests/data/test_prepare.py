@@ -300,3 +300,13 @@ def test_entries_are_numbered_and_boxed(tmp_path, capsys):
     colour = [str(npz(tmp_path, name, colour=[[9, 9, 9], [1, 1, 1]])) for name in ("four", "five")]
     assert cli.main(["prepare", *colour, *words[4:6], "--val", "five", "--out", str(tmp_path / "other")]) == 0
     assert "grey" not in capsys.readouterr().out
+
+
+def test_a_scan_that_has_changed_is_read_again(tmp_path):
+    names(tmp_path)
+    scans = [str(npz(tmp_path, name)) for name in ("one", "two")]
+    assert prepare(tmp_path, scans, "--val", "two") == 0
+    npz(tmp_path, "one", points=[[0, 0, 0], [1, 2, 8]])
+    assert prepare(tmp_path, scans, "--val", "two") == 0
+    points = np.fromfile(tmp_path / "data" / "points" / "one.bin", "<f4").reshape(-1, 6)
+    assert points[:, 2].tolist() == [0, 8]

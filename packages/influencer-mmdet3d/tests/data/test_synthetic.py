@@ -211,3 +211,66 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         write_s3dis(tmp_path, areas=[1], rooms_per_area=1, seed=0, points_per_room=1_000, objects=(5, 6))
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_boxes_are_tight_and_rows_have_six_numbers(tmp_path):
+    (infos,) = write_s3dis(tmp_path, areas=[2], rooms_per_area=1, seed=1, points_per_room=3_000, objects=(10, 12))
+    (info,) = pickle.loads(infos.read_bytes())["data_list"]
+    assert info["lidar_points"]["num_pts_feats"] == 6
+    name = info["lidar_points"]["lidar_path"]
+    xyz = np.fromfile(tmp_path / "points" / name, np.float32).reshape(-1, 6)[:, :3]
+    instance = np.fromfile(tmp_path / "instance_mask" / name, np.int64)
+    corners = [
+        [*xyz[instance == k].min(0).astype(float), *xyz[instance == k].max(0).astype(float)]
+        for k in np.unique(instance)
+    ]
+    for box in info["instances"]:
+        centre, size = np.split(np.array(box["bbox_3d"]), 2)
+        distance = np.abs(np.array(corners) - [*(centre - size / 2), *(centre + size / 2)]).max(1)
+        assert distance.min() < 1e-6
+
+
+def test_the_two_formats_never_share_a_room(tmp_path):
+    """The validation split and area 1 are both number 1 of their kind."""
+    options = {"seed": 5, "objects": (5, 6)}
+    write_s3dis(tmp_path / "a", areas=[0, 1], rooms_per_area=1, points_per_room=1_000, **options)
+    write_scannet(tmp_path / "b", scenes={"train": 1, "val": 1}, points_per_scene=1_000, **options)
+    contents = [path.read_bytes() for path in sorted((tmp_path).glob("*/points/*.bin"))]
+    assert len(contents) == 4 == len(set(contents))
+
+
+def test_a_progress_bar_ends_at_its_total(tmp_path, monkeypatch):
+    bars = []
+
+    class Bar:
+        def __init__(self, total, quiet, **_):
+            self.total, self.quiet, self.count = total, quiet, 0
+            bars.append(self)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def update(self):
+            self.count += 1
+
+    monkeypatch.setattr(synthetic, "progress", Bar)
+    write_s3dis(tmp_path / "a", areas=[1, 2, 3], rooms_per_area=2, seed=0, points_per_room=600, objects=(2, 3))
+    write_scannet(tmp_path / "b", scenes={"train": 2, "val": 3}, seed=0, points_per_scene=600, objects=(2, 3))
+    assert [(bar.count, bar.total, bar.quiet) for bar in bars] == [(6, 6, False), (5, 5, False)]
+
+
+def test_a_few_points_have_no_label_unless_said_otherwise(tmp_path):
+    write_scannet(tmp_path, scenes={"val": 1}, seed=2, points_per_scene=20_000)
+    (path,) = (tmp_path / "semantic_mask").iterdir()
+    assert 0 < (np.fromfile(path, np.int64) == 0).mean() < 0.1
+
+
+@pytest.mark.parametrize(
+    "options", [{"scenes": {"val": 0}}, {"scenes": {"val": -1}}, {"scenes": {"val": 1}, "unlabelled": -0.5}]
+)
+def test_scannet_counts_and_shares(tmp_path, options):
+    with pytest.raises(ValueError, match="positive number of scenes|unlabelled is a share within 0 and 1, got -0.5"):
+        write_scannet(tmp_path, seed=0, **options)

@@ -1,5 +1,6 @@
 import pytest
 from influencer_mmdet3d import cli
+from influencer_mmdet3d.data import synthetic
 from influencer_mmdet3d.data.synthetic import write_s3dis, write_scannet
 from influencer_mmdet3d.files import filling
 
@@ -58,3 +59,32 @@ def test_never_among_other_data(tmp_path, capsys):
 def test_wrong_values(tmp_path, capsys, words, message):
     assert cli.main(["synthetic", str(tmp_path / "a"), *SMALL, *words]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("format", ["s3dis", "scannet"])
+def test_what_help_promises_is_what_a_bare_command_writes(tmp_path, monkeypatch, capsys, format):
+    called = {}
+    monkeypatch.setattr(synthetic, f"write_{format}", lambda *_, **given: called.update(given) or [])
+    assert cli.main(["synthetic", str(tmp_path / "a"), "--format", format, "--quiet"]) == 0
+    assert capsys.readouterr().out == "" and called["quiet"]
+    with pytest.raises(SystemExit):
+        cli.main(["synthetic", "--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    rooms = called.get("rooms_per_area") or called["scenes"]["train"]
+    points = called.get("points_per_room") or called["points_per_scene"]
+    low, high = called["objects"]
+    promises = [
+        f"each split (default: {rooms})",
+        f"points in each room (default: {points})",
+        f"ceiling and walls (default: {low} {high})",
+        f"--seed SEED (default: {called['seed']})",
+    ]
+    for promise in promises:
+        assert promise in words, promise
+
+
+def test_an_empty_folder_and_a_killed_run_are_no_other_data(tmp_path, capsys):
+    (tmp_path / "a").mkdir()
+    assert cli.main(["synthetic", str(tmp_path / "a"), *SMALL]) == 0
+    assert len(capsys.readouterr().out.split()) == 6
+    assert cli.main(["synthetic", str(tmp_path / "a"), *SMALL]) == 2  # it is whole, so nothing is written over it

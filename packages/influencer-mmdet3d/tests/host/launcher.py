@@ -20,7 +20,8 @@ _MODEL = (
 )
 SMALL = {
     "s3dis": (*_MODEL, "model.decoder.num_instance_queries=60"),
-    "scannet": (*_MODEL, "model.decoder.num_layers=3"),
+    # the pipeline's voxel size must be the model's
+    "scannet": (*_MODEL, "model.decoder.num_layers=3", "train_dataloader.dataset.pipeline.7.voxel_size=0.1"),
 }
 
 

@@ -44,6 +44,61 @@ def test_points_are_averaged_by_voxel(device):
     assert field.inverse_mapping(voxels.coordinate_map_key).tolist() == [0, 1, 0, 2]
 
 
+def dense(x):
+    """(M, C) features of voxels of stride 1 as a grid (1, C, X, Y, Z), zero where there is no voxel."""
+    grid = x.features.new_zeros(1, x.features.shape[1], *(x.coordinates[:, 1:].max(0)[0] + 1).tolist())
+    a, b, c = x.coordinates[:, 1:].long().T
+    grid[0, :, a, b, c] = x.features.T
+    return grid
+
+
+def of_grid(grid, coordinates):
+    a, b, c = coordinates[:, 1:].long().T
+    return grid[0, :, a, b, c].T
+
+
+def as_dense_kernel(layer, size):
+    """(volume, I, O), the first axis fastest, as torch's (O, I, X, Y, Z)."""
+    return layer.kernel.detach().reshape(size, size, size, *layer.kernel.shape[-2:]).permute(4, 3, 2, 1, 0)
+
+
+@pytest.fixture
+def voxels():
+    """Half of a grid of 6 x 6 x 6, the corners there, so that the grid is as large."""
+    torch.manual_seed(0)
+    places = torch.cartesian_prod(*[torch.arange(6)] * 3).int()
+    kept = (torch.rand(len(places)) < 0.5) | (places == 0).all(1) | (places == 5).all(1)
+    coordinates = torch.cat([torch.zeros(int(kept.sum()), 1, dtype=torch.int32), places[kept]], 1)
+    return ME.SparseTensor(torch.randn(len(coordinates), 4), coordinates)
+
+
+@pytest.mark.parametrize(("size", "dilation"), [(1, 1), (3, 1), (3, 2), (5, 1)])
+def test_sparse_convolution_is_torchs_where_there_are_voxels(voxels, size, dilation):
+    layer = ME.MinkowskiConvolution(4, 3, size, dilation=dilation, bias=True)
+    torch.nn.init.normal_(layer.bias)
+    wanted = torch.nn.functional.conv3d(
+        dense(voxels), as_dense_kernel(layer, size), layer.bias[0], padding=dilation * (size // 2), dilation=dilation
+    )
+    found = layer(voxels)
+    torch.testing.assert_close(found.features, of_grid(wanted, found.coordinates), rtol=1e-4, atol=1e-5)
+    assert found.coordinates is voxels.coordinates
+
+
+def test_steps_of_two_down_and_up_again(voxels):
+    down, up = ME.MinkowskiConvolution(4, 3, 2, stride=2), ME.MinkowskiConvolutionTranspose(3, 2, 2, stride=2)
+    coarse = down(voxels)
+    wanted = torch.nn.functional.conv3d(dense(voxels), as_dense_kernel(down, 2), stride=2)
+    halved = torch.cat([coarse.coordinates[:, :1], coarse.coordinates[:, 1:] // 2], 1)
+    assert coarse.stride == 2 and (coarse.coordinates[:, 1:] % 2 == 0).all()
+    torch.testing.assert_close(coarse.features, of_grid(wanted, halved), rtol=1e-4, atol=1e-5)
+    fine = up(coarse)
+    wanted = torch.nn.functional.conv_transpose3d(
+        dense(ME.SparseTensor(coarse.features, halved)), as_dense_kernel(up, 2).transpose(0, 1), stride=2
+    )
+    assert fine.coordinates is voxels.coordinates and fine.stride == 1
+    torch.testing.assert_close(fine.features, of_grid(wanted, fine.coordinates), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("gpu", [False, True])
 def test_a_gpu_is_left_alone(gpu, monkeypatch):
     """With a GPU, spconv asks for torch's stream and mmengine takes the GPU, as without these files."""

@@ -13,16 +13,18 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from mapanything_opv2v.geometry import Cylinder
-from mapanything_opv2v.rawdata.images import MAX_PIXELS
+from mapanything_opv2v.rawdata.images import open_photograph
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 """Files that count as photographs, in any case."""
 
 LONG_SIDE, PATCH = 518, 14
 """Default pixels of a photograph's longer side; sides are multiples of the model's patch."""
+
+read = open_photograph
 
 
 @dataclass(frozen=True)
@@ -65,23 +67,6 @@ def _photographs(folder: Path) -> tuple[Path, ...]:
 def _natural(name: str) -> list[tuple[int, int | str]]:
     """Return a key that puts image2 before image10."""
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name)]
-
-
-def read(path: Path) -> Image.Image:
-    """Return a photograph as RGB, turned upright as its camera noted.
-
-    Raises
-    ------
-    ValueError
-        If it is no whole image, or too large; names it.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{path}: {image.width} x {image.height} pixels, expected at most {MAX_PIXELS}")
-            return ImageOps.exif_transpose(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"{path}: not a readable image; copy the file again, or take it out of the folder") from error
 
 
 def photograph_size(image: Image.Image) -> tuple[int, int]:

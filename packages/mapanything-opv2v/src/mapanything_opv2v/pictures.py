@@ -29,10 +29,31 @@ NOTHING_RGB, SKY_RGB, RANGE_RGB, COLOR_ONLY_RGB, FILLED_RGB = (
 )
 
 
-def color_ranges(range_m: npt.NDArray[np.floating], nothing: tuple[int, int, int] = NOTHING_RGB) -> Picture:
+def range_ends(range_m: npt.NDArray[np.floating] | None) -> tuple[float, float]:
+    """Return the ends of the colour scale of distances: a street's, or tenths of it where nearly all is nearer.
+
+    Examples
+    --------
+    >>> range_ends(np.array([5.0, 80.0])), range_ends(np.array([1.0, 4.0])), range_ends(None)
+    ((2.0, 100.0), (0.2, 10.0), (2.0, 100.0))
+    """
+    known = np.empty(0) if range_m is None else range_m[range_m > 0]
+    most = float(np.percentile(known, 95)) if known.size else FAR_M
+    tenths = 0
+    while tenths < 4 and most < FAR_M / 10 ** (tenths + 1):
+        tenths += 1
+    return NEAR_M / 10**tenths, FAR_M / 10**tenths
+
+
+def color_ranges(
+    range_m: npt.NDArray[np.floating],
+    nothing: tuple[int, int, int] = NOTHING_RGB,
+    ends_m: tuple[float, float] = (NEAR_M, FAR_M),
+) -> Picture:
     """Return distances (H, W) in metres as (H, W, 3) RGB: red near, blue far; 0 dark, sky pale blue."""
+    near, far = ends_m
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.log(range_m / NEAR_M) / np.log(FAR_M / NEAR_M)
+        share = np.log(range_m / near) / np.log(far / near)
     value = np.rint(255 * (1 - np.clip(np.nan_to_num(share), 0, 1))).astype(np.uint8)
     picture = cv2.cvtColor(cv2.applyColorMap(value, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
     picture[range_m == 0] = nothing

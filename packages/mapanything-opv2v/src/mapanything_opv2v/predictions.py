@@ -53,6 +53,8 @@ class FrameMeta:
     """Name of the run's config."""
     commit: str = ""
     """Of the host's checkout."""
+    files: tuple[str, ...] | None = None
+    """(V,) names of the photographs, where there is no tree that says which is which."""
 
     def __post_init__(self) -> None:
         """Refuse what could not be a frame, or would leave the output folder."""
@@ -70,6 +72,8 @@ class FrameMeta:
             )
         if self.cameras is not None and len(self.cameras) != len(self.agents):
             raise ValueError(f"meta: {len(self.agents)} agents and {len(self.cameras)} cameras, expected one per view")
+        if self.files is not None and len(self.files) != len(self.agents):
+            raise ValueError(f"meta: {len(self.agents)} agents and {len(self.files)} files, expected one per view")
         if unknown := set(self.inputs) - set(INPUTS):
             raise ValueError(f"meta inputs: unknown {sorted(unknown)}; known: {', '.join(INPUTS)}")
 
@@ -85,7 +89,10 @@ class FrameMeta:
 
     def to_json(self) -> str:
         """Return the metadata as text."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, allow_nan=False)
+        values = asdict(self)
+        if self.files is None:  # as files have it that are older than the field
+            del values["files"]
+        return json.dumps({"format": FORMAT, **values}, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> FrameMeta:
@@ -99,10 +106,11 @@ class FrameMeta:
         values = json.loads(text)
         if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
             raise ValueError(f"meta: expected format {FORMAT}, got {text[:80]!r}")
+        values.setdefault("files", None)
         known = {field.name for field in fields(cls)}
         if set(values) != known:
             raise ValueError(f"meta: keys {sorted(set(values) ^ known)} are missing or unknown")
-        for key in ("agents", "cameras", "inputs"):
+        for key in ("agents", "cameras", "inputs", "files"):
             values[key] = None if values[key] is None else tuple(values[key])
         if values["cylinder"] is not None:
             values["cylinder"] = Cylinder(**values["cylinder"])

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
-from mapanything_opv2v import cli
+from mapanything_opv2v import cli, panorama, photographs
+from mapanything_opv2v.geometry import Cylinder
 from mapanything_opv2v.predictions import list_predictions, load_predictions
+
+SHARED = Path(__file__).parents[5] / "shared/data"  # real data lies beside the repository, if at all
+NUSCENES = Path(os.environ.get("NUSCENES_RIG", SHARED / "nuscenes_rig/rig.json"))
+REAL = pytest.mark.skipif(not NUSCENES.is_file(), reason=f"no real rig at {NUSCENES.name}: set NUSCENES_RIG to it")
 
 SMALL = {
     "OPV2VCoopDataset": ("--num-views", "3", "--resolution", "56", "42"),
@@ -98,3 +106,49 @@ def test_panorama_photographs(tiny_checkpoint, tmp_path, capsys):
     assert (
         "needs --root, the tree to predict, or --images, a folder of photographs, or --rig" in capsys.readouterr().err
     )
+
+
+@REAL
+def test_real_photographs_keep_their_names_and_shapes(tiny_checkpoint, tmp_path, capsys):
+    photos = tmp_path / "street"
+    photos.mkdir()
+    for path in NUSCENES.parent.glob("*CAM_FRONT*.jpg"):
+        shutil.copy(path, photos)
+    assert predict(tiny_checkpoint, tmp_path / "out", "--images", photos, "--export", "ply") == 0, (
+        capsys.readouterr().out
+    )
+    (path,) = list_predictions(tmp_path / "out")
+    frame = load_predictions(path)
+    # 1600 x 900 on 518: nothing of the photograph is cut but a pixel of its height
+    assert frame.image.shape == (3, 294, 518, 3)
+    assert frame.meta.files == tuple(sorted(p.name for p in photos.iterdir()))
+    assert cli.main(["panorama", str(path), "--out", str(tmp_path / "page")]) == 0
+    page = (tmp_path / "page" / "panorama.html").read_text()
+    assert "camera0 = " in page and frame.meta.files[0].partition("__CAM")[2] in page
+
+
+@REAL
+def test_a_stitched_photograph_of_the_real_rig_is_cut_to_the_panoramas_rows(tiny_checkpoint, tmp_path, capsys):
+    from PIL import Image
+
+    T_opencv_lidar = np.array([[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1.0]])
+    cameras, images = [], []
+    for camera in json.loads(NUSCENES.read_text())["cameras"].values():
+        images.append(np.asarray(photographs.read(NUSCENES.parent / camera["file"])))
+        pose = T_opencv_lidar @ np.linalg.inv(np.array(camera["T_cam_lidar"], dtype=float).reshape(4, 4))
+        cameras.append(panorama.RigCamera(np.array(camera["K"], dtype=float), pose, images[-1].shape[1::-1]))
+    rig = panorama.Rig(tuple(cameras))
+    (tmp_path / "around").mkdir()
+    whole = panorama.PanoramaBuilder(rig, Cylinder.from_size((1512, 756), 180.0, 0.0)).build(images)
+    Image.fromarray(whole.color).save(tmp_path / "around" / "street.png")
+    tail = ("--images", tmp_path / "around", "--equirectangular", "--resolution", "252", "56")
+    rows = ("--panorama-vertical-fov-deg", "30", "--panorama-elevation-center-deg", "-4")
+    assert predict(tiny_checkpoint, tmp_path / "out", *tail, *rows) == 0, capsys.readouterr().out
+    (path,) = list_predictions(tmp_path / "out")
+    frame = load_predictions(path)
+    direct = panorama.PanoramaBuilder(rig, Cylinder.from_size((1512, 336), 30.0, -4.0)).build(images)
+    expected = np.asarray(Image.fromarray(direct.color).resize((252, 56), Image.Resampling.BICUBIC), dtype=float)
+    off = np.abs(frame.image[0] - expected).mean()
+    assert off < 2.0 < np.abs(frame.image[0] - np.roll(expected, 1, axis=0)).mean()  # a row's shift would be seen
+    assert cli.main(["pointcloud", str(path), "--out", str(tmp_path / "page")]) == 0
+    assert "vehicle 0 = street.png" in (tmp_path / "page" / "pointcloud.html").read_text()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -132,5 +134,38 @@ def test_what_a_model_cannot_take_is_one_line(small_models, small_town, tmp_path
 
     refused("VGGTWrapper takes images only; leave --inputs out", small_models["vggt"], "--inputs", "pose")
     refused("--model nothing: the host has no such config; it has anycalib, da3,", ("nothing",))
-    if importlib.util.find_spec("must3r") is None:
-        refused("--model must3r: the host cannot build it: ", ("must3r",))
+
+
+NEEDED = {
+    "anycalib": ("anycalib", "anycalib"),
+    "da3": ("depth_anything_3", "depth-anything-3"),
+    "da3_nested": ("depth_anything_3", "depth-anything-3"),
+    "dust3r": ("dust3r", "dust3r"),
+    "mast3r": ("dust3r", "mast3r"),
+    "metric_dust3r": ("dust3r", "dust3r"),
+    "must3r": ("dust3r", "must3r"),
+    "pi3x": ("pi3", "pi3"),
+    "pow3r": ("pow3r", "pow3r"),
+    "pow3r_ba": ("pow3r", "pow3r"),
+}
+"""The module that is missed first, and the host's extra that brings it, by model."""
+
+
+@pytest.mark.parametrize("model", NEEDED)
+def test_a_missing_package_is_named_with_the_way_to_it(model, small_town, tmp_path, capsys):
+    module, extra = NEEDED[model]
+    if importlib.util.find_spec(module) is not None:
+        pytest.skip(f"{module} is installed")
+    assert call("predict", (model,), small_town, tmp_path / "no") == 2
+    said = capsys.readouterr().err
+    assert f"--model {model}: the package {module} is missing" in said
+    assert f'pip install -e "$MAPANYTHING_ROOT[{extra}]"' in said
+
+
+def test_the_docs_table_has_every_model_of_the_host(host_root):
+    text = (Path(__file__).parents[4] / "docs/mapanything-opv2v/models.md").read_text()
+    rows = [line.split("|")[1] for line in text.partition("### Each model")[2].splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert named == {path.stem for path in (host_root / "configs/model").glob("*.yaml")} - {"default"}
+    for model, (_, extra) in NEEDED.items():
+        assert any(f"`{model}`" in line and f"[{extra}]" in line for line in text.splitlines()), model

@@ -60,9 +60,12 @@ def test_a_rig_and_its_tree_give_the_same_panorama(tiny_checkpoint, rig_yaml, tm
     assert cli.main(["import", str(rig_yaml), "--out", str(tmp_path / "tree"), "--quiet"]) == 0
     data = ("--root", tmp_path / "tree", "--dataset", "OPV2VCylindricalDataset", "--num-views", "1")
     assert predict(tiny_checkpoint, tmp_path / "from_tree", *data, *size) == 0
-    ours, theirs = frames_of(tmp_path / "rig"), frames_of(tmp_path / "from_tree")
-    assert len(ours) == len(theirs) > 0
-    for a, b in zip(ours, theirs):
+    data = ("--root", rig_yaml, *data[2:])
+    assert predict(tiny_checkpoint, tmp_path / "as_data", *data, *size, "--inputs", "pose") == 0
+    ours, theirs, read = (frames_of(tmp_path / name) for name in ("rig", "from_tree", "as_data"))
+    assert len(ours) == len(theirs) == len(read) > 0
+    for a, b, c in zip(ours, theirs, read):
+        assert np.array_equal(c.image, b.image) and c.meta.inputs == ("pose",)
         assert np.abs(a.image.astype(int) - b.image.astype(int)).max() <= 1
         assert a.range_m.shape == (1, 28, 112)
 

@@ -1,7 +1,8 @@
-"""The forms in which answers write coordinates, each found with its place in the text."""
+"""The forms in which answers write coordinates, each found with its place in the text, and what their units mean."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -220,3 +221,58 @@ def bracket_lengths(text: str) -> list[int]:
     """Return how many numbers stand in each bracket, and in each run of <loc>."""
     locs = [run.count("<") for run in _LOC.findall(text)]
     return [1 + len(re.findall(r"[,;]", rest)) for _, rest in _GROUP.findall(text)] + locs
+
+
+def as_fractions(pair: Pair, units: str, size_wh: tuple[int, int] | None) -> tuple[float, float] | str:
+    """Return a pair as fractions of width and height, or the reason why that is not possible.
+
+    Parameters
+    ----------
+    pair
+        As written.
+    units, size_wh
+        See `answers.parse`.
+    """
+    own, other = _own_unit(pair.x), _own_unit(pair.y)
+    if own != other:
+        return "mixed_units"
+    unit = _unit_of(pair, own, units)
+    size = size_wh if unit == "pixel" else (1, 1)
+    if unit == "unclear" or size is None:
+        return "unclear_units"
+    x, y = (_fraction(_bare_number(number), unit, side) for number, side in zip((pair.x, pair.y), size))
+    return (x, y) if math.isfinite(x) and math.isfinite(y) else "not_finite"
+
+
+def _own_unit(number: str) -> str:
+    return "percent" if number.endswith("%") else "pixel" if number.endswith(("px", "pixel", "pixels")) else ""
+
+
+def _bare_number(number: str) -> str:
+    return number.rstrip("%pixels ")
+
+
+def _unit_of(pair: Pair, own: str, units: str) -> str:
+    """Return the unit of a pair: the one it says itself, that of its tag, or the declared one."""
+    if own:
+        return own
+    if pair.unit.startswith("xml"):  # Molmo writes percent, with a decimal; Qwen pixels, whole numbers
+        if pair.unit == "xml_above_100":
+            return units if units in ("pixel", "thousand") else "unclear"
+        return "pixel" if pair.unit == "xml_whole" and units == "pixel" else "percent"
+    if pair.unit:
+        return pair.unit
+    if units == "roborefer":
+        return "normalized" if "." in pair.x + pair.y else "pixel"
+    return units
+
+
+_DIVISOR = {"normalized": 1.0, "percent": 100.0, "thousand": 1000.0}
+
+
+def _fraction(number: str, unit: str, side_px: int) -> float:
+    value = float(number)
+    if unit != "pixel":
+        return value / _DIVISOR[unit]
+    # an integer is the index of a pixel: its centre; anything else is a position
+    return (value + 0.5 if value.is_integer() else value) / side_px

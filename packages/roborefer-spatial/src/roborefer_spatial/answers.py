@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
 import msgspec
@@ -168,6 +168,8 @@ def parse(
     return _read(final, units, size_wh, point_order, boxes, images)
 
 
+# patterns take these four for white space (\s), float() does not
+_SEPARATORS = str.maketrans(dict.fromkeys("\x1c\x1d\x1e\x1f", " "))
 _NOT_VISIBLE = Parsed((), True, "not_visible")
 _CANONICAL = re.compile(r"\[\((-?\d\.\d{1,17}), (-?\d\.\d{1,17})\)\]")
 
@@ -179,8 +181,19 @@ def as_built(text: str) -> Parsed | None:
     found = _CANONICAL.fullmatch(text)
     if found is None:
         return None
-    x, y = found.groups()
-    return Parsed(((float(x), float(y)),), False, POINTS, "list")
+    return Parsed(((float(found[1]), float(found[2])),), False, POINTS, "list")
+
+
+def all_as_built(texts: Iterable[str | None]) -> list[Parsed | None]:
+    """Read many answers by `as_built`; None for one without a text, too."""
+    written = _CANONICAL.fullmatch
+    return [
+        None if text is None
+        else _NOT_VISIBLE if text == NOT_VISIBLE
+        else None if (found := written(text)) is None
+        else Parsed(((float(found[1]), float(found[2])),), False, POINTS, "list")
+        for text in texts
+    ]  # fmt: skip
 
 
 def _check_options(units: str, size_wh: tuple[int, int] | None, point_order: str, boxes: str) -> None:
@@ -206,10 +219,10 @@ _THINK = re.compile(r"<(/?)think(?:ing)?>", re.I)
 
 
 def _normalise(text: str) -> str:
-    """Fold full-width brackets, digits and commas, the minus sign, LaTeX's \\left( and Markdown's \\_."""
+    """Fold full-width brackets, digits and commas, the minus sign, LaTeX's \\left(, Markdown's \\_ and separators."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text).replace("\u2212", "-")
-    return text.replace("\\left", "").replace("\\right", "").replace("\\_", "_").strip()
+    return text.translate(_SEPARATORS).replace("\\left", "").replace("\\right", "").replace("\\_", "_").strip()
 
 
 def _final_answer(text: str) -> str | None:
@@ -362,49 +375,8 @@ def _why_no_point(text: str, lower: str) -> str:
 def _to_points(pairs: list[Pair], form: str, units: str, size_wh: tuple[int, int] | None) -> Parsed:
     points: list[Point] = []
     for pair in pairs:
-        kinds = {_own_unit(number) for number in (pair.x, pair.y)}
-        if len(kinds) > 1:
-            return _failure("mixed_units", form)
-        unit = _unit_of(pair, kinds.pop(), units)
-        size = size_wh if unit == "pixel" else (1, 1)
-        if unit == "unclear" or size is None:
-            return _failure("unclear_units", form)
-        x, y = (_fraction(_bare_number(number), unit, side) for number, side in zip((pair.x, pair.y), size))
-        if not (math.isfinite(x) and math.isfinite(y)):
-            return _failure("not_finite", form)
-        points.append((x, y))
+        point = answer_forms.as_fractions(pair, units, size_wh)
+        if isinstance(point, str):
+            return _failure(point, form)
+        points.append(point)
     return Parsed(tuple(points), False, POINTS, form)
-
-
-def _own_unit(number: str) -> str:
-    return "percent" if number.endswith("%") else "pixel" if number.endswith(("px", "pixel", "pixels")) else ""
-
-
-def _bare_number(number: str) -> str:
-    return number.rstrip("%pixels ")
-
-
-def _unit_of(pair: Pair, own: str, units: str) -> str:
-    """Return the unit of a pair: the one it says itself, that of its tag, or the declared one."""
-    if own:
-        return own
-    if pair.unit.startswith("xml"):  # Molmo writes percent, with a decimal; Qwen pixels, whole numbers
-        if pair.unit == "xml_above_100":
-            return units if units in ("pixel", "thousand") else "unclear"
-        return "pixel" if pair.unit == "xml_whole" and units == "pixel" else "percent"
-    if pair.unit:
-        return pair.unit
-    if units == "roborefer":
-        return "normalized" if "." in pair.x + pair.y else "pixel"
-    return units
-
-
-_DIVISOR = {"normalized": 1.0, "percent": 100.0, "thousand": 1000.0}
-
-
-def _fraction(number: str, unit: str, side_px: int) -> float:
-    value = float(number)
-    if unit != "pixel":
-        return value / _DIVISOR[unit]
-    # an integer is the index of a pixel: its centre; anything else is a position
-    return (value + 0.5 if value.is_integer() else value) / side_px

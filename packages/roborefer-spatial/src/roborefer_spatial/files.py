@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Generic, TypeVar
+
+import msgspec
 
 try:
     import fcntl
@@ -136,6 +140,89 @@ def read_json_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{path}: expected a JSON object, got {type(value).__name__}")
     return value
+
+
+Row = TypeVar("Row")
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Rows(Generic[Row]):
+    """Some rows of a JSON list or JSONL file.
+
+    Attributes
+    ----------
+    first
+        Where the first of them is: a line from 1, or a row of a list from 0.
+    rows
+        What each decodes to; None for one that has to be looked at by itself, be it empty or wrong.
+    texts
+        Returns the JSON of each.
+    """
+
+    first: int
+    rows: Sequence[Row | None]
+    texts: Callable[[], list[bytes]]
+
+
+def read_rows(path: Path, decoder: msgspec.json.Decoder[Row], what: str) -> Iterator[Rows[Row]]:
+    """Read a JSONL file, or a JSON file that holds a list of `what`; ValueError, naming the file, for no such list."""
+    if path.suffix == ".jsonl":
+        yield from read_lines(path, decoder)
+        return
+    data = path.read_bytes()
+    try:
+        texts = [bytes(text) for text in msgspec.json.decode(data, type=list[msgspec.Raw])]
+    except (msgspec.MsgspecError, UnicodeDecodeError):  # no JSON, or as only Python's own decoder reads it
+        rows = decode_json(data, path)
+        if not isinstance(rows, list):
+            raise ValueError(
+                f"{path}: expected a JSON list of {what}, got {brief(rows)}; JSONL files end in .jsonl"
+            ) from None
+        texts = [json.dumps(row).encode() for row in rows]
+    yield Rows(0, [decoded(text, decoder) for text in texts], lambda: texts)
+
+
+def read_lines(path: Path, decoder: msgspec.json.Decoder[Row], *, unfinished: bool = False) -> Iterator[Rows[Row]]:
+    """Read a JSONL file, many lines in one call of the decoder; where one of them is wrong, each by itself.
+
+    `unfinished` leaves out a last line without its line break.
+    """
+    number = 1
+    with path.open("rb") as stream:
+        while data := stream.read(_CHUNK_BYTES):
+            data += stream.readline()
+            if unfinished:
+                data = data[: data.rfind(b"\n") + 1]
+            count = data.count(b"\n") + (bool(data) and not data.endswith(b"\n"))
+            rows = _decode_lines(data, count, decoder)
+            yield Rows(number, rows, functools.partial(_split, data, count))
+            number += count
+
+
+def _split(data: bytes, count: int) -> list[bytes]:
+    return data.split(b"\n")[:count]
+
+
+def _decode_lines(data: bytes, count: int, decoder: msgspec.json.Decoder[Row]) -> Sequence[Row | None]:
+    rows: Sequence[Row] = ()
+    with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
+        rows = decoder.decode_lines(data)
+    return rows if len(rows) == count else [decoded(line, decoder) for line in _split(data, count)]
+
+
+def decoded(text: bytes, decoder: msgspec.json.Decoder[Row]) -> Row | None:
+    """Decode one row; None where it is wrong, or as only Python's own decoder reads it."""
+    try:
+        return decoder.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+def brief(value: Any) -> str:
+    """Return a value's repr, cut to what fits in an error message."""
+    text = repr(value)
+    return text if len(text) <= 120 else text[:117] + "..."
 
 
 def is_unfinished(folder: Path) -> bool:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
+from roborefer_spatial import files
+
 _Side = Annotated[int, msgspec.Meta(gt=0)]
 Sizes = tuple[tuple[_Side, _Side], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(msgspec.Struct, frozen=True, gc=False):
     """One answer.
 
     Attributes
@@ -75,12 +75,10 @@ def read(path: Path, *, id_key: str = "id", text_key: str = "text", unfinished: 
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file; make it with `roborefer-spatial predict`")
-    usual = (id_key, text_key) == ("id", "text")
-    found = []
-    for number, row, answer in _rows(path, unfinished):
-        if not usual or answer is None or (answer.text is None and answer.error is None):
-            answer = _unusual(row, _where(path, number), id_key, text_key)
-        found.append(answer)
+    if path.suffix == ".json":
+        found = [_unusual(row, f"{path.name}, row {at}", id_key, text_key) for at, row in enumerate(_listed(path))]
+    else:
+        found = list(_of_lines(path, id_key, text_key, unfinished))
     if unfinished:
         return list({row.id: row for row in found}.values())
     if len({row.id for row in found}) != len(found):
@@ -93,58 +91,35 @@ def read(path: Path, *, id_key: str = "id", text_key: str = "text", unfinished: 
 _decoder = msgspec.json.Decoder(Prediction)
 
 
-def _rows(path: Path, unfinished: bool) -> Iterator[tuple[int, Any, Prediction | None]]:
-    """Yield (line from 1 or row from 0, the row as JSON or decoded, its answer where this package wrote it)."""
-    data = path.read_bytes()
-    if path.suffix == ".json":
-        try:
-            rows = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path.name}: not valid JSON: {error}") from error
-        if isinstance(rows, dict):
-            rows = rows.get("results")
-        if not isinstance(rows, list):
-            raise ValueError(f"{path}: expected a list of answers, or an object with one under 'results'")
-        yield from ((index, row, None) for index, row in enumerate(rows))
-        return
-    lines = data.split(b"\n")
-    if unfinished:
-        lines.pop()  # what follows the last line break: nothing, or half a row
-    for number, (line, answer) in enumerate(zip(lines, _of_lines(lines)), 1):
-        if line.strip():
-            yield number, line, answer
+def _listed(path: Path) -> list[Any]:
+    """Return the rows of a JSON file."""
+    rows = files.read_json(path)
+    if isinstance(rows, dict):
+        rows = rows.get("results")
+    if not isinstance(rows, list):
+        raise ValueError(f"{path}: expected a list of answers, or an object with one under 'results'")
+    return rows
 
 
-def _of_lines(lines: list[bytes]) -> list[Prediction | None]:
-    """Decode all lines in one call; where one of them is of another program, or wrong, each by itself."""
-    whole = lines[:-1] if lines and not lines[-1] else lines
-    try:
-        answers: list[Prediction | None] = list(_decoder.decode_lines(b"\n".join(whole)))
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        answers = []
-    if len(answers) == len(whole):
-        return answers + [None] * (len(lines) - len(whole))
-    return [_decoded(line) for line in lines]
-
-
-def _decoded(line: bytes) -> Prediction | None:
-    try:
-        return _decoder.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None
-
-
-def _where(path: Path, place: int) -> str:
-    return f"{path.name}, {'row' if path.suffix == '.json' else 'line'} {place}"
+def _of_lines(path: Path, id_key: str, text_key: str, unfinished: bool) -> Iterator[Prediction]:
+    """Read a JSONL file; rows as this package writes them are decoded many at a time."""
+    usual = (id_key, text_key) == ("id", "text")
+    for lines in files.read_lines(path, _decoder, unfinished=unfinished):
+        good = [usual and row is not None and (row.text is not None or row.error is not None) for row in lines.rows]
+        if all(good):
+            yield from lines.rows  # type: ignore[misc]  # none is None
+            continue
+        for at, (text, row, fine) in enumerate(zip(lines.texts(), lines.rows, good), lines.first):
+            if fine:
+                yield row  # type: ignore[misc]
+            elif text.strip():
+                yield _unusual(text, f"{path.name}, line {at}", id_key, text_key)
 
 
 def _unusual(row: Any, where: str, id_key: str, text_key: str) -> Prediction:
     """Read a row with an integer id or of other fields, or say what is wrong with it."""
     if isinstance(row, bytes):
-        try:
-            row = json.loads(row)
-        except (ValueError, RecursionError) as wrong:
-            raise ValueError(f"{where}: not valid JSON: {wrong}") from wrong
+        row = files.decode_json(row, where)
     if not isinstance(row, dict) or id_key not in row or text_key not in row:
         have = sorted(row) if isinstance(row, dict) else type(row).__name__
         raise ValueError(

@@ -7,18 +7,16 @@ say what is wrong with it.
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypedDict, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
 from roborefer_spatial.answers import NOT_VISIBLE
-from roborefer_spatial.files import decode_json
+from roborefer_spatial.files import brief, decode_json, read_rows
 from roborefer_spatial.images import ConcatMap
 
 TASKS: dict[str, tuple[int, str]] = {
@@ -38,7 +36,6 @@ _Side = Annotated[int, Meta(gt=0)]
 _Coordinate = Annotated[float, Meta(ge=0, lt=1)]
 _Pair = tuple[_Coordinate, _Coordinate]
 if TYPE_CHECKING:
-    _Turn: TypeAlias = dict[str, str]
     _Paths: TypeAlias = list[str]
     _Map: TypeAlias = ConcatMap
     _Task: TypeAlias = str
@@ -46,7 +43,6 @@ if TYPE_CHECKING:
     _Frame: TypeAlias = str
     _Split: TypeAlias = str
 else:  # as files have them; `_finished` makes the types above of them
-    _Turn = TypedDict("_Turn", {"from": Literal["human", "gpt"], "value": _Text})
     _Paths = _Text | Annotated[list[_Text], Meta(min_length=1)]
     _Map = Any
     _Task = Literal["t1_multi", "t1_concat", "t2a_multi", "t2b_multi"]
@@ -55,8 +51,26 @@ else:  # as files have them; `_finished` makes the types above of them
     _Split = Literal["train", "val"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class Asked(msgspec.Struct, gc=False):
+    """What a person says."""
+
+    value: _Text
+    speaker: Literal["human"] = msgspec.field(name="from")
+
+
+class Told(msgspec.Struct, gc=False):
+    """What a model says."""
+
+    value: _Text
+    speaker: Literal["gpt"] = msgspec.field(name="from")
+
+
+def turns(question: str, answer: str) -> tuple[Asked, Told]:
+    """Return the turns of a conversation."""
+    return Asked(question, "human"), Told(answer, "gpt")
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One question about one or two images, with its answer.
 
     Attributes
@@ -70,8 +84,8 @@ class Sample:
         [original, inpainted].
     query_original
         Path of the query image: B, or the inpainted view of Task 2B.
-    conversations
-        [{"from": "human", "value": prompt}, {"from": "gpt", "value": answer}]; no `<image>` tokens.
+    turns
+        The prompt and the answer, without `<image>` tokens; "conversations" in files.
     mask_path, mask_dilated_path
         The object's mask in the frame of `query_original`, as given and dilated; None where there is none.
     gt_mask
@@ -99,7 +113,7 @@ class Sample:
     task: _Task
     image: _Paths
     query_original: _Text
-    conversations: Annotated[list[_Turn], Meta(min_length=2, max_length=2)]
+    turns: tuple[Asked, Told] = msgspec.field(name="conversations")
     mask_path: _Text | None = None
     mask_dilated_path: _Text | None = None
     gt_mask: _Mask
@@ -119,12 +133,17 @@ class Sample:
     @property
     def prompt(self) -> str:
         """The question, without `<image>` tokens."""
-        return self.conversations[0]["value"]
+        return self.turns[0].value
 
     @property
     def answer(self) -> str:
         """The true answer's text."""
-        return self.conversations[1]["value"]
+        return self.turns[1].value
+
+    @property
+    def conversations(self) -> list[dict[str, str]]:
+        """[{"from": "human", "value": prompt}, {"from": "gpt", "value": answer}]."""
+        return [{"from": turn.speaker, "value": turn.value} for turn in self.turns]
 
     @property
     def visible(self) -> bool:
@@ -184,7 +203,8 @@ class Sample:
         return _checked(row, where, _Resolved(folder))
 
 
-_TYPES = get_type_hints(Sample, include_extras=True)
+_TYPES: dict[str, Any] = get_type_hints(Sample, include_extras=True)
+_TYPES["conversations"] = _TYPES.pop("turns")
 _TEXT, _POINT = "a non-empty string", "null or [x, y] with 0 <= x, y < 1"
 _EXPECTED = {
     "task": f"one of {', '.join(TASKS)}",
@@ -212,7 +232,6 @@ _TEXTS = frozenset(
     {"task", "coord_frame", "id", "query_original", "gt_mask", "split", "scene", "uid", "view_ref", "view_query"}
 )
 _decoder = msgspec.json.Decoder(Sample)
-_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class _Resolved(dict[str, str]):
@@ -231,20 +250,18 @@ class _Resolved(dict[str, str]):
         return joined
 
 
-_set = object.__setattr__
+_set = msgspec.structs.force_setattr
 
 
 def _finished(sample: Sample, paths: _Resolved, where: str) -> tuple[str, str] | None:
     """Finish a sample whose types were right when it was read; return (field, expected) where fields contradict."""
     count, frame = TASKS[sample.task]
-    asked, told = sample.conversations
+    asked, told = sample.turns
     if sample.coord_frame != frame:
         return "coord_frame", f"one of {frame}"
-    if asked["from"] != "human" or told["from"] != "gpt":
-        return "conversations", _EXPECTED["conversations"]
-    if (told["value"] == NOT_VISIBLE) != (sample.answer_point is None):
+    if (told.value == NOT_VISIBLE) != (sample.answer_point is None):
         return "answer_point", f"null exactly when the answer is {NOT_VISIBLE}"
-    asked["value"] = paths.questions.setdefault(asked["value"], asked["value"])
+    asked.value = paths.questions.setdefault(asked.value, asked.value)
     if type(sample.image) is not list:
         _set(sample, "image", [sample.image])
     if len(sample.image) != count:
@@ -258,8 +275,8 @@ def _finished(sample: Sample, paths: _Resolved, where: str) -> tuple[str, str] |
         _set(sample, "depth", [sample.depth] if isinstance(sample.depth, str) else sample.depth)
         if len(sample.depth) != count:
             return "depth", f"{count} path(s) for task {sample.task!r}"
-        sample.depth[:] = [paths[path] for path in sample.depth]
-    sample.image[:] = [paths[path] for path in sample.image]
+        sample.depth[:] = map(paths.__getitem__, sample.depth)
+    sample.image[:] = map(paths.__getitem__, sample.image)
     _set(sample, "query_original", paths[sample.query_original])
     if sample.mask_path is not None:
         _set(sample, "mask_path", paths[sample.mask_path])
@@ -271,7 +288,7 @@ def _finished(sample: Sample, paths: _Resolved, where: str) -> tuple[str, str] |
 def _checked(row: Any, where: str, paths: _Resolved) -> Sample:
     """Return the sample of a decoded row; ValueError names the file, the row and the field."""
     if not isinstance(row, Mapping):
-        raise ValueError(f"{where}: expected an object with the fields of a sample, got {_show(row)}")
+        raise ValueError(f"{where}: expected an object with the fields of a sample, got {brief(row)}")
     try:
         sample = msgspec.convert(row, Sample)
         fault = _finished(sample, paths, where)
@@ -279,7 +296,7 @@ def _checked(row: Any, where: str, paths: _Resolved) -> Sample:
         fault = _fault(row, where)
     if fault is None:
         return sample
-    raise ValueError(f"{where}: field {fault[0]!r}: expected {fault[1]}, got {_show(row.get(fault[0]))}")
+    raise ValueError(f"{where}: field {fault[0]!r}: expected {fault[1]}, got {brief(row.get(fault[0]))}")
 
 
 def _fault(row: Mapping[str, Any], where: str) -> tuple[str, str]:
@@ -305,7 +322,7 @@ def _fault(row: Mapping[str, Any], where: str) -> tuple[str, str]:
                 "depth": f"{count} path(s) for task {row['task']!r}",
             }
             return key, exact.get(key, expected)
-    raise AssertionError(f"{where}: no field is at fault in {_show(row)}")
+    raise AssertionError(f"{where}: no field is at fault in {brief(row)}")
 
 
 def load_samples(path: Path, *, image_folder: Path | None = None) -> list[Sample]:
@@ -324,17 +341,19 @@ def load_samples(path: Path, *, image_folder: Path | None = None) -> list[Sample
         The file is missing, is not JSON, has no rows, repeats an id, or holds a row that is not a sample.
     """
     path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; make it with `roborefer-spatial build`")
     paths = _Resolved(path.resolve().parent if image_folder is None else Path(image_folder))
     word = "line" if path.suffix == ".jsonl" else "row"
     samples: list[Sample] = []
-    for first, texts, found in _chunks(path):
-        for offset, sample in enumerate(found):
-            if sample is None or not _good(sample, paths):
-                where = f"{path.name}, {word} {first + offset}"
-                if word == "line" and not texts[offset].strip():
-                    continue
-                sample = _checked(decode_json(bytes(texts[offset]), where), where, paths)
-            samples.append(sample)
+    for part in read_rows(path, _decoder, "samples"):
+        if _all_good(part.rows, paths):
+            samples += part.rows  # type: ignore[arg-type]  # none is None
+            continue
+        for at, text in enumerate(part.texts(), part.first):
+            if text.strip() or word == "row":
+                where = f"{path.name}, {word} {at}"
+                samples.append(_checked(decode_json(text, where), where, paths))
     if not samples:
         raise ValueError(f"{path}: holds no samples")
     if len({sample.id for sample in samples}) != len(samples):
@@ -345,65 +364,17 @@ def load_samples(path: Path, *, image_folder: Path | None = None) -> list[Sample
 def _refuse_repeated(path: Path, word: str, samples: list[Sample]) -> None:
     """Raise ValueError that names the first row whose id an earlier one has."""
     seen: set[str] = set()
-    numbers = (first + offset for first, texts, _ in _chunks(path) for offset, text in enumerate(texts) if text.strip())
+    parts = read_rows(path, _decoder, "samples")
+    numbers = (at for part in parts for at, text in enumerate(part.texts(), part.first) if text.strip())
     for number, sample in zip(numbers, samples):
         if sample.id in seen:
             raise ValueError(f"{path.name}, {word} {number}: id {sample.id!r} occurs twice; every sample needs its own")
         seen.add(sample.id)
 
 
-def _good(sample: Sample, paths: _Resolved) -> bool:
+def _all_good(samples: Sequence[Sample | None], paths: _Resolved) -> bool:
+    """Finish samples that were just read; say whether nothing is wrong with any of them."""
     try:
-        return _finished(sample, paths, "") is None
-    except ValueError:  # it is looked at again, to say where
+        return all(sample is not None and _finished(sample, paths, "") is None for sample in samples)
+    except ValueError:  # they are looked at one by one, to say where
         return False
-
-
-_CHUNK_BYTES = 1 << 22
-
-
-def _chunks(path: Path) -> Iterator[tuple[int, list[bytes], list[Sample | None]]]:
-    """Yield (line from 1 or row from 0, the JSON of rows from there on, their samples where the types are right)."""
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; make it with `roborefer-spatial build`")
-    if path.suffix == ".jsonl":
-        number = 1
-        with path.open("rb") as stream:
-            while lines := stream.readlines(_CHUNK_BYTES):
-                yield number, lines, _of_lines(lines)
-                number += len(lines)
-        return
-    data = path.read_bytes()
-    try:
-        texts = [bytes(text) for text in _decode_list(data)]
-    except (msgspec.MsgspecError, UnicodeDecodeError):  # no JSON, or as only Python's own decoder reads it
-        texts = [json.dumps(row).encode() for row in _listed(decode_json(data, path), path)]
-    yield 0, texts, [_decoded(text) for text in texts]
-
-
-def _of_lines(lines: list[bytes]) -> list[Sample | None]:
-    """Decode many lines in one call; where one of them is no sample, each by itself."""
-    try:
-        samples: list[Sample | None] = list(_decoder.decode_lines(b"".join(lines)))
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        samples = []
-    return samples if len(samples) == len(lines) else [_decoded(line) for line in lines]
-
-
-def _decoded(text: bytes | msgspec.Raw) -> Sample | None:
-    try:
-        return _decoder.decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError):  # wrong, or as only Python's own decoder reads it
-        return None
-
-
-def _listed(rows: Any, path: Path) -> list[Any]:
-    if not isinstance(rows, list):
-        raise ValueError(f"{path}: expected a JSON list of samples, got {_show(rows)}; JSONL files end in .jsonl")
-    return rows
-
-
-def _show(value: Any) -> str:
-    """Return a value's repr, cut to what fits in an error message."""
-    text = repr(value)
-    return text if len(text) <= 120 else text[:117] + "..."

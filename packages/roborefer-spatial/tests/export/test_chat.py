@@ -1,15 +1,15 @@
 import base64
 import csv
-import dataclasses
 import json
 import re
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from roborefer_spatial.export.formats import export
 from roborefer_spatial.predicting import profiles
-from roborefer_spatial.sample import Sample
+from roborefer_spatial.sample import Sample, turns
 
 csv.field_size_limit(sys.maxsize)
 
@@ -109,8 +109,8 @@ def test_a_profile_that_asks_for_other_answers(samples, tmp_path):
     for name in ("llamafactory", "ms-swift", "trl"):
         with pytest.raises(ValueError, match="--profile qwen2.5-vl: this format trains on the answers as built"):
             export(name, {"a": samples}, tmp_path / "out", profile=qwen)
-    asked = {"from": "human", "value": "Where is it? Answer with one point as [(x, y)]."}
-    sample = dataclasses.replace(samples[0], conversations=[asked, samples[0].conversations[1]])
+    asked = "Where is it? Answer with one point as [(x, y)]."
+    sample = msgspec.structs.replace(samples[0], turns=turns(asked, samples[0].answer))
     export("vlmevalkit", {"a": [sample]}, tmp_path / "out", profile=qwen)
     with (tmp_path / "out/a.tsv").open(newline="") as stream:
         (row,) = csv.DictReader(stream, delimiter="\t")

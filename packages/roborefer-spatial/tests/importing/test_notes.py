@@ -83,6 +83,7 @@ def test_rows_of_the_other_tasks(folder):
         ({"answer": "NOT_VISIBLE"}, "visible after all"),
         ({"answer": "over there"}, "no single point"),
         ({"conversations": []}, "no such row"),
+        ({"coord_frame": "concat"}, "a sample already"),  # its point would be read in the wrong frame
         ({"task": "t9", "id": "x"}, "unknown task"),
         ({"query_original": "/nowhere/b.png"}, "not in an x3 tree"),
         ({"query_original": "/x/train/s/uid_1/02_000002_original.png"}, "no such picture"),

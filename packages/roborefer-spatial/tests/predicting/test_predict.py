@@ -3,6 +3,7 @@ import json
 import re
 import threading
 
+import msgspec
 import pytest
 from roborefer_spatial.predicting import predict as module
 from roborefer_spatial.predicting.backends import Answer, Unavailable
@@ -157,12 +158,11 @@ def test_what_is_known_of_an_answer_is_kept_and_cut_ones_are_counted(samples, ou
 
 
 def test_depth_maps_are_used_or_refused(make_sample):
-    import dataclasses
 
     from roborefer_spatial.predicting import backends
 
     plain = make_sample((1, 1))
-    deep = dataclasses.replace(plain, id="deep", depth=["a_depth.png", "b_depth.png"])
+    deep = msgspec.structs.replace(plain, id="deep", depth=["a_depth.png", "b_depth.png"])
     model = backends.options("transformers", {"model": "m"})
     with pytest.raises(ValueError, match="sample deep brings depth images, and backend transformers as chosen cannot"):
         module.asked([plain, deep], "transformers", model, "use")

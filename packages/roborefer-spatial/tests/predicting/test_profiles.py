@@ -50,7 +50,7 @@ def as_built(make_sample, **how):
     text = prompts.CORRESPONDENCE
     if sample.coord_frame == "concat":
         text = prompts.correspondence_side_by_side("[(0.2500, 0.5000)]")
-    sample.conversations[0]["value"] = text
+    sample.turns[0].value = text
     return sample
 
 
@@ -106,7 +106,7 @@ def test_the_question_keeps_all_but_how_to_answer(make_sample):
     assert f"the point ({0.25 * width:.0f}, {0.5 * height:.0f}) of the whole image" in load("qwen2.5-vl").prompt(concat)
     assert load("roborefer").prompt(multi) == multi.prompt
     difference = as_built(make_sample, task="t2b_multi")
-    difference.conversations[0]["value"] = prompts.DIFFERENCE
+    difference.turns[0].value = prompts.DIFFERENCE
     assert "NOT_VISIBLE" not in load("gemini").prompt(difference)
 
 

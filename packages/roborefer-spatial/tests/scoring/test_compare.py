@@ -99,7 +99,7 @@ def test_sets_are_compared_apart_and_the_table_says_who_is_who(make_sample):
     assert lines[0] == "t1_multi/val: 2 samples"
     assert lines[1:3] == ["  A first.jsonl: 0.5000", "  B second.jsonl: 1.0000"]
     assert lines[3] == "  B - A: +0.5000 [+0.0000, +1.0000] (95 %, scenes resampled in pairs)"
-    assert lines[8].startswith("  B - A: +1.0000 (95 %")
+    assert lines[8] == "  B - A: +1.0000 (no interval: a single scene, or --bootstrap 0)"
 
 
 def test_the_command_names_both_files_and_takes_no_resamples(make_sample, capsys):

@@ -86,4 +86,4 @@ def test_only_objects_in_view_are_scored(make_sample):
 def test_numbers_of_any_length_lie_outside(make_sample):
     sample = make_sample((3, 3), mask=np.ones((48, 64), bool))
     scores = score([sample], [Prediction(sample.id, f"(1{'0' * 300}, 0.5)")])
-    assert lmms_rule.hits(scores, "refspatial").tolist() == [0.0]
+    assert lmms_rule.hits(scores, lmms_rule.refspatial).tolist() == [0.0]

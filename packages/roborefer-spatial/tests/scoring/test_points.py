@@ -20,7 +20,7 @@ COORDINATE = st.one_of(
 
 
 def bare_sample(size_wh, left_wh=None):
-    fields = dict.fromkeys(Sample.__dataclass_fields__)
+    fields = dict.fromkeys(Sample.__struct_fields__)
     fields |= {"query_size": size_wh, "concat": ConcatMap(left_wh, size_wh) if left_wh else None}
     return Sample(**fields)
 

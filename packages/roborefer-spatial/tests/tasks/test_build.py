@@ -1,6 +1,7 @@
 import hashlib
 import json
 import shutil
+from datetime import datetime
 from pathlib import Path
 
 import distributed
@@ -9,6 +10,7 @@ import pytest
 from roborefer_spatial import cli
 from roborefer_spatial.sample import load_samples
 from roborefer_spatial.tasks import build as build_module
+from roborefer_spatial.tasks.object_samples import BuildOptions
 from roborefer_spatial.tasks.set_files import SET_NAMES
 
 
@@ -321,3 +323,73 @@ def test_old_names_by_option(build, tmp_path):
     _, manifest, _ = build("--prune")
     assert manifest["pruned"] == len(made)
     assert not any(path.suffix == ".jpg" for path in (tmp_path / "out").rglob("*"))
+
+
+def test_what_is_said_word_by_word(build, tree, tmp_path):
+    status, manifest, printed = build("--tasks", "t1", "t2a", "--emit-concat", 0)
+    lines = [line for line in printed.splitlines() if "building" not in line and line.strip()]
+    assert status == 0
+    assert lines[:4] == [
+        "t1_train_multi            6 samples, 4 visible, 2 not; 2 objects in 2 scenes",
+        "t1_val_multi              2 samples, 1 visible, 1 not; 1 objects in 1 scenes",
+        "t2a_train_multi           2 samples, 0 visible, 2 not; 2 objects in 2 scenes",
+        "t2a_val_multi             1 samples, 0 visible, 1 not; 1 objects in 1 scenes",
+    ]
+    written = manifest["images"]["written"]
+    assert lines[4:] == [
+        f"{written} images written, 0 there already; {manifest['seconds']} s; everything else is in "
+        f"{tmp_path / 'out' / 'manifest.json'}"
+    ]
+    assert 0 <= manifest["seconds"] < 600 and manifest["pruned"] == 0
+
+
+def test_quiet_and_json(build):
+    assert build("--quiet")[2] == ""
+    _, manifest, printed = build("--quiet", "--json")
+    assert json.loads(printed) == manifest and printed.startswith('{\n  "package": "roborefer-spatial"')
+    _, manifest, printed = build("--json")
+    assert printed.count("samples, ") == 0 and '"sets"' in printed
+
+
+def test_the_arguments_of_a_bare_build(build, tree, tmp_path):
+    _, manifest, _ = build()
+    assert manifest["arguments"] == {
+        "data_root": str(tree.root), "out_dir": str(tmp_path / "out"), "tasks": ["t1", "t2a", "t2b"],
+        "mode": "anchor", "anchor_k": 1, "alpha": 0.45, "use_dilated_mask": True, "concat_format": "png", "seed": 42,
+        "max_pairs_per_uid": None, "neg_ratio": None, "relative_paths": False, "names": "today", "workers": 1,
+        "scheduler": None,
+    }  # fmt: skip
+    assert datetime.fromisoformat(manifest["created"]).utcoffset().total_seconds() == 0
+    _, manifest, _ = build("--emit-concat", 0, "--anchor-k", 3, "--workers", 2)
+    arguments = manifest["arguments"]
+    assert (arguments["concat_format"], arguments["anchor_k"], arguments["workers"]) == (None, 3, 2)
+
+
+def test_an_anchor_matters_where_pairs_are_wanted(build):
+    for tasks in (("t1",), ("t2a",), ("t2a", "t2b")):
+        assert build("--anchor-k", 9, "--tasks", *tasks)[0] == 2
+    assert build("--mode", "allpairs", "--tasks", "t1")[0] == 0
+
+
+def test_building_shows_progress_unless_it_is_not_asked_for(tree, tmp_path, monkeypatch):
+    quiets = []
+    monkeypatch.setattr(
+        build_module.terminal,
+        "progress",
+        lambda results, *, quiet, total, **_: (quiets.append((quiet, total)), results)[1],
+    )
+    options = BuildOptions(out_dir=tmp_path / "out")
+    said = []
+    build_module.build(tree.root, options)
+    build_module.build(tree.root, options, progress=True, echo=said.append)
+    assert quiets == [(True, 3), (False, 3)] and len(said) == 9
+
+
+def test_of_many_left_out_the_first_is_shown(build, tree):
+    for scene in ("s1", "s2"):
+        for number in ("03", "04"):
+            for path in (tree.root / "train" / scene).rglob(f"{number}_*_inpainted.png"):
+                path.unlink()
+    printed = build()[2]
+    (line,) = [line for line in printed.splitlines() if line.startswith("left out")]
+    assert line.startswith("left out: 4 x ") and "first: train/s1/uid_1/03: " in line

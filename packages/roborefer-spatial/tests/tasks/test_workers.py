@@ -6,7 +6,7 @@ from pathlib import Path
 
 import distributed
 import pytest
-from roborefer_spatial.tasks.workers import run_ordered
+from roborefer_spatial.tasks.workers import _windowed, run_ordered
 
 # What other processes run must be importable there, and test modules are not: hence functions of the standard
 # library. `eval` runs the text it is given.
@@ -114,3 +114,39 @@ def wait_until(condition, seconds):
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+class Slow:
+    """Stands for a pool: counts what was handed out and not yet read."""
+
+    def __init__(self):
+        self.chunks, self.open, self.most = [], 0, 0
+
+    def __call__(self, run, function, items):
+        self.chunks.append(list(items))
+        self.open += 1
+        self.most = max(self.most, self.open)
+        slow = self
+
+        class Later:
+            def result(self):
+                slow.open -= 1
+                return run(function, items)
+
+        return Later()
+
+
+@pytest.mark.parametrize(("workers", "count"), [(1, 100), (2, 100), (3, 101), (2, 3)])
+def test_a_window_of_four_chunks_of_four_for_each_worker(workers, count):
+    slow = Slow()
+    assert list(_windowed(slow, str, range(count), workers)) == [str(number) for number in range(count)]
+    chunks = [list(range(count))[start : start + 4] for start in range(0, count, 4)]
+    assert slow.chunks == chunks
+    assert slow.most == min(len(chunks), 4 * workers + 1) and slow.open == 0
+
+
+def test_an_error_stops_the_run_before_all_was_handed_out():
+    slow = Slow()
+    with pytest.raises(ZeroDivisionError):
+        list(_windowed(slow, lambda number: 1 // (number - 2), range(1000), 2))
+    assert len(slow.chunks) == 9

@@ -178,7 +178,7 @@ def _likely_count(paths: dict[str, Path], sizes: dict[str, int]) -> int:
                 total += 8 if _plausible(paths[folder], folder, row) else -8
         return total
 
-    return max(sorted(guesses), key=score, default=sizes["points"] // POINT_BYTES)
+    return max(sorted(guesses), key=score)  # a mask of any size could be int8, so there is a guess
 
 
 def _plausible(path: Path, folder: str, row: int) -> bool:

@@ -27,6 +27,7 @@ from influencer_mmdet3d.host.pin import host_root, load_pin
 from influencer_mmdet3d.host.processes import Processes, plan_processes, run_logged
 from influencer_mmdet3d.host.trial import FAILED, MISFIT
 from influencer_mmdet3d.host.verify import load_config
+from influencer_mmdet3d.host.voxels import check_voxels
 from influencer_mmdet3d.terminal import DONE
 
 CONFIGS = {"s3dis": "s3dis_area5_{}.py", "scannet": "scannet_{}.py"}
@@ -127,6 +128,7 @@ def plan_train(args: argparse.Namespace, environ: Mapping[str, str]) -> Job:
         If the host, the config, the data, or a checkpoint is missing or unusable.
     """
     setup = _open(args, environ)
+    check_voxels(setup.cfg)
     options = [*args.cfg_options, *_data_options(setup, ("train_dataloader", "val_dataloader"))]
     notes, tool = [], ["--amp"] if args.amp else []
     loaded = _resume_from(setup.work_dir, args.resume)

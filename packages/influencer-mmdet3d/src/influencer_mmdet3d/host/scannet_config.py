@@ -7,6 +7,7 @@ The host's ScanNet models want the classes in one order: stuff first, then thing
 from __future__ import annotations
 
 import pprint
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,10 @@ custom_imports = dict(
 names = {names}  # stuff first: the host's order
 order = {order}  # their labels in the files
 stuff, things = {stuff}, {thing_list}
+voxel_size = {voxel}  # metres; the pipeline makes the voxels of training, the model those of the test
 
 model = dict(
+    voxel_size=voxel_size,
     num_classes={things},
     decoder=dict(num_instance_classes={things}, num_semantic_classes={count}),
     criterion=dict(
@@ -97,7 +100,8 @@ def config_text(data: Path, criterion: str, names: Sequence[str], stuff: Sequenc
     base = Config.fromfile(host_root() / BASE, import_custom_modules=False)
 
     def pipeline(steps: Sequence[Any]) -> str:
-        return pprint.pformat([_adapted(step, len(names), len(stuff)) for step in steps], width=110, sort_dicts=False)
+        text = pprint.pformat([_adapted(step, len(names), len(stuff)) for step in steps], width=110, sort_dicts=False)
+        return re.sub(r"'voxel_size': [\d.]+", "'voxel_size': voxel_size", text)
 
     return TEMPLATE.format(
         criterion=criterion,
@@ -106,6 +110,7 @@ def config_text(data: Path, criterion: str, names: Sequence[str], stuff: Sequenc
         names=[names[label] for label in order],
         order=order,
         stuff=list(range(len(stuff))),
+        voxel=base.model.voxel_size,
         thing_list=list(range(len(stuff), len(names))),
         things=len(things),
         count=len(names),

@@ -26,7 +26,8 @@ from influencer_mmdet3d.host.trial import compare
 from influencer_mmdet3d.host.verify import check_imports, load_config
 
 NO_POINTS = ("LoadPointsFromFile", "LoadAnnotations3D", "LoadAnnotations3D_", "PointSegClassMapping",
-             "AddSuperPointAnnotations", "Pack3DDetInputs_", "Pack3DDetInputs", "PointInstClassMapping_")  # fmt: skip
+             "SwapChairAndFloor", "AddSuperPointAnnotations", "Pack3DDetInputs_", "Pack3DDetInputs",
+             "PointInstClassMapping_")  # fmt: skip
 """Steps of test pipelines that read files, labels or superpoints, or pack what there is."""
 
 

@@ -25,6 +25,7 @@ from influencer_mmdet3d.host.criterion import InfluencerCriterion
 from influencer_mmdet3d.host.pin import host_root, load_pin
 from influencer_mmdet3d.host.recipe import import_advice
 from influencer_mmdet3d.host.trial import TrialError, try_scene
+from influencer_mmdet3d.host.voxels import check_voxels
 from influencer_mmdet3d.terminal import DONE, FAILED
 
 REASONS = (
@@ -39,6 +40,7 @@ REASONS = (
     "not-in-config",
     "does-not-build",
     "class-count",
+    "voxel-size",
     "does-not-run",
 )
 """Why training would not start; the launcher tools/influencer/register_criterion.py adds "package-missing"."""
@@ -197,6 +199,10 @@ def verify(path: Path) -> list[str]:
     check_imports(cfg)
     check_name()
     criterion = check_criterion(cfg, path)
+    try:
+        check_voxels(cfg)
+    except ValueError as error:
+        raise VerifyError("voxel-size", f"{path}: {error}") from None
     try:
         tried = try_scene(cfg)
     except TrialError as error:

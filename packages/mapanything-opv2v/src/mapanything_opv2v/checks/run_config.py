@@ -72,6 +72,11 @@ def _test_set_problems(test_dataset: str) -> list[str]:
             continue
         for call in calls:
             split = _opv2v_split(call)
+            if (recording := _recording(call)) is not None:
+                problems.append(
+                    f"ROOT={recording} is one recording, so training and validation would see the same frames: lay "
+                    f"recordings as {{split}}/{{name}}/{recording.name} and give the folder above"
+                )
             if split not in (None, "validate"):
                 problems.append(
                     f"a test set reads the split {split!r} ({ast.unparse(call.func)}). {_BEST}: "
@@ -84,6 +89,14 @@ def _test_set_problems(test_dataset: str) -> list[str]:
                 "the class of the split (..._validate, ..._test), or set '1 * ' before one of them"
             )
     return problems
+
+
+def _recording(call: ast.Call) -> Path | None:
+    """Return the `rig.yaml` that a call gives as ROOT."""
+    for word in call.keywords:
+        if word.arg == "ROOT" and isinstance(word.value, ast.Constant) and Path(str(word.value.value)).is_file():
+            return Path(str(word.value.value))
+    return None
 
 
 def _opv2v_split(call: ast.Call) -> str | None:

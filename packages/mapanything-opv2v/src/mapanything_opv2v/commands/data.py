@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,11 +76,17 @@ def run_check(args: argparse.Namespace) -> int:
     from mapanything_opv2v import checks, jobs
     from mapanything_opv2v.rawdata import exclude
 
-    wanted = checks.CheckOptions(need_depth=args.need_depth, need_lidar=not args.no_lidar, cameras=args.cameras)
     rules, args.exclude = exclude.parse(args.exclude), []  # a check reads everything, and says what is known
+    index = options.tree_index(args)
+    rig = bool(index.rig_cameras)  # a rig has the cameras that it states, no sweeps, and its origin where it likes
+    wanted = checks.CheckOptions(
+        need_depth=args.need_depth, need_lidar=not (args.no_lidar or rig), cameras=0 if rig else args.cameras
+    )
+    if rig:
+        wanted = replace(wanted, lidar_height_m=None)
     with jobs.place(args.workers, args.scheduler) as place:
         report = checks.check_tree(
-            options.tree_index(args),
+            index,
             wanted,
             max_scenes=options.positive(args.max_scenes, "--max-scenes"),
             workers=place.workers,

@@ -41,7 +41,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     options.add_quiet(parser)
 
     data = parser.add_argument_group("data, with --checkpoint or --model")
-    data.add_argument("--root", type=Path, help="folder that holds train, validate, test, test_culvercity")
+    data.add_argument("--root", type=Path, help="folder that holds train, validate, test, test_culvercity; or rig.yaml")
     data.add_argument("--depth-root", type=Path, help="tree of depth maps, if not in ROOT itself")
     data.add_argument("--split", default="test", help="split to predict")
     options.add_exclude(data)

@@ -50,7 +50,7 @@ def add_command(
 
 def add_tree_options(parser: argparse.ArgumentParser) -> None:
     """Add what names a tree and the part of it to work on; `tree_index` reads it."""
-    parser.add_argument("root", type=Path, help="folder that holds train, validate, test, test_culvercity")
+    parser.add_argument("root", type=Path, help="folder that holds train, validate, test, test_culvercity; or rig.yaml")
     parser.add_argument("--depth-root", type=Path, help="tree of depth maps, if not in ROOT itself")
     add_png_units(parser)
     parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="splits to look at (default: all there are)")

@@ -123,10 +123,10 @@ def rig_source(args: argparse.Namespace) -> Source:
     from mapanything_opv2v.host.models import rigs
 
     if args.root is not None:
-        raise ValueError("--rig and --root: give one of them; `mapanything-opv2v import` makes a tree of a rig")
+        raise ValueError("--rig and --root: give one of them; --root takes a rig.yaml too, as a data set")
     if args.inputs or args.equirectangular:
         raise ValueError(
-            "--rig: the model sees its images only; for --inputs make a tree with `mapanything-opv2v import`"
+            f"--rig: the model sees its images only; for --inputs give it as a data set, --root {args.rig}"
         )
     rig = load_rig_file(args.rig)
     size = None if args.resolution is None else (args.resolution[0], args.resolution[1])

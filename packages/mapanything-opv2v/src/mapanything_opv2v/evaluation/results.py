@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,7 +16,15 @@ import numpy as np
 from mapanything_opv2v.evaluation.metrics import Figures, scale_applied
 from mapanything_opv2v.files import read_json, write_bytes, write_json
 
+logger = logging.getLogger(__name__)
+
 FRAMES, FAILED, PROVENANCE, BASELINES = "frames", "failed", "provenance.json", "baselines"
+
+RECORDED_LATER = {
+    "baseline": "it is gone on with; its finished frames keep their figures and have no baselines beside them, so a "
+    "comparison counts the new frames only. For baselines of all frames give another folder"
+}
+"""What earlier versions did not record, and what that means for a folder of theirs."""
 
 
 def claim(folder: Path, provenance: Mapping[str, Any]) -> None:
@@ -32,10 +41,15 @@ def claim(folder: Path, provenance: Mapping[str, Any]) -> None:
         there = read_json(path)
         if not isinstance(there, dict):
             raise ValueError(f"{path}: expected an object, got {type(there).__name__}; give another folder")
-        differ = sorted(key for key in {*there, *wanted} if there.get(key) != wanted.get(key))
+        later = {key: wanted[key] for key in RECORDED_LATER if key in wanted and key not in there}
+        differ = sorted(key for key in {*there, *wanted} - {*later} if there.get(key) != wanted.get(key))
         if differ:
             listed = "; ".join(f"{key}: {there.get(key)!r} there, {wanted.get(key)!r} now" for key in differ)
             raise ValueError(f"{folder} holds results of another run ({listed}); give another folder")
+        if later:
+            for key in later:
+                logger.warning("%s was begun before `%s` was recorded: %s", folder, key, RECORDED_LATER[key])
+            write_json(path, {**there, **later})
     else:
         write_json(path, wanted)
 

@@ -22,6 +22,10 @@ SEARCHED_DEG = 20.0
 MIN_CORRELATION = 0.6
 """A best agreement below this tells no turn: the cameras show different things."""
 
+MIN_CORRELATION_OF_FEW = 0.65
+"""As `MIN_CORRELATION` where the stated poses leave less overlap than `overlap.MIN_PIXELS`, as that of a camera that is
+turned away from its neighbour."""
+
 RADIUS_M = 20.0
 """Distance at which cameras are compared, except for the ground, which is known better."""
 
@@ -65,8 +69,10 @@ def pair_turns(
         alone.append((cv2.GaussianBlur(gray, (0, 0), 0.8), made.covered))
     turns = {}
     for (i, first), (j, second) in itertools.combinations(enumerate(alone), 2):
-        if np.count_nonzero(first[1] & second[1]) >= MIN_PIXELS:
-            best = _best_shift([_at(first, second, shift) for shift in range(-reach, reach + 1)])
+        pixels = np.count_nonzero(first[1] & second[1])
+        if pixels >= MIN_PIXELS // 3:
+            least = MIN_CORRELATION if pixels >= MIN_PIXELS else MIN_CORRELATION_OF_FEW
+            best = _best_shift([_at(first, second, shift) for shift in range(-reach, reach + 1)], least)
             if best is not None:
                 turns[i, j] = (best - reach) * 360 / cylinder.width
     return turns
@@ -78,10 +84,10 @@ def _at(first: tuple[Any, Any], second: tuple[Any, Any], shift: int) -> float:
     return max(correlation(*first, *(np.roll(part, by, (0, 1)) for part in second)) for by in moved)
 
 
-def _best_shift(agreement: Sequence[float]) -> float | None:
+def _best_shift(agreement: Sequence[float], least: float = MIN_CORRELATION) -> float | None:
     """Return the position of the maximum, None where it is low or at an end."""
     k = int(np.argmax(agreement))
-    if agreement[k] < MIN_CORRELATION or k in (0, len(agreement) - 1):
+    if agreement[k] < least or k in (0, len(agreement) - 1):
         return None
     before, at, after = agreement[k - 1 : k + 2]
     bend = before - 2 * at + after
@@ -92,7 +98,8 @@ def camera_turns(pairs: Mapping[tuple[int, int], float]) -> dict[int, float]:
     """Return by how many degrees each camera is turned, as few cameras as possible.
 
     Overlaps tell differences only. In every group of cameras that overlaps connect, most are taken to be right: the
-    median of the group is turned by nothing. A camera without overlaps is not there.
+    median of the group is turned by nothing. A camera without overlaps is not there. Along a chain of overlaps the
+    errors of its pairs add up, so a camera is never said to be turned by more than one of its own overlaps tells.
 
     Examples
     --------
@@ -100,7 +107,12 @@ def camera_turns(pairs: Mapping[tuple[int, int], float]) -> dict[int, float]:
     {1: 10.0, 2: 0.0, 3: 0.0}
     >>> camera_turns({(1, 3): -10.0, (2, 3): -10.0})
     {1: 0.0, 2: 0.0, 3: 10.0}
+    >>> camera_turns({(0, 1): 2.0, (1, 2): 2.0, (2, 3): 2.0})
+    {0: 2.0, 1: 2.0, 2: 0.0, 3: -2.0}
     """
+    most = {
+        camera: max(abs(turn) for pair, turn in pairs.items() if camera in pair) for pair in pairs for camera in pair
+    }
     turns: dict[int, float] = {}
     for start in sorted({camera for pair in pairs for camera in pair}):
         if start in turns:
@@ -114,7 +126,9 @@ def camera_turns(pairs: Mapping[tuple[int, int], float]) -> dict[int, float]:
                         group[other] = group[here] + sign * turn
                         waiting.append(other)
         middle = sorted(group.values())[(len(group) - 1) // 2] if len(group) > 2 else 0.0
-        turns |= {camera: _wrapped(value - middle) for camera, value in group.items()}
+        for camera, value in group.items():
+            turn = _wrapped(value - middle)
+            turns[camera] = math.copysign(min(abs(turn), most[camera]), turn) + 0.0
     return dict(sorted(turns.items()))
 
 

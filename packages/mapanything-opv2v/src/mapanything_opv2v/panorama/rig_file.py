@@ -18,7 +18,6 @@ origin.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,23 +25,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial.transform import Rotation
 
-from mapanything_opv2v import geometry
-from mapanything_opv2v.geometry import FloatArray
 from mapanything_opv2v.panorama.rig import Rig, RigCamera
 from mapanything_opv2v.photographs import read
 from mapanything_opv2v.rawdata import load_depth
-from mapanything_opv2v.rawdata.agent_yaml import load_yaml
+from mapanything_opv2v.rawdata.rigs import is_rig_file, load_recording
 
-AXES: Mapping[str, FloatArray] = {
-    "opencv": np.eye(3),
-    "flu": np.array([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]]),
-}
-"""Rotation of each kind of axes to OpenCV's."""
-
-_KEYS, _CAMERA_KEYS = ("axes", "frames", "cameras"), ("K", "pose", "size", "images", "depth")
-_NEEDED = ("K", "pose", "size", "images")
+__all__ = ["RigFile", "RigFileCamera", "is_rig_file", "load_rig_file"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,14 +100,6 @@ class RigFile:
         return array
 
 
-def is_rig_file(path: Path) -> bool:
-    """Say whether a file is a rig's: YAML whose top has `cameras`."""
-    if path.suffix not in (".yaml", ".yml") or not path.is_file():
-        return False
-    data = load_yaml(path)
-    return isinstance(data, Mapping) and "cameras" in data
-
-
 def load_rig_file(path: str | Path) -> RigFile:
     """Read a rig file and find its files.
 
@@ -129,81 +110,10 @@ def load_rig_file(path: str | Path) -> RigFile:
     OSError
         If it cannot be read.
     """
-    path = Path(path)
-    data = load_yaml(path)
-    if not isinstance(data, Mapping) or not isinstance(data.get("cameras"), Mapping) or not data["cameras"]:
-        raise ValueError(f"{path}: expected `cameras`, a mapping of names to K, pose, size and images")
-    _known(data, _KEYS, str(path))
-    axes, by = str(data.get("axes", "opencv")), str(data.get("frames", "name"))
-    if axes not in AXES:
-        raise ValueError(f"{path}: axes: {axes!r}, expected one of {', '.join(AXES)}")
-    if by not in ("name", "order"):
-        raise ValueError(f"{path}: frames: {by!r}, expected name or order")
-    cameras = [_camera(str(name), value, path, AXES[axes], by) for name, value in data["cameras"].items()]
-    common = set.intersection(*(set(camera.images) for camera in cameras))
-    if not common:
-        first = {camera.name: next(iter(camera.images), "none") for camera in cameras}
-        raise ValueError(
-            f"{path}: no frame has an image of every camera; the first of each: {first}. Where names differ (time "
-            "stamps), say `frames: order`"
-        )
-    counts = {len(camera.images) for camera in cameras}
-    if by == "order" and len(counts) > 1:
-        raise ValueError(f"{path}: frames: order, but the cameras have {sorted(counts)} images; some are missing")
-    return RigFile(path, tuple(cameras), tuple(sorted(common)))
-
-
-def _camera(name: str, value: Any, path: Path, R_cv_rig: FloatArray, by: str) -> RigFileCamera:
-    where = f"{path}: camera {name!r}"
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{where}: expected a mapping, got {type(value).__name__}")
-    _known(value, _CAMERA_KEYS, where)
-    if missing := [key for key in _NEEDED if key not in value]:
-        raise ValueError(f"{where}: {', '.join(missing)} missing")
-    size = value["size"]
-    if not (isinstance(size, list) and len(size) == 2 and all(isinstance(part, int) for part in size)):
-        raise ValueError(f"{where}: size: expected [width, height] in pixels, got {size!r}")
-    turn = np.eye(4)
-    turn[:3, :3] = R_cv_rig
-    try:
-        K = np.array(value["K"], dtype=np.float64)
-        camera = RigCamera(K, turn @ _pose(value["pose"]), (size[0], size[1]))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: {error}") from error
-    images = _files(path.parent, value["images"], by, f"{where}: images")
-    depths = {} if value.get("depth") is None else _files(path.parent, value["depth"], by, f"{where}: depth")
-    return RigFileCamera(name, camera, images, depths)
-
-
-def _pose(value: Any) -> FloatArray:
-    """Return the 4 x 4 that is written out, or given as translation and quaternion."""
-    if not isinstance(value, Mapping):
-        return geometry.check_rigid(np.array(value, dtype=np.float64))
-    _known(value, ("translation", "quaternion"), "pose")
-    T = np.eye(4)
-    T[:3, 3] = np.array(value.get("translation", (0, 0, 0)), dtype=np.float64)
-    T[:3, :3] = Rotation.from_quat(np.array(value.get("quaternion", (0, 0, 0, 1)), dtype=np.float64)).as_matrix()
-    return geometry.check_rigid(T)
-
-
-def _files(folder: Path, pattern: Any, by: str, where: str) -> dict[str, Path]:
-    """Return files by frame."""
-    if not isinstance(pattern, str) or pattern.count("*") > 1:
-        raise ValueError(f"{where}: {pattern!r}, expected a path with one * for the frame, or with none")
-    if "*" not in pattern:
-        found = {"000000": folder / pattern} if (folder / pattern).is_file() else {}
-    else:
-        shape = re.compile(re.escape(pattern).replace(re.escape("*"), "(.*)"))
-        paths = sorted(folder.glob(pattern))
-        names = (shape.fullmatch(path.relative_to(folder).as_posix()) for path in paths)
-        found = {match[1]: path for match, path in zip(names, paths) if match}
-    if not found:
-        raise ValueError(f"{where}: no file is called {folder / pattern}")
-    if by == "order":
-        return {f"{number:06d}": path for number, path in enumerate(found.values())}
-    return found
-
-
-def _known(value: Mapping[Any, Any], known: tuple[str, ...], where: str) -> None:
-    if unknown := [str(key) for key in value if key not in known]:
-        raise ValueError(f"{where}: unknown {', '.join(unknown)}; known: {', '.join(known)}")
+    recording = load_recording(path)
+    cameras = []
+    for recorded in recording.cameras:
+        stated = recorded.stated
+        camera = RigCamera(stated.intrinsic, stated.T_rig_cam, stated.size_wh)
+        cameras.append(RigFileCamera(stated.name, camera, recorded.images, recorded.depths))
+    return RigFile(recording.path, tuple(cameras), recording.frames)

@@ -3,7 +3,7 @@
 Legend: N points, H rows, W columns. Poses are CARLA's ``[x, y, z, roll, yaw, pitch]`` in metres and degrees.
 """
 
-from mapanything_opv2v.rawdata.agent_yaml import AgentMeta, CameraMeta, Vehicle, load_agent_yaml
+from mapanything_opv2v.rawdata.agent_yaml import AgentMeta, CameraMeta, Vehicle
 from mapanything_opv2v.rawdata.boxes import box_corners
 from mapanything_opv2v.rawdata.images import (
     PNG_DEPTH_UNITS_PER_M,
@@ -17,6 +17,7 @@ from mapanything_opv2v.rawdata.images import (
 )
 from mapanything_opv2v.rawdata.names import SPLITS, AgentRecord, depth_path
 from mapanything_opv2v.rawdata.pcd import PointCloud, load_pcd, save_colored_pcd, save_pcd
+from mapanything_opv2v.rawdata.rigs import load_agent_yaml
 from mapanything_opv2v.rawdata.tree import FrameList, FrameRecord, TreeIndex, agent_beside, index_tree, summarise
 
 __all__ = [

@@ -105,20 +105,6 @@ class AgentMeta:
     true_ego_pos: FloatArray | None
 
 
-def load_agent_yaml(path: str | Path) -> AgentMeta:
-    """Read and validate one agent's YAML.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the file is missing.
-    ValueError
-        If the file is not YAML, holds a tag that is not understood, or lacks a key; names file and key.
-    """
-    path = Path(path)
-    return parse_agent(load_yaml(path), str(path))
-
-
 def load_yaml(path: Path) -> Any:
     """Return the plain Python value of a YAML file (numpy scalars and tuples become Python's)."""
     size = path.stat().st_size

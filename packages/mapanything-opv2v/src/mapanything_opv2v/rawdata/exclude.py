@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +116,7 @@ def apply(
         agents = [_without(agent, here, counts) for agent in sequence.agents]
         left = tuple(agent for agent in agents if len(agent.frames))
         if left:
-            kept.append(SequenceFolder(sequence.name, left))
+            kept.append(replace(sequence, agents=left))
     return kept, [Excluded(split, rule, count) for rule, count in counts.items() if count]
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from mapanything_opv2v.arrays import load_npy
 from mapanything_opv2v.files import whole_file
@@ -46,7 +46,7 @@ _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
 
 def load_image(path: str | Path) -> npt.NDArray[np.uint8]:
-    """Return an image as (H, W, 3) uint8 RGB.
+    """Return an image as (H, W, 3) uint8 RGB: a PNG, or by another suffix what `open_photograph` reads.
 
     Raises
     ------
@@ -54,12 +54,31 @@ def load_image(path: str | Path) -> npt.NDArray[np.uint8]:
         If the file is missing, or is not a whole image; the message names it.
     """
     path = Path(path)
+    if path.suffix.lower() != ".png":  # of a rig; OPV2V's are PNG
+        return np.array(open_photograph(path))
     data = path.read_bytes()
     _check_png(data, path)
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if pixels is None:
         raise ValueError(f"{path}: not a readable image ({len(data)} bytes); copy the file again")
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)  # type: ignore[return-value]
+
+
+def open_photograph(path: Path) -> Image.Image:
+    """Return an image of any usual kind as RGB, turned upright as its camera noted.
+
+    Raises
+    ------
+    ValueError
+        If it is no whole image, or too large; names it.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{path}: {image.width} x {image.height} pixels, expected at most {MAX_PIXELS}")
+            return ImageOps.exif_transpose(image.convert("RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(f"{path}: not a readable image; copy the file again, or take it out of the folder") from error
 
 
 def image_size(path: str | Path) -> tuple[int, int]:

@@ -134,6 +134,18 @@ def frame_flags(names: Sequence[str], *, depth_only: bool = False) -> dict[int, 
     return flags
 
 
+def camera_flags(cameras: Sequence[int], depths: Sequence[int]) -> int:
+    """Return the flags of images and depth maps of these cameras.
+
+    Examples
+    --------
+    >>> names = ["000000_camera0.png", "000000_camera1.png", "000000_camera1_depth.npy"]
+    >>> camera_flags([0, 1], [1]) == frame_flags(names)[0]
+    True
+    """
+    return sum(1 << (_CAMERA + k) for k in cameras) + sum(1 << (_NPY + k) for k in depths)
+
+
 def agent_record(agent_id: int, here: Path, depth: Path, frame: str, flags: int) -> AgentRecord:
     """Turn flags into paths."""
     cameras, depths = {}, {}

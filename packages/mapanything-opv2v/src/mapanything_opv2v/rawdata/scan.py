@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mapanything_opv2v.files import write_bytes
-from mapanything_opv2v.rawdata import names
+from mapanything_opv2v.rawdata import names, rigs
 
 _FORMAT = 2
 _SETTLED_NS = 2_000_000_000
@@ -36,7 +36,8 @@ def split(root: Path, depth_root: Path, name: str, cache_dir: Path | None) -> li
     started = time.time_ns()
     sequences, folders = _scan(root, depth_root, name)
     times = {folder: os.stat(folder).st_mtime_ns for folder in folders if os.path.isdir(folder)}  # noqa: PTH112,PTH116
-    if all(moment < started - _SETTLED_NS for moment in times.values()):
+    recorded = any(isinstance(sequence, rigs.RigSequence) for sequence in sequences)  # their files lie anywhere
+    if not recorded and all(moment < started - _SETTLED_NS for moment in times.values()):
         _save(path, sequences, folders, times)
     return sequences
 
@@ -45,10 +46,13 @@ def _scan(root: Path, depth_root: Path, name: str) -> tuple[list[names.SequenceF
     """Return the sequences and every folder that was looked at (or looked for)."""
     beside = depth_root.resolve() != root.resolve()
     folders = [str(root / name)]
-    sequences = []
+    sequences: list[names.SequenceFolder] = []
     for sequence in _subfolders(root / name):
         here = f"{root / name}/{sequence}"
         folders.append(here)
+        if os.path.isfile(f"{here}/{rigs.RIG_FILE}"):  # noqa: PTH113
+            sequences.append(rigs.rig_sequence(Path(here) / rigs.RIG_FILE))
+            continue
         agents: dict[int, names.AgentFolder] = {}
         for agent in filter(names.is_agent_name, _subfolders(Path(here))):
             number = int(agent)

@@ -28,6 +28,7 @@ from mapanything_opv2v.rawdata.names import (
     frame_flags,
     is_agent_name,
 )
+from mapanything_opv2v.rawdata.rigs import RigSequence, is_rig_file, rig_sequence
 
 
 @dataclass(frozen=True)
@@ -139,12 +140,15 @@ class FrameList(Sequence[FrameRecord]):
         for agent in sequence.agents:
             at = int(np.searchsorted(agent.frames, frame))
             if at < len(agent.frames) and agent.frames[at] == frame:
-                agents.append(self._agent(sequence.name, agent, f"{frame:06d}", int(agent.flags[at])))
+                agents.append(self._agent(sequence, agent, frame, int(agent.flags[at])))
         return FrameRecord(self.split, sequence.name, f"{frame:06d}", tuple(agents))
 
-    def _agent(self, sequence: str, agent: AgentFolder, frame: str, flags: int) -> AgentRecord:
-        below = Path(self.split) / sequence / agent.name
-        record = agent_record(agent.agent_id, self.root / below, self.depth_root / below, frame, flags)
+    def _agent(self, sequence: SequenceFolder, agent: AgentFolder, frame: int, flags: int) -> AgentRecord:
+        if isinstance(sequence, RigSequence):
+            record = sequence.record(agent.agent_id, frame)
+        else:
+            below = Path(self.split) / sequence.name / agent.name
+            record = agent_record(agent.agent_id, self.root / below, self.depth_root / below, f"{frame:06d}", flags)
         return record if self.png_units_per_m is None else replace(record, png_units_per_m=self.png_units_per_m)
 
 
@@ -167,6 +171,12 @@ class TreeIndex:
     splits: Mapping[str, FrameList]
     excluded: tuple[leaving_out.Excluded, ...] = ()
 
+    @property
+    def rig_cameras(self) -> tuple[int, ...]:
+        """Cameras of the recordings with a `rig.yaml`; empty where there are none."""
+        every = [sequence for frames in self.splits.values() for sequence in frames.sequences]
+        return tuple(range(max((len(s.recording.cameras) for s in every if isinstance(s, RigSequence)), default=0)))
+
 
 def index_tree(
     root: str | Path,
@@ -182,7 +192,7 @@ def index_tree(
     Parameters
     ----------
     root : path
-        Folder that holds the splits.
+        Folder that holds the splits, or a `rig.yaml`: one sequence, which is the split that is asked for.
     depth_root : path, optional
         Tree of depth maps; default `root`.
     splits : sequence of str, optional
@@ -204,9 +214,11 @@ def index_tree(
     FileNotFoundError
         If a root or a split that was asked for does not exist.
     ValueError
-        If the tree has no split, or two folders stand for the same agent.
+        If the tree has no split, two folders stand for the same agent, or a rig file is not sound.
     """
     root = Path(root)
+    if root.is_file():
+        return _recording_index(root, depth_root, splits, exclude, png_units_per_m)
     depth = root if depth_root is None else Path(depth_root)
     for name, folder in (("root", root), ("depth_root", depth)):
         if not folder.is_dir():
@@ -228,6 +240,29 @@ def index_tree(
         found[name] = FrameList(root, depth, name, kept, units)
         excluded += left
     return TreeIndex(root, depth, found, tuple(excluded))
+
+
+def _recording_index(
+    path: Path,
+    depth_root: str | Path | None,
+    splits: Sequence[str] | None,
+    exclude: str | Path | Iterable[str | Path] | None,
+    png_units_per_m: float | None,
+) -> TreeIndex:
+    """Return the index of one recording."""
+    if not is_rig_file(path):
+        raise ValueError(f"root={path} is a file, and no rig.yaml; give one, or a folder of {', '.join(SPLITS)}")
+    if depth_root is not None:
+        raise ValueError(f"{path} names its own depth maps; leave out depth_root={depth_root}")
+    names = tuple(splits or ("test",))
+    if len(names) > 1:
+        raise ValueError(
+            f"{path} is one recording, not {', '.join(names)}: lay recordings as {{split}}/{{name}}/rig.yaml and give "
+            "the folder above"
+        )
+    units = None if png_units_per_m is None else check_png_units(png_units_per_m)
+    kept, left = leaving_out.apply(names[0], [rig_sequence(path)], leaving_out.parse(exclude))
+    return TreeIndex(path, path, {names[0]: FrameList(path, path, names[0], kept, units)}, tuple(left))
 
 
 def summarise(index: TreeIndex, max_scenes: int | None = None) -> list[dict[str, Any]]:

@@ -20,8 +20,9 @@ FARTHEST_M = 70.0
 SAME_SURFACE = 0.05
 """Relative difference of depths up to which a camera sees the point, not something before it."""
 
-PUBLISHED = {"agents": "about 3 (2 to 7)", "vehicles": "20.3", "distance_m": "up to 70"}
-"""OPV2V (Xu et al., ICRA 2022): agents of a frame, 232,913 boxes in 11,464 frames, reach of communication."""
+PUBLISHED = {"agents": "mean 2.89 (2 to 7)", "vehicles": "mean 20.3", "distance_m": "up to 70"}
+"""OPV2V (Xu et al., ICRA 2022, arXiv 2109.07644): agents of a frame (tables II and III: 2.89 +- 1.06; section III.A:
+2 to 7), 232,913 boxes in 11,464 frames (abstract), and how far vehicles talk (section V.B: 70 m)."""
 
 
 @dataclass(frozen=True)

@@ -89,18 +89,23 @@ def frame_figures(frame: Frame, per_view: Sequence[Mapping[str, Any]], pose_sour
 
 def view_picture(view: View) -> pictures.Picture:
     """Return a view's picture above its distances: predicted, true, and their difference, as far as known."""
-    rows = [(f"{view.label}: image", view.image)]
+    rows, ends_m = [(f"{view.label}: image", view.image)], shown_ends(view)
     ranges = {text: _range(view.known(source)) for source, text in (("pred", "predicted"), ("gt", "true"))}
     for text, range_m in ranges.items():
         if range_m is not None:
-            scale = f"red near, blue far, logarithmic from {pictures.NEAR_M:g} to {pictures.FAR_M:g} m"
-            rows.append((f"{text} range: {scale}", pictures.color_ranges(range_m)))
+            scale = f"red near, blue far, logarithmic from {ends_m[0]:g} to {ends_m[1]:g} m"
+            rows.append((f"{text} range: {scale}", pictures.color_ranges(range_m, ends_m=ends_m)))
     shown = range_error(view)
     if shown is not None:
         worst_m = error_limit_m(*shown)
         title = f"difference in range: black 0, white {worst_m:g} m and more, blue unknown"
         rows.append((title, pictures.color_errors(*shown, worst_m)))
     return pictures.sheet(rows)
+
+
+def shown_ends(view: View) -> tuple[float, float]:
+    """Return the ends of the colours of a view's ranges: the true ones decide where they are known."""
+    return pictures.range_ends(next((r for r in map(_range, (view.true, view.pred)) if r is not None), None))
 
 
 def range_error(view: View) -> tuple[np.ndarray, np.ndarray] | None:

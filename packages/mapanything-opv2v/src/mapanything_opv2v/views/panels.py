@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mapanything_opv2v import pictures
 from mapanything_opv2v.geometry import Cylinder
-from mapanything_opv2v.views.figures import error_limit_m, range_error
+from mapanything_opv2v.views.figures import error_limit_m, range_error, shown_ends
 from mapanything_opv2v.views.frame import Estimate, Frame, View
 from mapanything_opv2v.views.html import encode, encode_picture, write_page
 from mapanything_opv2v.views.stage import vehicle_name
@@ -45,15 +45,16 @@ def view_panels(view: View, *, several: bool) -> dict[str, Any]:
     """Return a view's pictures, values and masks for the page."""
     panels: list[dict[str, Any]] = [{"title": "colour", "picture": encode_picture(view.image)}]
     layers, flags, masks = [], [], []
+    near, far = ends_m = shown_ends(view)
     for source, text in _SOURCES:
         estimate, text = view.known(source), text if view.pred is not None else ""
         if estimate is not None and estimate.range_m is not None:
             panels.append(
                 {
                     "title": f"{text}range (log scale)",
-                    "picture": encode_picture(pictures.color_ranges(estimate.range_m)),
+                    "picture": encode_picture(pictures.color_ranges(estimate.range_m, ends_m=ends_m)),
                 }
-                | {"ends": [f"{pictures.NEAR_M:g} m", f"{pictures.FAR_M:g} m", True]}
+                | {"ends": [f"{near:g} m", f"{far:g} m", True]}
                 | {"legend": _range_legend(estimate.range_m)}
             )
             layers.append(layer(f"{text}range", estimate.range_m, "m", zero="none", negative="sky"))

@@ -125,6 +125,9 @@ def scene_data(frame: Frame, parts: Sequence[ViewPoints], pose_source: str) -> d
     groups = [_group(stage, frame, parts, agent, pose_source) for agent in frame.agents]
     errors = [cloud.error_m for cloud in clouds if cloud.error_m is not None]
     centres = [view.estimate(pose_source).T_world_cam[:3, 3] for view in frame.views]
+    around_m = 28.0 if parts or boxes else 7.0
+    if parts and not boxes:  # a room is looked at from nearer than a street
+        around_m = min(around_m, max(1.0, 2 * stages.reach_m(clouds, centres)))
     has_truth = any("trueCamera" in view for group in groups for view in group["views"])
     return {
         "groups": groups,
@@ -137,7 +140,7 @@ def scene_data(frame: Frame, parts: Sequence[ViewPoints], pose_source: str) -> d
         "cameraText": f"{'predicted' if pose_source == 'pred' else 'true'} cameras",
         "hasTruth": has_truth,
         "count": sum(len(cloud) for cloud in clouds),
-        "start": stages.start_camera(stage, centres, around_m=28.0 if parts or boxes else 7.0),
+        "start": stages.start_camera(stage, centres, around_m=around_m),
         "T_page_world": stage.T_page_world.tolist(),
     }
 

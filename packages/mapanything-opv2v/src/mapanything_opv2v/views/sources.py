@@ -196,11 +196,15 @@ def load_predicted_frame(path: str | Path) -> Frame:
         shown = dict(zip(made.box_ids.tolist(), corners))
     given = "images" if not meta.inputs else f"images, {', '.join(meta.inputs)}"
     texts = {"checkpoint": meta.checkpoint, "config": meta.config, "commit": meta.commit}
+    provenance = {**{key: text or f"{key} not recorded" for key, text in texts.items()}, "model saw": given}
+    if meta.files is not None:
+        names = [view.name if meta.cameras else f"vehicle {view.agent_id}" for view in views]
+        provenance["photographs"] = ", ".join(f"{name} = {file}" for name, file in zip(names, meta.files))
     return Frame(
         name=f"{meta.split}/{meta.sequence}/{meta.frame}",
         views=views,
         boxes=shown,
-        provenance={**{key: text or f"{key} not recorded" for key, text in texts.items()}, "model saw": given},
+        provenance=provenance,
         world="the model's; truth was brought into it by view 0",
     )
 

@@ -129,6 +129,14 @@ def start_camera(stage: Stage, centres: Sequence[FloatArray], around_m: float = 
     return {"target": listed(target), "yaw": 0, "pitch": 32, "distance": round(around_m + 1.6 * spread, 2)}
 
 
+def reach_m(clouds: Sequence[Cloud], centres: Sequence[FloatArray]) -> float:
+    """Return how far from the cameras' middle most points lie."""
+    points = [cloud.xyz for cloud in clouds if len(cloud)]
+    if not points:
+        return 0.0
+    return float(np.percentile(np.linalg.norm(np.concatenate(points) - np.mean(centres, axis=0), axis=1), 80))
+
+
 def _rays(view: View) -> npt.NDArray[Any]:
     """Return a view's predicted rays, for cameras without calibration."""
     assert view.pred is not None and view.pred.rays is not None

@@ -23,7 +23,7 @@ import numpy as np
 from roborefer_spatial import files, terminal
 from roborefer_spatial.answers import NOT_VISIBLE, format_points, parse
 from roborefer_spatial.images import ConcatMap, pixel_of, read_rgb
-from roborefer_spatial.sample import Point, Sample
+from roborefer_spatial.sample import Point, Sample, turns
 from roborefer_spatial.scoring.points import Bools, read_mask
 from roborefer_spatial.tasks.masks import point_of_mask, sample_seed
 from roborefer_spatial.tasks.prompts import CORRESPONDENCE, DIFFERENCE, correspondence_side_by_side
@@ -86,11 +86,15 @@ def imported(row: Mapping[str, Any], *, prompts: str = "today") -> Sample:
         The row cannot be made sound; the message says why.
     """
     try:
-        identity, turns = row["id"], row["conversations"]
-        question, answer = str(turns[0]["value"]).replace("<image>", "").strip(), str(turns[1]["value"]).strip()
+        identity, said = row["id"], row["conversations"]
+        question, answer = str(said[0]["value"]).replace("<image>", "").strip(), str(said[1]["value"]).strip()
         images = [row["image"]] if isinstance(row["image"], str) else list(row["image"])
     except (KeyError, IndexError, TypeError) as error:
         raise Unsound("no such row", f"expected id, image and conversations, got {sorted(row)} ({error!r})") from error
+    if "coord_frame" in row:
+        raise Unsound(
+            "a sample already", f"coord_frame {row['coord_frame']!r} is a field of today's `build`: use it as it is"
+        )
     task = _task(str(row.get("task", "")), str(identity), images)
     query = _view(Path(row.get("query_original") or images[-1]))
     raw, dilated = query.beside("mask"), query.beside("mask_dialated", "mask_dilated")
@@ -114,10 +118,7 @@ def imported(row: Mapping[str, Any], *, prompts: str = "today") -> Sample:
         task=task,
         image=images,
         query_original=str(query.path),
-        conversations=[
-            {"from": "human", "value": question},
-            {"from": "gpt", "value": format_points([point], whole) if point else NOT_VISIBLE},
-        ],
+        turns=turns(question, format_points([point], whole) if point else NOT_VISIBLE),
         mask_path=None if raw is None else str(raw),
         mask_dilated_path=None if dilated is None else str(dilated),
         gt_mask=gt_mask,

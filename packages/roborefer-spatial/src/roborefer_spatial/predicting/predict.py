@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import datetime
 import logging
 import os
@@ -13,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+
+import msgspec
 
 from roborefer_spatial import terminal
 from roborefer_spatial.predicting import backends, profiles
@@ -231,7 +232,7 @@ def asked(samples: Sequence[Sample], backend: str, options: Any, depth: str) -> 
         Depth maps that are to be used would not reach the model.
     """
     if depth == "ignore":
-        return [dataclasses.replace(sample, depth=None) if sample.depth else sample for sample in samples]
+        return [msgspec.structs.replace(sample, depth=None) if sample.depth else sample for sample in samples]
     backends.check_depth(backend, options, samples)
     return list(samples)
 

@@ -135,12 +135,14 @@ def table(sets: dict[str, Comparison], names: tuple[str, str]) -> str:
     """Return what was found, for people."""
     lines = []
     for name, one in sets.items():
-        ends = f" [{one.interval[0]:+.4f}, {one.interval[1]:+.4f}]" if one.interval else ""
+        ends = "(no interval: a single scene, or --bootstrap 0)"
+        if one.interval:
+            ends = f"[{one.interval[0]:+.4f}, {one.interval[1]:+.4f}] (95 %, scenes resampled in pairs)"
         lines += [
             f"{name}: {one.samples} samples",
             f"  A {names[0]}: {one.a:.4f}",
             f"  B {names[1]}: {one.b:.4f}",
-            f"  B - A: {one.difference:+.4f}{ends} (95 %, scenes resampled in pairs)",
+            f"  B - A: {one.difference:+.4f} {ends}",
             f"  only A right {one.only_a}, only B right {one.only_b}, both {one.both}, neither {one.neither}; "
             f"McNemar p = {one.p_value:.4g}",
         ]

@@ -135,8 +135,9 @@ def _text(sets: dict[str, Metrics], beside: dict[str, Any]) -> str:
     parts = [table(sets)]
     if "notes_rule" in beside:
         parts.append(notes_rule.table(beside["notes_rule"]))
-    for answer_file, found in beside.get("lmms_eval", {}).items():
-        parts.append(f"{answer_file}: {lmms_rule.table(found)}")
+    for tool in lmms_rule.TOOLS:
+        for answer_file, found in beside.get(tool.replace("-", "_"), {}).items():
+            parts.append(f"{answer_file}: {lmms_rule.table(found, tool)}")
     return "\n\n".join(parts)
 
 
@@ -240,8 +241,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--also",
-        choices=("lmms-eval",),
-        help="beside the strict score, what that tool's parsers of points would have scored, and where they differ",
+        nargs="+",
+        choices=tuple(lmms_rule.TOOLS),
+        default=[],
+        help="beside the strict score, what those tools' parsers of points would have scored, and where they differ",
     )
     add("--json", action="store_true", help="print the metrics as JSON instead of a table")
     add("--quiet", action="store_true", help="show no progress")
@@ -271,8 +274,9 @@ def run(args: argparse.Namespace) -> int:
         notes += [f"{answer_file.name}: {line}" for line in fit.remarks(scores, options)]
         if args.rule:
             beside.setdefault("notes_rule", {}).update(notes_rule.by_set(scores, workers=args.workers))
-        if args.also:
-            beside.setdefault("lmms_eval", {})[str(answer_file)] = lmms_rule.compared(scores, workers=args.workers)
+        for tool in args.also:
+            found = lmms_rule.compared(scores, tool, workers=args.workers)
+            beside.setdefault(tool.replace("-", "_"), {})[str(answer_file)] = found
         document = evaluation(scores, options, bootstrap=args.bootstrap, seed=args.seed)
         for name, metrics in document["sets"].items():
             if name in sets:

@@ -1,4 +1,4 @@
-"""What lmms-eval's parsers of points would have scored on the same answers: `evaluate --also lmms-eval`.
+"""What other tools' parsers of points would have scored on the same answers: `evaluate --also lmms-eval`.
 
 Written from their behaviour (lmms-eval 0.7.3); tests hold them against the library itself. Three readers:
 
@@ -6,23 +6,23 @@ Written from their behaviour (lmms-eval 0.7.3); tests hold them against the libr
 - refspatial_json, where2place_json: every `[a, b]` and `(a, b)`; thousandths unless one number has a point;
 - pointbench: every `(a, b)`; fractions up to 1, thousandths up to 1000, pixels beyond; rounded.
 
-A sample's score is the share of its points inside the mask, 0 without any. They know no NOT_VISIBLE, so only
-visible objects are scored.
+`other_tools` has those of its `crosspoint_bench` and of VLMEvalKit. A sample's score is the share of its points
+inside the mask, 0 without any. They know no NOT_VISIBLE, so only visible objects are scored.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from roborefer_spatial.scoring import other_tools
+from roborefer_spatial.scoring.other_tools import Pixels, Reader
 from roborefer_spatial.scoring.points import frames_of, inside_masks, locate
 from roborefer_spatial.scoring.score import Scores
 
-Pixels = list[tuple[int, int]]
 _PLAIN = r"[-+]?\d+\.?\d*"
 _TUPLE = re.compile(rf"\(({_PLAIN}),\s*({_PLAIN})\)")
 _EITHER = re.compile(rf"[\[(]\s*({_PLAIN})\s*,\s*({_PLAIN})\s*[\])]")
@@ -56,18 +56,18 @@ def pointbench(text: str, size_wh: tuple[int, int]) -> Pixels:
     return found
 
 
-READERS: dict[str, Callable[[str, tuple[int, int]], Pixels]] = {
-    "refspatial": refspatial,
-    "refspatial_json": refspatial_json,
-    "pointbench": pointbench,
+TOOLS: dict[str, dict[str, Reader]] = {
+    "lmms-eval": {"refspatial": refspatial, "refspatial_json": refspatial_json, "pointbench": pointbench},
+    **other_tools.READERS,
 }
+"""Tool -> its readers."""
 
 
-def hits(scores: Scores, reader: str, *, workers: int = 4) -> NDArray[np.float64]:
+def hits(scores: Scores, reader: Reader, *, workers: int = 4) -> NDArray[np.float64]:
     """Return (N,) the share of each answer's points inside the mask; NaN for an object out of view."""
     chosen = np.flatnonzero(scores.visible).tolist()
     samples = [scores.samples[i] for i in chosen]
-    read = [READERS[reader](scores.texts[i] or "", sample.answer_size) for i, sample in zip(chosen, samples)]
+    read = [reader(scores.texts[i] or "", sample.answer_size) for i, sample in zip(chosen, samples)]
     index = np.repeat(np.arange(len(chosen)), [len(points) for points in read])
     sizes = np.array([samples[i].answer_size for i in index.tolist()], np.float64).reshape(-1, 2)
     # a number of any length: what does not fit into an integer lies outside
@@ -82,12 +82,12 @@ def hits(scores: Scores, reader: str, *, workers: int = 4) -> NDArray[np.float64
     return result
 
 
-def compared(scores: Scores, *, workers: int = 4) -> dict[str, Any]:
-    """Return for each reader its Hit@Mask, the strict one, and the visible samples whose scores differ."""
+def compared(scores: Scores, tool: str = "lmms-eval", *, workers: int = 4) -> dict[str, Any]:
+    """Return for each reader of a tool its Hit@Mask, the strict one, and the visible samples whose scores differ."""
     found = {}
     visible = np.flatnonzero(scores.visible)
-    for name in READERS:
-        theirs = hits(scores, name, workers=workers)
+    for name, reader in TOOLS[tool].items():
+        theirs = hits(scores, reader, workers=workers)
         differ = [int(i) for i in visible if theirs[i] != scores.hit[i]]
         found[name] = {
             "hit_at_mask": float(theirs[visible].mean()) if len(visible) else None,
@@ -107,9 +107,9 @@ def compared(scores: Scores, *, workers: int = 4) -> dict[str, Any]:
     return found
 
 
-def table(found: dict[str, Any]) -> str:
+def table(found: dict[str, Any], tool: str = "lmms-eval") -> str:
     """Return what differs, for people."""
-    lines = ["as lmms-eval's parsers read these answers (visible objects only):"]
+    lines = [f"as {tool}'s parsers read these answers (visible objects only):"]
     for name, one in found.items():
         if one["hit_at_mask"] is None:
             lines.append(f"  {name}: no visible object")

@@ -7,8 +7,9 @@ objects, so they are not independent.
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from roborefer_spatial.answers import FAILURES
 from roborefer_spatial.sample import Sample
 from roborefer_spatial.scoring import wilson
+from roborefer_spatial.scoring.points import Ints, numbered
 from roborefer_spatial.scoring.score import THRESHOLDS, Scores
 
 Floats = NDArray[np.float64]
@@ -53,9 +55,7 @@ def by_set(scores: Scores, *, bootstrap: int = BOOTSTRAP, seed: int = 0) -> dict
     seed
         Decides the resamples.
     """
-    sets: dict[tuple[str, str], int] = {}
-    numbers = (sets.setdefault((sample.task, sample.split), len(sets)) for sample in scores.samples)
-    codes = np.fromiter(numbers, np.int64, len(scores))
+    sets, codes = numbered(map(operator.attrgetter("task", "split"), scores.samples))
     return {
         f"{task}/{split}": metrics(scores, codes == code, bootstrap=bootstrap, seed=seed)
         for (task, split), code in sets.items()
@@ -87,17 +87,18 @@ def metrics(scores: Scores, chosen: Bools, *, bootstrap: int = BOOTSTRAP, seed: 
     """
     index = np.flatnonzero(chosen)
     samples, reasons, forms = _rows(scores, index)
-    frames = {sample.coord_frame for sample in samples}
+    frames = set(map(operator.attrgetter("coord_frame"), samples))
     if len(frames) != 1:
         raise ValueError(f"metrics need samples of one coordinate frame, got {sorted(frames) or 'no samples'}")
     ratios = _ratios(scores)
     if len(index) < len(scores):
-        ratios = {name: (top[index], bottom[index]) for name, (top, bottom) in ratios.items()}
+        part = _each_once(lambda column: column[index])
+        ratios = {name: (part(top), part(bottom)) for name, (top, bottom) in ratios.items()}
     del forms[""]
-    scenes = [(sample.split, sample.scene) for sample in samples]
+    scenes, scene_codes = numbered(map(operator.attrgetter("split", "scene"), samples))
     result = {
         **_counts(scores, index),
-        "scenes": len(set(scenes)),
+        "scenes": len(scenes),
         **{name: _divide(top.sum(), bottom.sum()) for name, (top, bottom) in ratios.items()},
         **_spread(scores, index),
         "coord_frame": next(iter(frames)),
@@ -106,7 +107,7 @@ def metrics(scores: Scores, chosen: Bools, *, bootstrap: int = BOOTSTRAP, seed: 
         "forms": dict(forms.most_common()),
     }
     if bootstrap:
-        result["intervals"] = intervals(ratios, scenes, bootstrap=bootstrap, seed=seed)
+        result["intervals"] = _intervals(ratios, scene_codes, len(scenes), bootstrap=bootstrap, seed=seed)
     return result
 
 
@@ -125,14 +126,15 @@ def _rows(scores: Scores, index: NDArray[np.int64]) -> tuple[Sequence[Sample], C
 def _ratios(scores: Scores) -> dict[str, tuple[Floats, Floats]]:
     """Return metric -> (numerator, denominator), each (N,)."""
     visible, said_nv, said_points = scores.visible, scores.said_not_visible, scores.said_points
-    correct_nv = ~visible & said_nv
+    hidden = ~visible
+    correct_nv = hidden & said_nv
     answered = visible & said_points
     pairs: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {
         "overall_accuracy": (np.where(visible, scores.hit, correct_nv), np.ones(len(scores))),
-        "not_visible_accuracy": (correct_nv, ~visible),
+        "not_visible_accuracy": (correct_nv, hidden),
         "not_visible_precision": (correct_nv, said_nv),
-        "not_visible_recall": (correct_nv, ~visible),
-        "not_visible_f1": (2.0 * correct_nv, said_nv * 1.0 + ~visible),
+        "not_visible_recall": (correct_nv, hidden),
+        "not_visible_f1": (2.0 * correct_nv, said_nv * 1.0 + hidden),
         "hit_at_mask": (scores.hit, visible),
         "hit_at_mask_answered": (np.where(answered, scores.hit, 0), answered),
         "hit_at_mask_raw": (scores.hit_raw, ~np.isnan(scores.hit_raw)),
@@ -148,7 +150,21 @@ def _ratios(scores: Scores) -> dict[str, tuple[Floats, Floats]]:
             pairs[name + suffix] = (column, visible)
             if not suffix:
                 pairs[name + "_answered"] = (np.where(answered, column, 0), answered)
-    return {name: (np.nan_to_num(top), np.asarray(bottom, np.float64)) for name, (top, bottom) in pairs.items()}
+    number = _each_once(np.nan_to_num)
+    real = _each_once(lambda column: np.asarray(column, np.float64))
+    return {name: (number(top), real(bottom)) for name, (top, bottom) in pairs.items()}
+
+
+def _each_once(function: Callable[[NDArray[Any]], Floats]) -> Callable[[NDArray[Any]], Floats]:
+    """Return the function with its results kept: metrics share denominators."""
+    kept: dict[int, tuple[NDArray[Any], Floats]] = {}
+
+    def once(column: NDArray[Any]) -> Floats:
+        if id(column) not in kept:
+            kept[id(column)] = column, function(column)  # the column is kept, so that no other gets its id
+        return kept[id(column)][1]
+
+    return once
 
 
 def _counts(scores: Scores, index: NDArray[np.int64]) -> Metrics:
@@ -208,29 +224,34 @@ def intervals(
     seed
         Decides the draws.
     """
-    numbers: dict[tuple[str, str], int] = {}
-    codes = np.array([numbers.setdefault(scene, len(numbers)) for scene in scenes])
-    count = len(numbers)
+    numbers, codes = numbered(scenes)
+    return _intervals(ratios, codes, len(numbers), bootstrap=bootstrap, seed=seed)
+
+
+def _intervals(
+    ratios: dict[str, tuple[Floats, Floats]], codes: Ints, count: int, *, bootstrap: int, seed: int
+) -> dict[str, list[float] | None]:
+    """Return the same for (N,) numbers of scenes, of which there are `count`."""
     if count < 2:
         return dict.fromkeys(ratios)
     draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), bootstrap).astype(float)
     tail = 100 * (1 - LEVEL) / 2
     result: dict[str, list[float] | None] = {}
+    by_scene = _each_once(lambda column: np.bincount(codes, weights=column, minlength=count).astype(np.float64))
     for name, (top, bottom) in ratios.items():
-        tops = draws @ np.bincount(codes, weights=top, minlength=count)
-        bottoms = draws @ np.bincount(codes, weights=bottom, minlength=count)
+        tops, bottoms = draws @ by_scene(top), draws @ by_scene(bottom)
         if not (bottoms > 0).all():
             result[name] = None
         elif name in PROPORTIONS:
-            result[name] = _wilson(top, bottom, codes, float((tops / bottoms).var()) * count / (count - 1))
+            scenes = int(np.count_nonzero(by_scene(bottom)))
+            result[name] = _wilson(top, bottom, scenes, float((tops / bottoms).var()) * count / (count - 1))
         else:
             result[name] = [float(value) for value in np.percentile(tops / bottoms, [tail, 100 - tail])]
     return result
 
 
-def _wilson(top: Floats, bottom: Floats, codes: NDArray[np.int64], variance: float) -> list[float]:
-    """Return Wilson's interval of sum(top) / sum(bottom), whose variance over scenes is given."""
+def _wilson(top: Floats, bottom: Floats, scenes: int, variance: float) -> list[float]:
+    """Return Wilson's interval of sum(top) / sum(bottom), of so many scenes, whose variance over them is given."""
     proportion = min(1.0, float(top.sum() / bottom.sum()))
-    scenes = len(np.unique(codes[bottom > 0]))
     samples = int(np.count_nonzero(bottom))
     return list(wilson.interval(proportion, wilson.effective_count(proportion, variance, samples, scenes), LEVEL))

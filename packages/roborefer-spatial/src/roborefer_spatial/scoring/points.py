@@ -7,10 +7,12 @@ by the rules of `images.pixel_of` and `images.ConcatMap.right_pixel`. Nothing cl
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+import operator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,14 +55,20 @@ class Points:
     pixel: Ints
 
 
+Key = TypeVar("Key", bound=Hashable)
 Frames = dict[tuple[ConcatMap | None, tuple[int, int]], int]
+
+
+def numbered(keys: Iterable[Key]) -> tuple[dict[Key, int], Ints]:
+    """Return the different keys, numbered in the order in which they come, and (N,) the number of each."""
+    numbers: dict[Key, int] = {}
+    codes = np.fromiter((numbers.setdefault(key, len(numbers)) for key in keys), np.int64)
+    return numbers, codes
 
 
 def frames_of(samples: Sequence[Sample]) -> tuple[Frames, Ints]:
     """Return the different frames of N samples with their numbers, and (N,) the number of each sample's."""
-    frames: Frames = {}
-    codes = (frames.setdefault((s.concat, s.query_size), len(frames)) for s in samples)
-    return frames, np.fromiter(codes, np.int64, len(samples))
+    return numbered(map(operator.attrgetter("concat", "query_size"), samples))
 
 
 def locate(frames: Frames, frame_of_point: Ints, sample: Ints, xy: Floats) -> Points:
@@ -146,17 +154,23 @@ def inside_masks(
     ValueError
         A mask is missing, unreadable, or of another size than its sample's query image.
     """
-    files: dict[str, int] = {}
-    if not any(paths):
-        return np.zeros(len(points.sample), dtype=bool), np.full(len(samples), np.nan)
-    numbers = (-1 if path is None else files.setdefault(path, len(files)) for path in paths)
-    codes = np.fromiter(numbers, np.int64, len(paths))
-    members, points_of_file = _groups(codes, len(files)), _groups(codes[points.sample], len(files))
     inside, coverage = np.zeros(len(points.sample), dtype=bool), np.full(len(samples), np.nan)
-    decoded = _decode(list(files), workers)
+    if not any(paths):
+        return inside, coverage
+    files, codes = numbered(paths)
+    sizes, size_codes = numbered(map(operator.attrgetter("query_size"), samples))
+    every_wh = np.array(list(sizes))
+    members, points_of_file = _groups(codes, len(files)), _groups(codes[points.sample], len(files))
+    if None in files:  # its place stays, without a file
+        nothing = files.pop(None)
+        members.pop(nothing)
+        points_of_file.pop(nothing)
+    decoded = _decode([path for path in files if path is not None], workers)
     bar = terminal.progress(decoded, description=progress or "", unit="mask", total=len(files), quiet=progress is None)
     for index, (path, mask) in enumerate(bar):
-        _check_size(path, mask, [samples[i] for i in members[index]])
+        other = (every_wh[size_codes[members[index]]] != mask.shape[::-1]).any(axis=1)
+        if other.any():
+            _refuse_size(path, mask, samples[members[index][np.argmax(other)]])
         coverage[members[index]] = np.count_nonzero(mask) / mask.size
         mine = points_of_file[index]
         col, row = points.pixel[mine].T
@@ -189,12 +203,8 @@ def _decode(paths: list[str], workers: int) -> Iterator[tuple[str, Bools]]:
             yield from zip(chunk, pool.map(read_mask, chunk))
 
 
-def _check_size(path: str, mask: Bools, samples: Sequence[Sample]) -> None:
-    height, width = mask.shape
-    size = (width, height)
-    for sample in samples:
-        if sample.query_size != size:
-            raise ValueError(
-                f"{path}: the mask is {width}x{height} pixels and the query image of sample {sample.id} is "
-                f"{sample.query_size[0]}x{sample.query_size[1]}; build the samples again"
-            )
+def _refuse_size(path: str, mask: Bools, sample: Sample) -> None:
+    raise ValueError(
+        f"{path}: the mask is {mask.shape[1]}x{mask.shape[0]} pixels and the query image of sample {sample.id} is "
+        f"{sample.query_size[0]}x{sample.query_size[1]}; build the samples again"
+    )

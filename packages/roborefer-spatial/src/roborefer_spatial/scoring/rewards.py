@@ -7,10 +7,10 @@ right; where it is wrong it costs what makes always saying it worth 0. A readabl
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from roborefer_spatial.predictions import Prediction
@@ -78,7 +78,7 @@ def rewards(
     if not samples:
         return np.zeros(0)
     options = options or RewardOptions()
-    asked = [dataclasses.replace(sample, id=f"{index}/{sample.id}") for index, sample in enumerate(samples)]
+    asked = [msgspec.structs.replace(sample, id=f"{index}/{sample.id}") for index, sample in enumerate(samples)]
     given = [Prediction(sample.id, text) for sample, text in zip(asked, texts)]
     found = score(asked, given, score_options or ScoreOptions(), workers=1)
     size = np.sqrt(np.maximum(np.nan_to_num(found.chance), 1e-6))  # the side of a square as large as the mask

@@ -8,6 +8,7 @@ miss.
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -154,24 +155,25 @@ def score(
     """
     options = options or ScoreOptions()
     texts, parsed = _read(samples, predictions, options)
-    counted = [answer.points[:1] if options.multi == "first" else answer.points for answer in parsed]
+    said = [answer.points for answer in parsed]
+    counted = [points[:1] for points in said] if options.multi == "first" else said
     true_points = [sample.answer_point for sample in samples]
     visible = np.array([point is not None for point in true_points], dtype=bool)
     frames, codes = frames_of(samples)
     at = np.flatnonzero(visible)
     truth = locate(frames, codes[at], at, _pairs([point for point in true_points if point is not None]))
-    index = np.repeat(np.arange(len(samples)), [len(points) for points in counted])
-    points = locate(frames, codes[index], index, _pairs([point for points in counted for point in points]))
+    index = np.repeat(np.arange(len(samples)), np.fromiter(map(len, counted), np.int64, len(counted)))
+    points = locate(frames, codes[index], index, _pairs(list(itertools.chain.from_iterable(counted))))
     average = _Average(points.sample, visible)
     return Scores(
         samples=samples,
         texts=texts,
         reason=_reasons(parsed, points),
         form=[answer.form for answer in parsed],
-        points=[answer.points for answer in parsed],
+        points=said,
         visible=visible,
         said_not_visible=np.array([answer.not_visible for answer in parsed], dtype=bool),
-        said_points=np.array([bool(answer.points) for answer in parsed], dtype=bool),
+        said_points=np.fromiter(map(bool, said), bool, len(said)),
         **_distances(points, truth, average),
         **_hits(samples, points, truth, average, workers, progress),
     )
@@ -181,39 +183,38 @@ def _read(
     samples: Sequence[Sample], predictions: Sequence[Prediction], options: ScoreOptions
 ) -> tuple[list[str | None], list[Parsed]]:
     """Return every sample's answer text and what it says."""
-    as_built, normalized = answers.as_built, options.units == "normalized"
     rows = _in_order(samples, predictions)
-    texts: list[str | None] = []
-    parsed: list[Parsed] = []
-    missing, failed = Parsed((), False, "missing"), Parsed((), False, "error")
-    needs_size = options.units in answers.NEEDS_SIZE
-    for sample, row in zip(samples, rows):
-        text = None if row is None else row.text
-        texts.append(text)
-        if row is None or text is None:
-            parsed.append(missing if row is None else failed)
-            continue
-        plain = as_built(text) if normalized else None
-        if plain is not None:
-            parsed.append(plain)
-            continue
-        size = _size(sample, row, options) if needs_size or "px" in text or "pixel" in text else None
-        parsed.append(
-            answers.parse(
-                text,
-                units=options.units,
-                size_wh=size,
-                point_order=options.point_order,
-                boxes=options.boxes,
-                images=len(sample.image),
-            )
-        )
-    return texts, parsed
+    texts = [None if row is None else row.text for row in rows]
+    parsed: list[Parsed | None] = answers.all_as_built(texts) if options.units == "normalized" else [None] * len(texts)
+    for index in [index for index, answer in enumerate(parsed) if answer is None]:
+        parsed[index] = _parsed(samples[index], rows[index], options)
+    return texts, parsed  # type: ignore[return-value]  # none is None any more
+
+
+_MISSING, _FAILED = Parsed((), False, "missing"), Parsed((), False, "error")
+
+
+def _parsed(sample: Sample, row: Prediction | None, options: ScoreOptions) -> Parsed:
+    """Return what an answer says that need not be written as `build` writes it."""
+    if row is None or row.text is None:
+        return _MISSING if row is None else _FAILED
+    sized = options.units in answers.NEEDS_SIZE or "px" in row.text or "pixel" in row.text
+    return answers.parse(
+        row.text,
+        units=options.units,
+        size_wh=_size(sample, row, options) if sized else None,
+        point_order=options.point_order,
+        boxes=options.boxes,
+        images=len(sample.image),
+    )
+
+
+_ID = operator.attrgetter("id")
 
 
 def _in_order(samples: Sequence[Sample], predictions: Sequence[Prediction]) -> Sequence[Prediction | None]:
     """Return every sample's answer, None where there is none; ValueError for an answer to none of the samples."""
-    if [row.id for row in predictions] == [sample.id for sample in samples]:
+    if len(samples) == len(predictions) and all(map(operator.eq, map(_ID, predictions), map(_ID, samples))):
         return predictions
     rows = {row.id: row for row in predictions}
     unknown = rows.keys() - {sample.id for sample in samples}
@@ -295,11 +296,8 @@ def _hits(
     coverage: dict[str, Floats] = {}
     truth_hits = np.zeros(len(truth.sample), dtype=bool)
     for kind in ("raw", "dilated"):
-        seen = zip(samples, average.visible.tolist())
-        if kind == "raw":
-            paths = [sample.mask_path if visible else None for sample, visible in seen]
-        else:
-            paths = [sample.mask_dilated_path if visible else None for sample, visible in seen]
+        every = map(operator.attrgetter("mask_path" if kind == "raw" else "mask_dilated_path"), samples)
+        paths = [path if visible else None for path, visible in zip(every, average.visible.tolist())]
         bar = f"{kind} masks" if progress else None
         inside, coverage[kind] = inside_masks(both, samples, paths, workers=workers, progress=bar)
         hits[kind] = np.where(np.isnan(coverage[kind]), np.nan, average.fraction(inside[: len(points.sample)]))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from roborefer_spatial.answers import NOT_VISIBLE, format_points
 from roborefer_spatial.images import ConcatMap
-from roborefer_spatial.sample import Point, Sample
+from roborefer_spatial.sample import Point, Sample, turns
 from roborefer_spatial.tasks.derived import CONCAT_FORMATS, NAMES, DerivedImages
 from roborefer_spatial.tasks.object_views import Unusable, View, read_views
 from roborefer_spatial.tasks.prompts import CORRESPONDENCE, DIFFERENCE, correspondence_side_by_side
@@ -228,7 +228,7 @@ class _Maker:
             task=task,
             image=images,
             query_original=self.picture(b, query or b.files.original),
-            conversations=[{"from": "human", "value": prompt}, {"from": "gpt", "value": text}],
+            turns=turns(prompt, text),
             mask_path=mask_path,
             mask_dilated_path=mask_dilated_path,
             gt_mask="dilated" if self.options.use_dilated_mask else "raw",

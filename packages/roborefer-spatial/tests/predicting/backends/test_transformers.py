@@ -163,7 +163,7 @@ def test_no_checkpoint(tmp_path):
 def test_two_processes_answer_like_one(checkpoint, make_sample, tmp_path):
     samples = [make_sample((1, 1), images=True) for _ in range(5)]
     for index, sample in enumerate(samples):
-        sample.conversations[0]["value"] = f"where is w{index} now"
+        sample.turns[0].value = f"where is w{index} now"
     one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
     words = [
         "predict",

@@ -78,7 +78,8 @@ class OPV2VBase(StepsChecked, BaseDataset):
     Parameters
     ----------
     ROOT : str or Path
-        Tree with `{split}/{sequence}/{agent}/{frame}...`.
+        Tree with `{split}/{sequence}/{agent}/{frame}...` or `{split}/{sequence}/rig.yaml`, or one `rig.yaml`, which
+        is the split that is asked for. Of rigs all cameras are used unless `camera_ids` says which.
     split : str
         `train`, `validate`, `test` or `test_culvercity`.
     depth_root : str or Path, optional
@@ -159,6 +160,10 @@ class OPV2VBase(StepsChecked, BaseDataset):
         )
         for left in self.tree.excluded:
             logger.warning("%s: %s", type(self).__name__, left)
+        if self.tree.rig_cameras:
+            self.is_synthetic = False
+            if "camera_ids" not in sample:
+                self.options = replace(self.options, camera_ids=self.tree.rig_cameras)
         self._load_data()
 
     @classmethod

@@ -122,6 +122,8 @@ def build_model(overrides: Sequence[str], device: str = "cpu", *, is_metric: boo
         with initialize_config_dir(str(folder), version_base=None):
             config = compose("train", overrides=[f"model={name}", *more])
         model = init_model(config.model.model_str, config.model.model_config)
+    except ImportError as error:
+        raise ValueError(f"--model {' '.join(overrides)}: {_needs(str(config.model.model_str), error)}") from error
     except Exception as error:  # each of these projects fails in its own way without its package, weights or GPU
         raise ValueError(f"--model {' '.join(overrides)}: the host cannot build it: {error}") from error
     return LoadedModel(
@@ -134,6 +136,29 @@ def build_model(overrides: Sequence[str], device: str = "cpu", *, is_metric: boo
         data_norm_type=_norm_type(config, model, name),
         is_metric=is_metric,
     )
+
+
+EXTRAS = {
+    "anycalib": "anycalib",
+    "da3": "depth-anything-3",
+    "dust3r": "dust3r",
+    "mast3r": "mast3r",
+    "must3r": "must3r",
+    "pi3x": "pi3",
+    "pow3r": "pow3r",
+    "pow3r_ba": "pow3r",
+}
+"""Extra of the host that brings the code of a model of another project."""
+
+
+def _needs(model_str: str, error: ImportError) -> str:
+    """Say which package a model needs, and how the host installs it."""
+    missing = next((e.name for e in (error, error.__cause__) if isinstance(e, ModuleNotFoundError) and e.name), None)
+    missing = missing or str(error).rpartition("No module named ")[2].strip("'")
+    extra = EXTRAS.get(model_str)
+    if extra is None or "No module named" not in f"{error} {error.__cause__}":
+        return f"the host cannot build it: {error}"
+    return f'the package {missing} is missing; MapAnything brings it: pip install -e "$MAPANYTHING_ROOT[{extra}]"'
 
 
 def _norm_type(config: Any, model: Any, where: str | Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,10 +62,10 @@ def predict_folders(
                 images = photographs.load_panoramas(folder.paths, cylinder, equirectangular=equirectangular)
             views = [_view(loaded, image, number, cylinder is not None) for number, image in enumerate(images)]
             preds = predict(loaded.model, views, (), precision)
-            yield (
-                name,
-                frame_predictions(views, preds, 0, frame_meta(loaded, name, cylinder), is_metric=loaded.is_metric),
-            )
+            meta = frame_meta(loaded, name, cylinder)
+            made = frame_predictions(views, preds, 0, meta, is_metric=loaded.is_metric)
+            files = tuple(path.name for path in folder.paths)
+            yield name, replace(made, meta=replace(made.meta, files=files))
         except ValueError as error:
             on_failure(name, str(error))
 

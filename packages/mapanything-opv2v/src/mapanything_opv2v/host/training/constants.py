@@ -21,6 +21,12 @@ logger = logging.getLogger(__name__)
 SAMPLES = 64
 """Training samples that the constant is fitted on, spread over the split."""
 
+POSE_TERMS = {"pose_trans_avg_avg": "positions", "pose_quats_avg_avg": "rotations"}
+"""Ends of the names of the losses of poses; a sum can fall while these stay where they are."""
+
+NO_BETTER = 0.9
+"""A term above this share of the constant's has learned next to nothing from the images."""
+
 WARN_FROM = 2
 """Epochs that a run has before a loss above the constant's is a warning; before, and in a shorter run, it is a line."""
 
@@ -35,7 +41,7 @@ _SURE = 6.0
 )
 def constant_baseline(state: RunState, patches: Patches) -> None:
     """Compare every validation with the constant's; only the log is changed."""
-    known: dict[str, float] = {}
+    known: dict[str, dict[str, float]] = {}
     training: list[Any] = []
 
     def keep_training_set(host: Callable[..., Any]) -> Callable[..., Any]:
@@ -57,8 +63,9 @@ def constant_baseline(state: RunState, patches: Patches) -> None:
             name, epoch = str(call.arguments["prefix"]), int(call.arguments["epoch"])
             if name not in known:
                 known[name] = _loss_of_constant(host, call, training)
-            if state.is_first and np.isfinite(known[name]):
-                _tell(name, epoch, results["loss_avg"], known[name])
+            if state.is_first and known[name]:
+                _tell(name, epoch, results["loss_avg"], known[name]["loss_avg"])
+                _tell_poses(name, epoch, results, known[name])
             return results
 
         return test_one_epoch
@@ -80,16 +87,33 @@ def _tell(name: str, epoch: int, loss: float, constant: float) -> None:
         )
 
 
-def _loss_of_constant(host: Callable[..., Any], call: inspect.BoundArguments, training: Sequence[Any]) -> float:
-    """Return the constant's loss, by the host's own validation; NaN, and a warning, if there can be none."""
+def _tell_poses(name: str, epoch: int, results: dict[str, float], constant: dict[str, float]) -> None:
+    """Warn of losses of poses that stand at the constant's, whatever the sum says."""
+    for end, what in POSE_TERMS.items():
+        for term in (term for term in results if term.endswith(end)):
+            loss, other = results[term], constant.get(term, 0.0)
+            if epoch >= WARN_FROM and other > 0 and loss > NO_BETTER * other:
+                logger.warning(
+                    "%s after %d epochs: loss of %s %.4g, of a constant that sees no image %.4g: the model has not "
+                    "learned from the images where its views are, though the sum may fall. Train longer, or start "
+                    "from weights that know poses (model.pretrained)",
+                    *(name, epoch, what, loss, other),
+                )
+
+
+def _loss_of_constant(
+    host: Callable[..., Any], call: inspect.BoundArguments, training: Sequence[Any]
+) -> dict[str, float]:
+    """Return the constant's losses, by the host's own validation; none, and a warning, if there can be none."""
     try:
         constant = baselines.fit(_truths(training))
         model = ConstantModel(constant)
         options = {**call.arguments, "model": model, "log_writer": None}
-        return float(host(**options)["loss_avg"])
+        losses = {key: float(value) for key, value in host(**options).items()}
+        return losses if np.isfinite(losses["loss_avg"]) else {}
     except ValueError as error:
         logger.warning("no constant to compare the validation with: %s", error)
-        return float("nan")
+        return {}
 
 
 def _truths(training: Sequence[Any]) -> Iterator[baselines.Truth]:
