@@ -1,4 +1,4 @@
-"""A picture of `learn_task1`: questions about held-out rooms, and where model and matcher point. Not chosen: every n-th.
+"""A picture of `learn_task1`: questions about held-out rooms, where model and matcher point. Not chosen: every n-th.
 
 Run: python benchmarks/task1_picture.py --rooms-folder learn_task1 --model learn_task1/answers.jsonl --out task1.png
 """

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,7 @@ from PIL import Image
 
 from roborefer_spatial.images import decode, read_rgb
 from roborefer_spatial.importing.lenses import Lens
-
-if TYPE_CHECKING:
-    from roborefer_spatial.importing.surface import Surface
+from roborefer_spatial.importing.surface import Surface
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -127,7 +127,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `roborefer-spatial import`."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = (
-        "Make an x3 tree from posed RGB-D recordings: ScanNet's layout, or 7-Scenes' (colour, depth in millimetres, "
+        "Make an x3 tree from posed RGB-D recordings: ScanNet's, ScanNet++'s or 7-Scenes' layout (colour, depth in mm, "
         "camera-to-world poses). Without instances, patches of surfaces are the objects (Task 1 and 2A only)."
     )
     parser.epilog = (

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from roborefer_spatial.importing.recording import Floats, Labels, Mask, to_camera
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
 
 NEAR_M = 0.05
 """What is nearer to the camera's plane is cut off."""
@@ -48,7 +49,7 @@ class Surface:
         """
         key = pose.tobytes(), k.tobytes(), size_wh
         if key not in self._seen:
-            depth, face = rasterize(to_camera(self.xyz, pose), self.faces, k, size_wh)
+            depth, face = rasterize((self.xyz - pose[:3, 3]) @ pose[:3, :3], self.faces, k, size_wh)
             self._seen[key] = depth, np.where(face >= 0, self.label[face], 0)
             while len(self._seen) > _KEPT:
                 self._seen.popitem(last=False)
@@ -123,7 +124,8 @@ def _clipped(xyz: Floats, faces: Labels, k: Floats, size_wh: tuple[int, int]) ->
     )  # fmt: skip
     front = ahead[faces]
     count = front.sum(axis=1)
-    kept: Mask = ~np.asarray(np.all(sides[faces], axis=1)).any(axis=1)
+    beyond: NDArray[np.bool_] = np.logical_and.reduce(sides[faces], axis=1)
+    kept: NDArray[np.bool_] = ~np.logical_or.reduce(beyond, axis=1)
     whole, one, two = (np.flatnonzero(kept & (count == number)) for number in (3, 1, 2))
     parts, index = [xyz[faces[whole]]], [whole]
     for chosen, odd in ((one, True), (two, False)):
