@@ -311,8 +311,7 @@ def draw(path: Path, frame: FramePredictions) -> None:
             axis.plot(pose[0, 3], pose[2, 3], "o", color=color, markeredgecolor="black", markersize=6)
         axis.set(title=title, xlim=(-75, 75), ylim=(-75, 75), aspect="equal", xlabel="right of view 0, m")
     axes[0].set_ylabel("ahead of view 0, m")
-    figure.tight_layout()
-    figure.savefig(path, dpi=75)
+    figure.savefig(path, dpi=75, bbox_inches="tight")
     pyplot.close(figure)
 
 
