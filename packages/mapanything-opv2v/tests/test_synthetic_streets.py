@@ -167,7 +167,7 @@ def test_statistics_agree_with_poses_and_say_what_opv2v_is_like(set_of_towns):
     assert found.distance_m[: len(expected)] == pytest.approx(expected)
     assert ((found.overlap >= 0) & (found.overlap <= 1)).all() and ((found.alone > 0) & (found.alone < 1)).all()
     text = "\n".join(statistics.lines(found))
-    assert "OPV2V: about 3 (2 to 7)" in text and "share of surface that one agent only sees" in text
+    assert "OPV2V: mean 2.89 (2 to 7)" in text and "share of surface that one agent only sees" in text
 
 
 def test_an_agent_sees_its_own_surface(set_of_towns):
