@@ -23,8 +23,14 @@ def small_models(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (8, 0))  # the wrappers ask without a GPU
     from mapanything.models.external.dinov2.hub.backbones import dinov2_vits14_reg
     from mapanything.models.external.pi3.models import pi3
-    from mapanything.models.external.vggt.models import vggt
+    from mapanything.models.external.vggt.models import aggregator, vggt
 
+    class Patches(aggregator.PatchEmbed):
+        """The aggregator calls its patches as if they were a transformer."""
+
+        forward_features = aggregator.PatchEmbed.forward
+
+    monkeypatch.setattr(aggregator, "PatchEmbed", Patches)
     monkeypatch.setattr(vggt, "Aggregator", functools.partial(vggt.Aggregator, patch_embed="conv"))
     monkeypatch.setattr(pi3, "dinov2_vitl14_reg", dinov2_vits14_reg)
     narrow = functools.partial(pi3.TransformerDecoder, depth=1)

@@ -210,7 +210,7 @@ def frame_predictions(
     scale = 1.0 if is_metric else None
     if "metric_scaling_factor" in preds[0]:
         scale = float(_stack(preds, "metric_scaling_factor", row).reshape(-1)[0])
-    has_mask, has_confidence = "non_ambiguous_mask" in preds[0], "conf" in preds[0]
+    has_mask = "non_ambiguous_mask" in preds[0]
     poses = _poses(preds, row)
     mask = _stack(preds, "non_ambiguous_mask", row).astype(bool) if has_mask else np.ones(ranges.shape, dtype=bool)
     images = [rgb(view["img"][row], view["data_norm_type"][row]) for view in views]
@@ -222,7 +222,7 @@ def frame_predictions(
         mask=mask,
         pose_world_cam_pred=poses,
         metric_scale=scale,
-        confidence=_stack(preds, "conf", row).astype(np.float32) if has_confidence else None,
+        confidence=_confidence(preds, row),
         **_truth(views, row),
         boxes_world_true=None if boxes is None else np.array(list(boxes.values())).reshape(-1, 8, 3),
         box_ids=None if boxes is None else np.array(list(boxes), dtype=np.int64),
@@ -243,6 +243,14 @@ def _rays_and_ranges(preds: Sequence[View], row: int) -> tuple[np.ndarray, np.nd
     forward = np.broadcast_to((0.0, 0.0, 1.0), points.shape)
     near = ranges[..., None] < 1e-9
     return np.where(near, forward, points / np.where(near, 1, ranges[..., None])), ranges
+
+
+def _confidence(preds: Sequence[View], row: int) -> np.ndarray | None:
+    """Return (V, H, W), of a model that has one; Pi3 gives it a last axis of 1."""
+    if "conf" not in preds[0]:
+        return None
+    found = _stack(preds, "conf", row).astype(np.float32)
+    return found[..., 0] if found.ndim == 4 and found.shape[-1] == 1 else found
 
 
 def _poses(preds: Sequence[View], row: int) -> np.ndarray:
