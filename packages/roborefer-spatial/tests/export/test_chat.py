@@ -14,15 +14,6 @@ from roborefer_spatial.sample import Sample, turns
 csv.field_size_limit(sys.maxsize)
 
 
-@pytest.fixture
-def samples(make_sample):
-    return [
-        make_sample((3, 3), images=True),
-        make_sample(images=True),
-        make_sample((9, 9), task="t1_concat", images=True),
-    ]
-
-
 def written(folder):
     """Text of everything that was written but pictures."""
     return [path.read_text() for path in folder.rglob("*") if path.suffix in (".json", ".jsonl")]

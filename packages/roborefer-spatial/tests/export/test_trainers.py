@@ -8,15 +8,6 @@ from roborefer_spatial import torchvision_cpu
 from roborefer_spatial.export.formats import export
 
 
-@pytest.fixture
-def samples(make_sample):
-    return [
-        make_sample((3, 3), images=True),
-        make_sample(images=True),
-        make_sample((9, 9), task="t1_concat", images=True),
-    ]
-
-
 def test_llamafactory(samples, tmp_path, monkeypatch):
     monkeypatch.setenv("DISABLE_VERSION_CHECK", "1")  # of transformers, which only its training needs
     torchvision_cpu.make_importable()
