@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,17 +15,19 @@ DEVICE = torch.device("cuda", 0)
 @pytest.fixture(autouse=True)
 def _place(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path / "pipe"))  # not there: no MPS
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (8, 6))
     monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "a GPU")
     trial.verdict.cache_clear()
 
 
-def answers(monkeypatch, *done):
-    """Let trials end like this, one after the other; return the commands."""
-    commands, left = [], list(done)
+def answers(monkeypatch, *done, pipes=None):
+    """Let trials end like this, one after the other; return the commands, and add where each looks for MPS."""
+    commands, left, pipes = [], list(done), [] if pipes is None else pipes
 
     def run(command, **options):
         commands.append(command)
+        pipes.append(options["env"]["CUDA_MPS_PIPE_DIRECTORY"])
         stdout, code, stderr = left.pop(0)
         return SimpleNamespace(stdout=stdout, returncode=code, stderr=stderr)
 
@@ -62,6 +65,17 @@ def test_a_trial_that_cannot_be_made_is_not_kept(monkeypatch):
     assert not found.passed and found.reason == "could not be tried: exit status -11, out of memory"
     trial.verdict.cache_clear()
     assert trial.verdict(DEVICE).passed
+
+
+def test_the_trial_leaves_mps_alone(monkeypatch, tmp_path):
+    """There a fault of one program ends all; only where nothing runs without MPS is it tried with it."""
+    (tmp_path / "pipe").mkdir()
+    pipes = []
+    answers(monkeypatch, (said(), 0, ""), ("", 1, "devices unavailable"), (said(passed=False), 0, ""), pipes=pipes)
+    assert trial.make_trial(DEVICE).passed
+    assert len(pipes) == 1 and pipes[0] != str(tmp_path / "pipe") and not Path(pipes[0]).exists()
+    assert not trial.make_trial(DEVICE).passed and not trial.recall(DEVICE).passed
+    assert pipes[2] == str(tmp_path / "pipe") and len(pipes) == 3
 
 
 def test_a_store_that_cannot_be_read_is_made_anew(monkeypatch):

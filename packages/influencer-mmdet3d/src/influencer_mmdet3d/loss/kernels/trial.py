@@ -25,6 +25,7 @@ from influencer_mmdet3d.files import write_whole
 
 _MODULE = "influencer_mmdet3d.host.kernel_trial"
 _SECONDS = 900  # after which a trial is given up; compilation takes about one
+_PIPE, _DEFAULT_PIPE = "CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"  # where programs find MPS, and NVIDIA's default
 
 
 class Verdict(NamedTuple):
@@ -104,19 +105,34 @@ def make_trial(device: torch.device, *, times: bool = False) -> Verdict:
     """
     number = torch.cuda.current_device() if device.index is None else device.index
     command = [sys.executable, "-m", _MODULE, str(number), *(["--times"] if times else [])]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    try:
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=_SECONDS)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return Verdict(False, f"could not be tried: {error}")
-    lines = done.stdout.splitlines()
-    if done.returncode or not lines:
+    for env in _environments():
+        try:
+            done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=_SECONDS)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return Verdict(False, f"could not be tried: {error}")
+        lines = done.stdout.splitlines()
+        if not done.returncode and lines:
+            break
+    else:
         last = (done.stderr.splitlines() or ["no message"])[-1]
         return Verdict(False, f"could not be tried: exit status {done.returncode}, {last}")
     found = Verdict(**json.loads(lines[-1]))
     with contextlib.suppress(OSError):  # a home that cannot be written to: each process makes its own trial
         write_whole(store(), json.dumps({**_read(), key(device): found._asdict()}, indent=1))
     return found
+
+
+def _environments() -> Iterator[dict[str, str]]:
+    """Yield what the trial's process is started with: where NVIDIA's MPS serves the GPU, without it first.
+
+    There, a fault of one program ends all programs on the GPU: a kernel that fails in the trial would end trainings,
+    and the fault of another program would end the trial and be kept as its verdict. A GPU in exclusive mode takes MPS's
+    programs alone, so the second way is the only one.
+    """
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    if Path(os.environ.get(_PIPE, _DEFAULT_PIPE)).exists():
+        yield {**env, _PIPE: str(store().parent / "no-mps")}
+    yield env
 
 
 @contextlib.contextmanager
