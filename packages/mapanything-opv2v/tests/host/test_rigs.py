@@ -5,27 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import yaml
-from mapanything_opv2v import cli, rawdata
-from mapanything_opv2v.panorama.rig import Rig
+from mapanything_opv2v import cli
 from mapanything_opv2v.predictions import list_predictions, load_predictions
+from rig_recording import town_recording
 
 
 @pytest.fixture
 def rig_yaml(small_town, town_yaml, tmp_path):
     """The rig of a town's car, told as any other rig."""
-    rig = Rig.from_agent(rawdata.load_agent_yaml(town_yaml), [small_town.image_size] * 4)
-    cameras = {
-        f"cam{k}": {
-            "K": camera.intrinsic.tolist(),
-            "pose": camera.T_pano_cam.tolist(),
-            "size": list(camera.size_wh),
-            "images": f"images/*_camera{k}.png",
-        }
-        for k, camera in enumerate(rig.cameras)
-    }
-    (tmp_path / "images").symlink_to(town_yaml.parent)
-    (tmp_path / "rig.yaml").write_text(yaml.safe_dump({"cameras": cameras}))
-    return tmp_path / "rig.yaml"
+    return town_recording(small_town, town_yaml, tmp_path, depth=False)
 
 
 def predict(checkpoint, out, *more):
