@@ -22,7 +22,7 @@ _PART = re.compile(r"\..*\.[0-9a-f]{12}\.part")
 _swept: set[Path] = set()
 
 
-def write_whole(path: Path, data: bytes | str) -> None:
+def write_whole(path: Path, data: bytes | memoryview | str) -> None:
     """Write a file beside its place, flush it to disk and rename it; text as UTF-8.
 
     What a killed process left half written in the folder is removed.
@@ -31,7 +31,7 @@ def write_whole(path: Path, data: bytes | str) -> None:
     ----------
     path : Path
         The file; its folder is made if absent.
-    data : bytes or str
+    data : bytes, memoryview or str
         Its content.
 
     Raises

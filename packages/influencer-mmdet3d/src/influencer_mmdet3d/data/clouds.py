@@ -81,7 +81,11 @@ class Cloud:
         if near and (self.xyz.astype(np.float32) == self.xyz).all():
             offset = np.zeros(3)
         colour = np.full(self.xyz.shape, GREY, np.uint8) if self.colour is None else self.colour
-        return np.concatenate([(self.xyz - offset) * self.metres, colour], 1).astype(np.float32), offset
+        points = np.empty((len(self.xyz), 6), np.float32)
+        for axis in range(3):  # one axis at a time: a large cloud is not held in float64 once more
+            points[:, axis] = (self.xyz[:, axis] - offset[axis]) * self.metres
+        points[:, 3:] = colour
+        return points, offset
 
 
 def read_cloud(path: Path, unit: str = "auto") -> Cloud:
