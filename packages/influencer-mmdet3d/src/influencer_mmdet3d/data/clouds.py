@@ -143,7 +143,7 @@ def _colour(path: Path, colour: npt.NDArray[np.generic] | None, notes: list[str]
     if colour is None:
         notes.append("no colours: grey is taken; a model that was trained with colours sees less")
         return None
-    if not np.isfinite(colour.astype(np.float64)).all():
+    if colour.dtype.kind == "f" and not np.isfinite(colour).all():
         raise ValueError(f"{path}: some colours are not finite")
     low, high = float(colour.min()), float(colour.max())
     if low < 0 or high > 65535:

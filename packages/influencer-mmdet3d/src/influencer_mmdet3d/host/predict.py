@@ -212,7 +212,6 @@ def _predict(
         whole = stitch(pieces, [part.rows for part in parts])
         pieces.clear()  # lists of points are most of what is held
         found = results.collect(whole, len(points), segmentor.classes, semantic, segmentor.semantic_classes)
-        whole.clear()
         least = segmentor.score if plan.score is None else plan.score
         results.write_predictions(folder / "instances.npz", found)
         results.write_coloured(folder / "instances.ply", cloud, found, least)

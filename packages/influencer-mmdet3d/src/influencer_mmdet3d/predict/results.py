@@ -6,7 +6,7 @@ Shape letters: ``N`` points, ``K`` instances, ``P`` points of an instance.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from influencer_mmdet3d.predict.tiles import Rows, row_type
 
 NONE = -1
 """Instance or class of a point that has none."""
+_PART = 1 << 18
+"""Points of the .ply that are made at a time."""
 
 
 @dataclass(frozen=True)
@@ -80,24 +82,30 @@ class Predictions:
 
 
 def collect(
-    pieces: Sequence[Piece],
+    pieces: list[Piece],
     count: int,
     class_names: Sequence[str],
     semantic: Rows,
     semantic_names: Sequence[str],
 ) -> Predictions:
-    """Return the pieces, best first, as predictions of a cloud of `count` points."""
-    pieces = sorted(pieces, key=lambda piece: (-piece.score, piece.rows[0]))
+    """Return the pieces, best first, as predictions of a cloud of `count` points.
+
+    The list is emptied on the way: the points of all instances are most of what is held, and are not held twice.
+    """
+    pieces.sort(key=lambda piece: (-piece.score, piece.rows[0]))
+    labels = np.array([piece.label for piece in pieces], np.int64)
+    scores = np.array([piece.score for piece in pieces], np.float32)
     starts = np.cumsum([0, *(len(piece.rows) for piece in pieces)]).astype(np.int64)
     indices = np.empty(starts[-1], row_type(count))
-    for start, piece in zip(starts, pieces):
-        indices[start : start + len(piece.rows)] = piece.rows
+    while pieces:
+        piece = pieces.pop()
+        indices[starts[len(pieces)] : starts[len(pieces) + 1]] = piece.rows
     return Predictions(
         count,
         indices,
         starts,
-        np.array([piece.label for piece in pieces], np.int64),
-        np.array([piece.score for piece in pieces], np.float32),
+        labels,
+        scores,
         tuple(class_names),
         semantic,
         tuple(semantic_names),
@@ -178,28 +186,35 @@ def write_coloured(path: Path, cloud: Cloud, found: Predictions, least: float) -
 
     Instances with a score below `least` are left out; points in none have instance and class -1 and are grey.
     """
+    write_whole(path, _ply(cloud, found, found.instance_of_points(least)))
+
+
+def _ply(cloud: Cloud, found: Predictions, instance: npt.NDArray[np.int32]) -> Iterator[bytes]:
+    """Yield the header, then the points, a part of a large cloud at a time."""
     from plyfile import PlyData, PlyElement
 
-    instance = found.instance_of_points(least)
     exact = all((axis.astype(np.float32) == axis).all() for axis in cloud.xyz.T)
-    table = np.empty(found.count, _ply_types("f4" if exact else "f8"))
-    for axis, name in enumerate("xyz"):
-        table[name] = cloud.xyz[:, axis]
-    colours = np.concatenate([instance_colours(len(found)), np.full((1, 3), GREY, np.uint8)])
-    for axis, name in enumerate(("red", "green", "blue")):
-        table[name] = colours[instance, axis]
-    table["instance"] = instance
-    table["class"] = np.append(found.labels, NONE)[instance]
-    table["score"] = np.append(found.scores, np.float32(0))[instance]
+    types = _ply_types("<f4" if exact else "<f8")
     names = [f"class {number}: {name}" for number, name in enumerate(found.class_names)]
-    buffer = io.BytesIO()
-    PlyData([PlyElement.describe(table, "vertex")], comments=names).write(buffer)
-    write_whole(path, buffer.getbuffer())
+    names = [name.encode("ascii", "backslashreplace").decode() for name in names]  # a .ply's header is ASCII
+    empty = PlyData([PlyElement.describe(np.empty(0, types), "vertex")], comments=names, byte_order="<")
+    yield f"{empty.header}\n".replace("\nelement vertex 0\n", f"\nelement vertex {found.count}\n").encode("ascii")
+    colours = np.concatenate([instance_colours(len(found)), np.full((1, 3), GREY, np.uint8)])
+    labels, scores = np.append(found.labels, NONE), np.append(found.scores, np.float32(0))
+    for start in range(0, found.count, _PART):
+        own = instance[start : start + _PART]
+        table = np.empty(len(own), types)
+        for axis, name in enumerate("xyz"):
+            table[name] = cloud.xyz[start : start + _PART, axis]
+        for axis, name in enumerate(("red", "green", "blue")):
+            table[name] = colours[own, axis]
+        table["instance"], table["class"], table["score"] = own, labels[own], scores[own]
+        yield table.tobytes()
 
 
 def _ply_types(coordinate: str) -> list[Any]:
     colours = [(name, "u1") for name in ("red", "green", "blue")]
-    return [*((name, coordinate) for name in "xyz"), *colours, ("instance", "i4"), ("class", "i4"), ("score", "f4")]
+    return [*((name, coordinate) for name in "xyz"), *colours, ("instance", "<i4"), ("class", "<i4"), ("score", "<f4")]
 
 
 def per_class(found: Predictions, least: float) -> dict[str, int]:
