@@ -98,6 +98,11 @@ def clone_hint(name: str) -> str:
 
 
 def pytest(session: nox.Session, python: Path, tests: str, *options: str, env: dict[str, str] | None = None) -> None:
-    """Run a folder of tests against the installed wheel; its own helper modules are importable."""
+    """Run a folder of tests against the installed wheel; its own helper modules are importable.
+
+    Host tests start hundreds of processes that import the host's frameworks: what Python compiles is kept, in .nox, so
+    that nothing is written into the user's checkout of the host.
+    """
     path = f"pythonpath={tests} {tests}/standins {tests.removesuffix('/host')}"
-    run(session, python, "-m", "pytest", "-o", path, tests, *options, *session.posargs, env=env)
+    compiled = {"PYTHONPYCACHEPREFIX": str(ROOT / ".nox" / "compiled"), "PYTHONDONTWRITEBYTECODE": ""}
+    run(session, python, "-m", "pytest", "-o", path, tests, *options, *session.posargs, env={**compiled, **(env or {})})

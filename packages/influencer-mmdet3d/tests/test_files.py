@@ -17,6 +17,15 @@ def test_bytes_and_text_arrive_and_folders_are_made(tmp_path):
     assert len(list((tmp_path / "new").iterdir())) == 2
 
 
+def test_pieces_arrive_whole_or_not_at_all(tmp_path):
+    write_whole(tmp_path / "raw.bin", (bytes([k]) for k in range(3)))
+    assert (tmp_path / "raw.bin").read_bytes() == b"\x00\x01\x02"
+    with pytest.raises(ZeroDivisionError):
+        write_whole(tmp_path / "raw.bin", (bytes([1 // k]) for k in (1, 0)))
+    assert (tmp_path / "raw.bin").read_bytes() == b"\x00\x01\x02"
+    assert [path.name for path in tmp_path.iterdir()] == ["raw.bin"]
+
+
 @pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_a_failure_leaves_the_old_file(tmp_path, monkeypatch, step):
     path = tmp_path / "file.txt"

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -22,7 +22,7 @@ _PART = re.compile(r"\..*\.[0-9a-f]{12}\.part")
 _swept: set[Path] = set()
 
 
-def write_whole(path: Path, data: bytes | str) -> None:
+def write_whole(path: Path, data: bytes | memoryview | str | Iterable[bytes]) -> None:
     """Write a file beside its place, flush it to disk and rename it; text as UTF-8.
 
     What a killed process left half written in the folder is removed.
@@ -31,8 +31,8 @@ def write_whole(path: Path, data: bytes | str) -> None:
     ----------
     path : Path
         The file; its folder is made if absent.
-    data : bytes or str
-        Its content.
+    data : bytes, memoryview, str or iterable of bytes
+        Its content, whole or piece by piece.
 
     Raises
     ------
@@ -44,7 +44,12 @@ def write_whole(path: Path, data: bytes | str) -> None:
     with _open_part(path) as file:
         beside = Path(file.name)
         try:
-            file.write(data.encode("utf-8") if isinstance(data, str) else data)
+            if isinstance(data, str):
+                file.write(data.encode("utf-8"))
+            elif isinstance(data, (bytes, memoryview)):
+                file.write(data)
+            else:
+                file.writelines(data)
             file.flush()
             os.fsync(file.fileno())
             beside.replace(path)

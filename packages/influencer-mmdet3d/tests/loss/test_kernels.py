@@ -58,7 +58,7 @@ OPTIONS = [
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("instances", [(15, 2), (14, 0)])  # more than queries, and none
 def test_step_matches_the_plain_path(device, options, instances):
-    batch = make_batch(instances=instances)
+    batch = make_batch(instances=instances, layers=2)
     batch[1][0].sp_masks[0] = False  # an empty row
     check_step(batch, options, device)
 
@@ -68,7 +68,7 @@ def test_step_matches_the_plain_path(device, options, instances):
     [
         dict(instances=(5, 0), query_masks=True),
         dict(instances=(0, 0), scores=False, layers=1),
-        dict(queries=(40, 1), points=(130, 1), instances=(35, 1), layers=2),
+        dict(queries=(40, 1), points=(130, 1), instances=(35, 1), layers=1),
         dict(dtype=torch.float16),
         dict(dtype=torch.bfloat16),
     ],
@@ -81,9 +81,9 @@ def test_step_matches_at_every_shape(device, shape):
 @pytest.mark.parametrize("options", [{}, {"recipe": "nms_free"}, {"iter_matcher": False}], ids=str)
 @pytest.mark.parametrize("instances", [(4, 3), (5, 0)])
 def test_groups_in_one_launch_match(device, generator, options, instances):
-    pred, insts = make_batch(queries=(12, 16), instances=instances, layers=2, query_masks=False)
-    pred["groups"] = 4
-    pred["starts"] = [torch.randint(0, n, (q,), generator=generator) for n, q in zip((60, 45), (12, 16))]
+    pred, insts = make_batch(queries=(9, 12), instances=instances, layers=2, query_masks=False)
+    pred["groups"] = 3
+    pred["starts"] = [torch.randint(0, n, (q,), generator=generator) for n, q in zip((60, 45), (9, 12))]
     check_step((pred, insts), {"temperature": 0.2, **options}, device)
 
 
@@ -102,7 +102,7 @@ def test_equal_costs_give_the_first_queries(device):
 
 
 def test_results_repeat_bit_by_bit(device):
-    pred, insts = moved(make_batch(points=(200, 4100), layers=1), device)
+    pred, insts = moved(make_batch(queries=(5, 3), points=(200, 4100), layers=1), device)
     criterion = InfluencerCriterion(num_classes=13, impl="triton")
     tensors = list(leaves(pred).values())
     losses = [criterion(pred, insts)["inst_loss"] for _ in range(2)]
@@ -136,7 +136,7 @@ def test_logits_that_moved_between_the_passes(device):
 @pytest.mark.parametrize("points", [(200, 4100), (203, 64)])  # rows in wide pieces, and not
 @pytest.mark.parametrize("moves", [False, True])
 def test_gradients_together_and_apart_are_the_same(device, monkeypatch, points, moves):
-    pred, insts = moved(make_batch(points=points, queries=(40, 17), layers=2), device)
+    pred, insts = moved(make_batch(points=points, queries=(40, 3), layers=2), device)
     criterion, tensors = InfluencerCriterion(num_classes=13, impl="triton"), list(leaves(pred).values())
     found = {}
     for limit in (0, 1 << 30):

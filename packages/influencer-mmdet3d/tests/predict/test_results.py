@@ -3,11 +3,13 @@
 import base64
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from influencer_mmdet3d import read_predictions
 from influencer_mmdet3d.data.clouds import Cloud
+from influencer_mmdet3d.predict import results
 from influencer_mmdet3d.predict.page import write_page
 from influencer_mmdet3d.predict.results import (
     collect,
@@ -111,3 +113,18 @@ def test_page_of_a_large_cloud_holds_a_sample(found):
     assert (data["count"], data["total"]) == (100, 1000) and "random sample of 100 points" in page
     inside = np.frombuffer(base64.b64decode(data["instance"]), "<i4") == 0
     assert 30 < inside.sum() < 70
+
+
+def test_a_ply_is_written_in_parts_and_names_need_no_ascii(found, tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "_PART", 3)
+    write_coloured(tmp_path / "a.ply", Cloud(XYZ, None), replace(found, class_names=("椅子", "table")), 0)
+    read = plyfile.PlyData.read(str(tmp_path / "a.ply"))
+    assert read["vertex"]["x"].tolist() == [0, 1, 2, 3] and read["vertex"]["instance"].tolist() == [1, 0, 0, -1]
+    assert read.comments == [r"class 0: \u6905\u5b50", "class 1: table"]
+
+
+def test_collecting_does_not_hold_the_points_twice():
+    pieces = [Piece(0, np.array([0, 1], np.int32), 1, 0.2), Piece(0, np.array([1, 2, 3], np.int32), 0, 0.9)]
+    found = collect(pieces, 4, ["chair", "table"], np.zeros(4, np.int16), [])
+    assert not pieces and found.indices.dtype == np.int32
+    assert [found.points_of(k).tolist() for k in range(2)] == [[1, 2, 3], [0, 1]]

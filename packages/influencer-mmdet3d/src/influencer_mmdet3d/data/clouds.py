@@ -81,7 +81,11 @@ class Cloud:
         if near and (self.xyz.astype(np.float32) == self.xyz).all():
             offset = np.zeros(3)
         colour = np.full(self.xyz.shape, GREY, np.uint8) if self.colour is None else self.colour
-        return np.concatenate([(self.xyz - offset) * self.metres, colour], 1).astype(np.float32), offset
+        points = np.empty((len(self.xyz), 6), np.float32)
+        for axis in range(3):  # one axis at a time: a large cloud is not held in float64 once more
+            points[:, axis] = (self.xyz[:, axis] - offset[axis]) * self.metres
+        points[:, 3:] = colour
+        return points, offset
 
 
 def read_cloud(path: Path, unit: str = "auto") -> Cloud:
@@ -139,7 +143,7 @@ def _colour(path: Path, colour: npt.NDArray[np.generic] | None, notes: list[str]
     if colour is None:
         notes.append("no colours: grey is taken; a model that was trained with colours sees less")
         return None
-    if not np.isfinite(colour.astype(np.float64)).all():
+    if colour.dtype.kind == "f" and not np.isfinite(colour).all():
         raise ValueError(f"{path}: some colours are not finite")
     low, high = float(colour.min()), float(colour.max())
     if low < 0 or high > 65535:

@@ -209,10 +209,9 @@ def _predict(
         points, offset = cloud.centred()
         parts = list(tiles(points[:, :3], plan.tile, plan.overlap))
         pieces, semantic, seconds = _all_tiles(folder, parts, points, cloud, given, segmentor, plan, args)
-        found = results.collect(
-            stitch(pieces, [part.rows for part in parts]),
-            len(points), segmentor.classes, semantic, segmentor.semantic_classes,
-        )  # fmt: skip
+        whole = stitch(pieces, [part.rows for part in parts])
+        pieces.clear()  # lists of points are most of what is held
+        found = results.collect(whole, len(points), segmentor.classes, semantic, segmentor.semantic_classes)
         least = segmentor.score if plan.score is None else plan.score
         results.write_predictions(folder / "instances.npz", found)
         results.write_coloured(folder / "instances.ply", cloud, found, least)
@@ -274,13 +273,13 @@ def _all_tiles(
     segmentor: Any,
     plan: Plan,
     args: argparse.Namespace,
-) -> tuple[list[Piece], Indices, float]:
+) -> tuple[list[Piece], npt.NDArray[np.int16], float]:
     """Return the pieces and the class of each point, from what was done before and the model; and its seconds."""
     faces = None if plan.superpoints == "graph" else cloud.faces
     pieces: list[Piece] = []
     seconds = 0.0
-    semantic = np.full(len(points), results.NONE, np.int64)
-    winner = deepest([(part.rows, part.depth(points[part.rows, :2])) for part in parts], len(points))
+    semantic = np.full(len(points), results.NONE, np.int16)
+    winner = deepest(((part.rows, part.depth(points[part.rows, :2])) for part in parts), len(points))
     bar = progress(parts, description=folder.name, unit="tile", total=len(parts), quiet=args.quiet or args.json)
     for number, part in enumerate(bar):
         kept = folder / "tiles" / f"{part.name}.npz"
@@ -291,7 +290,7 @@ def _all_tiles(
             saved = _kept(kept)
             assert saved is not None, "just written"
         bounds, indices, labels, scores = (saved[name] for name in ("starts", "indices", "labels", "scores"))
-        classes = saved["semantic"].astype(np.int64)
+        classes = saved["semantic"]
         for k in range(len(labels)):
             rows = part.rows[indices[bounds[k] : bounds[k + 1]]]
             pieces.append(Piece(number, rows, int(labels[k]), float(scores[k])))

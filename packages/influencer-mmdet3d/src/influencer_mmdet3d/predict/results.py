@@ -6,7 +6,7 @@ Shape letters: ``N`` points, ``K`` instances, ``P`` points of an instance.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,12 @@ import numpy.typing as npt
 from influencer_mmdet3d.data.clouds import GREY, Cloud
 from influencer_mmdet3d.files import write_whole
 from influencer_mmdet3d.predict.stitch import Piece
+from influencer_mmdet3d.predict.tiles import Rows, row_type
 
 NONE = -1
 """Instance or class of a point that has none."""
+_PART = 1 << 18
+"""Points of the .ply that are made at a time."""
 
 
 @dataclass(frozen=True)
@@ -30,33 +33,34 @@ class Predictions:
     ----------
     count : int
         N, the points of the cloud.
-    indices, starts : ndarray of int64
+    indices : ndarray of integers
         Points of instance k are ``indices[starts[k] : starts[k + 1]]``.
+    starts : ndarray of int64, shape (K + 1,)
     labels : ndarray of int64, shape (K,)
         Index into `class_names`.
     scores : ndarray of float32, shape (K,)
     class_names : tuple of str
         Classes of instances.
-    semantic : ndarray of int64, shape (N,)
+    semantic : ndarray of integers, shape (N,)
         Class of each point by the model's semantic head, index into `semantic_names`; -1 where it has none.
     semantic_names : tuple of str
         Classes of points.
     """
 
     count: int
-    indices: npt.NDArray[np.int64]
+    indices: Rows
     starts: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
     scores: npt.NDArray[np.float32]
     class_names: tuple[str, ...]
-    semantic: npt.NDArray[np.int64]
+    semantic: Rows
     semantic_names: tuple[str, ...]
 
     def __len__(self) -> int:
         """Return the number of instances."""
         return len(self.labels)
 
-    def points_of(self, number: int) -> npt.NDArray[np.int64]:
+    def points_of(self, number: int) -> Rows:
         """Return the points (P,) of an instance."""
         return self.indices[self.starts[number] : self.starts[number + 1]]
 
@@ -68,9 +72,9 @@ class Predictions:
             masks[number, self.points_of(number)] = True
         return masks
 
-    def instance_of_points(self, least: float = 0.0) -> npt.NDArray[np.int64]:
+    def instance_of_points(self, least: float = 0.0) -> npt.NDArray[np.int32]:
         """Return the best instance (N,) of each point among those with a score of `least` or more; -1 for none."""
-        instance = np.full(self.count, NONE, np.int64)
+        instance = np.full(self.count, NONE, np.int32)
         for number in reversed(range(len(self))):  # the better one comes later and stays
             if self.scores[number] >= least:
                 instance[self.points_of(number)] = number
@@ -78,21 +82,30 @@ class Predictions:
 
 
 def collect(
-    pieces: Sequence[Piece],
+    pieces: list[Piece],
     count: int,
     class_names: Sequence[str],
-    semantic: npt.NDArray[np.int64],
+    semantic: Rows,
     semantic_names: Sequence[str],
 ) -> Predictions:
-    """Return the pieces, best first, as predictions of a cloud of `count` points."""
-    pieces = sorted(pieces, key=lambda piece: (-piece.score, piece.rows[0]))
-    rows = [piece.rows for piece in pieces]
+    """Return the pieces, best first, as predictions of a cloud of `count` points.
+
+    The list is emptied on the way: the points of all instances are most of what is held, and are not held twice.
+    """
+    pieces.sort(key=lambda piece: (-piece.score, piece.rows[0]))
+    labels = np.array([piece.label for piece in pieces], np.int64)
+    scores = np.array([piece.score for piece in pieces], np.float32)
+    starts = np.cumsum([0, *(len(piece.rows) for piece in pieces)]).astype(np.int64)
+    indices = np.empty(starts[-1], row_type(count))
+    while pieces:
+        piece = pieces.pop()
+        indices[starts[len(pieces)] : starts[len(pieces) + 1]] = piece.rows
     return Predictions(
         count,
-        np.concatenate(rows) if rows else np.zeros(0, np.int64),
-        np.cumsum([0, *(len(one) for one in rows)]).astype(np.int64),
-        np.array([piece.label for piece in pieces], np.int64),
-        np.array([piece.score for piece in pieces], np.float32),
+        indices,
+        starts,
+        labels,
+        scores,
         tuple(class_names),
         semantic,
         tuple(semantic_names),
@@ -101,20 +114,19 @@ def collect(
 
 def write_predictions(path: Path, found: Predictions) -> None:
     """Write a .npz that `read_predictions` reads; whole or not at all."""
-    small = np.int32 if found.count < 2**31 else np.int64
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
         count=np.int64(found.count),
-        indices=found.indices.astype(small),
+        indices=found.indices.astype(row_type(found.count), copy=False),
         starts=found.starts,
         labels=found.labels.astype(np.int16),
         scores=found.scores,
         class_names=np.array(found.class_names, dtype=np.str_),
-        semantic=found.semantic.astype(np.int16),
+        semantic=found.semantic.astype(np.int16, copy=False),
         semantic_names=np.array(found.semantic_names, dtype=np.str_),
     )
-    write_whole(path, buffer.getvalue())
+    write_whole(path, buffer.getbuffer())
 
 
 def read_predictions(path: Path | str) -> Predictions:
@@ -174,28 +186,35 @@ def write_coloured(path: Path, cloud: Cloud, found: Predictions, least: float) -
 
     Instances with a score below `least` are left out; points in none have instance and class -1 and are grey.
     """
+    write_whole(path, _ply(cloud, found, found.instance_of_points(least)))
+
+
+def _ply(cloud: Cloud, found: Predictions, instance: npt.NDArray[np.int32]) -> Iterator[bytes]:
+    """Yield the header, then the points, a part of a large cloud at a time."""
     from plyfile import PlyData, PlyElement
 
-    instance = found.instance_of_points(least)
-    exact = bool((cloud.xyz.astype(np.float32) == cloud.xyz).all())
-    table = np.empty(found.count, _ply_types("f4" if exact else "f8"))
-    for axis, name in enumerate("xyz"):
-        table[name] = cloud.xyz[:, axis]
-    colours = np.concatenate([instance_colours(len(found)), np.full((1, 3), GREY, np.uint8)])
-    for axis, name in enumerate(("red", "green", "blue")):
-        table[name] = colours[instance, axis]
-    table["instance"] = instance
-    table["class"] = np.append(found.labels, NONE)[instance]
-    table["score"] = np.append(found.scores, np.float32(0))[instance]
+    exact = all((axis.astype(np.float32) == axis).all() for axis in cloud.xyz.T)
+    types = _ply_types("<f4" if exact else "<f8")
     names = [f"class {number}: {name}" for number, name in enumerate(found.class_names)]
-    buffer = io.BytesIO()
-    PlyData([PlyElement.describe(table, "vertex")], comments=names).write(buffer)
-    write_whole(path, buffer.getvalue())
+    names = [name.encode("ascii", "backslashreplace").decode() for name in names]  # a .ply's header is ASCII
+    empty = PlyData([PlyElement.describe(np.empty(0, types), "vertex")], comments=names, byte_order="<")
+    yield f"{empty.header}\n".replace("\nelement vertex 0\n", f"\nelement vertex {found.count}\n").encode("ascii")
+    colours = np.concatenate([instance_colours(len(found)), np.full((1, 3), GREY, np.uint8)])
+    labels, scores = np.append(found.labels, NONE), np.append(found.scores, np.float32(0))
+    for start in range(0, found.count, _PART):
+        own = instance[start : start + _PART]
+        table = np.empty(len(own), types)
+        for axis, name in enumerate("xyz"):
+            table[name] = cloud.xyz[start : start + _PART, axis]
+        for axis, name in enumerate(("red", "green", "blue")):
+            table[name] = colours[own, axis]
+        table["instance"], table["class"], table["score"] = own, labels[own], scores[own]
+        yield table.tobytes()
 
 
 def _ply_types(coordinate: str) -> list[Any]:
     colours = [(name, "u1") for name in ("red", "green", "blue")]
-    return [*((name, coordinate) for name in "xyz"), *colours, ("instance", "i4"), ("class", "i4"), ("score", "f4")]
+    return [*((name, coordinate) for name in "xyz"), *colours, ("instance", "<i4"), ("class", "<i4"), ("score", "<f4")]
 
 
 def per_class(found: Predictions, least: float) -> dict[str, int]:

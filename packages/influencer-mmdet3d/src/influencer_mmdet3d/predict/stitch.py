@@ -7,13 +7,14 @@ Shape letters: ``N`` points of the cloud, ``P`` points of an instance, ``K`` ins
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-Indices = npt.NDArray[np.int64]
+from influencer_mmdet3d.predict.tiles import Rows
+
 AGREE = 0.5
 """Least IoU in the overlap of two instances that are one object."""
 COVERED = 0.8
@@ -28,7 +29,7 @@ class Piece:
     ----------
     tile : int
         Number of the tile.
-    rows : ndarray of int64, shape (P,)
+    rows : ndarray of integers, shape (P,)
         Points of the cloud, sorted.
     label : int
         Class.
@@ -36,13 +37,13 @@ class Piece:
     """
 
     tile: int
-    rows: Indices
+    rows: Rows
     label: int
     score: float
 
 
 def stitch(
-    pieces: Sequence[Piece], tiles: Sequence[Indices], agree: float = AGREE, covered: float = COVERED
+    pieces: Sequence[Piece], tiles: Sequence[Rows], agree: float = AGREE, covered: float = COVERED
 ) -> list[Piece]:
     """Join the pieces of all tiles.
 
@@ -50,7 +51,7 @@ def stitch(
     ----------
     pieces : sequence of Piece
         Of all tiles.
-    tiles : sequence of ndarray of int64
+    tiles : sequence of ndarray of integers
         Sorted points of each tile.
     agree, covered : float
         See `AGREE` and `COVERED`.
@@ -86,7 +87,7 @@ def _root(parent: list[int], number: int) -> int:
 
 
 def _agreeing(
-    pieces: Sequence[Piece], first: Sequence[int], second: Sequence[int], common: Indices, agree: float
+    pieces: Sequence[Piece], first: Sequence[int], second: Sequence[int], common: Rows, agree: float
 ) -> list[tuple[int, int]]:
     """Return pairs of one class that are each other's best, by IoU among the points that both tiles see."""
     inside = {number: _within(pieces[number].rows, common) for number in (*first, *second)}
@@ -108,7 +109,7 @@ def _agreeing(
     ]
 
 
-def _within(rows: Indices, others: Indices) -> Indices:
+def _within(rows: Rows, others: Rows) -> Rows:
     """Return those of sorted `rows` that are among sorted `others`."""
     if not len(others):
         return rows[:0]
@@ -144,13 +145,13 @@ def _without_covered(pieces: list[Piece], covered: float) -> list[Piece]:
     return kept
 
 
-def deepest(tile_depths: Sequence[tuple[Indices, npt.NDArray[np.float64]]], count: int) -> npt.NDArray[np.int32]:
+def deepest(tile_depths: Iterable[tuple[Rows, npt.NDArray[np.float64]]], count: int) -> npt.NDArray[np.int32]:
     """Return for each of `count` points the number of the tile in which it lies farthest from a border.
 
     Parameters
     ----------
-    tile_depths : sequence of tuple
-        Points of each tile, and how deep they lie in it.
+    tile_depths : iterable of tuple
+        Points of each tile, and how deep they lie in it; taken one after the other.
     count : int
         N.
     """

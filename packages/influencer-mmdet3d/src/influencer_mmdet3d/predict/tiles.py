@@ -7,11 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Indices = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.signedinteger[Any]]
+"""Numbers of points of a cloud: in 32 bits wherever they fit, since lists of them are most of what `predict` holds."""
+
+
+def row_type(count: int) -> type[np.signedinteger[Any]]:
+    """Return the type that numbers `count` points."""
+    return np.int32 if count < 2**31 else np.int64
 
 
 @dataclass(frozen=True)
@@ -24,14 +32,14 @@ class Tile:
         Column and row, for instance '0_2'.
     low, high : tuple of float
         Corners (x, y) in metres.
-    rows : ndarray of int64, shape (T,)
+    rows : ndarray of integers, shape (T,)
         Points of the cloud that lie in it, in the cloud's order.
     """
 
     name: str
     low: tuple[float, float]
     high: tuple[float, float]
-    rows: Indices
+    rows: Rows
 
     def depth(self, xy: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         """Return how far points (T, 2) lie inside the tile's nearest border."""
@@ -69,13 +77,14 @@ def tiles(xyz: npt.NDArray[np.floating], tile: float, overlap: float) -> Iterato
     if not 0 <= overlap < tile / 2:
         raise ValueError(f"the overlap must be at least 0 and below half of the tile ({tile:g} m), got {overlap:g} m")
     origin = xyz[:, :2].min(0).astype(np.float64)
-    places = xyz[:, :2] - origin  # in float64: the farthest point must not fall out by rounding
-    columns, lines = (cut(float(span), tile, overlap) for span in places.max(0))
+    x = xyz[:, 0] - origin[0]  # in float64: the farthest point must not fall out by rounding
+    y = xyz[:, 1] - origin[1]
+    columns, lines = (cut(float(places.max()), tile, overlap) for places in (x, y))
     for i, (left, right) in enumerate(columns):
-        in_column = np.flatnonzero((places[:, 0] >= left) & (places[:, 0] <= right))
-        y = places[in_column, 1]
+        in_column = np.flatnonzero((x >= left) & (x <= right)).astype(row_type(len(x)))
+        own = y[in_column]
         for j, (near, far) in enumerate(lines):
-            rows = in_column[(y >= near) & (y <= far)]
+            rows = in_column[(own >= near) & (own <= far)]
             if len(rows):
                 low = (float(origin[0] + left), float(origin[1] + near))
                 high = (float(origin[0] + right), float(origin[1] + far))
