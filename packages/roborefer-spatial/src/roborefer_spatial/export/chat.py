@@ -140,8 +140,8 @@ def write_trl(folder: Path, final: Path, name: str, samples: Sequence[Sample], p
 def write_vlmevalkit(folder: Path, final: Path, name: str, samples: Sequence[Sample], profile: Profile) -> str:
     """Write `{name}.tsv`: index, image (base64; several as a list), image_path, question, answer, category, id.
 
-    VLMEvalKit decodes the pictures and writes them anew before it asks, under the names of `image_path`: as PNG, since a
-    second JPEG would change what the model sees.
+    VLMEvalKit decodes the pictures and writes them anew before it asks, under the names of `image_path`: as PNG, since
+    a second JPEG would change what the model sees.
     """
     stream = io.StringIO()
     table = csv.writer(stream, delimiter="\t", lineterminator="\n")
