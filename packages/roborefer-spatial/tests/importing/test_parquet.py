@@ -10,7 +10,8 @@ from PIL import Image
 from roborefer_spatial.importing import benchmarks
 from roborefer_spatial.importing.parquet import picture, read_parquet
 
-pyarrow = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed") and sys.modules["pyarrow"]
+pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+parquet = pytest.importorskip("pyarrow.parquet")
 WIDTH, HEIGHT = 64, 48
 
 
@@ -45,7 +46,7 @@ def rows(count, start=0):
 
 def write(path, table):
     path.parent.mkdir(parents=True, exist_ok=True)
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), path)
+    parquet.write_table(pyarrow.Table.from_pylist(table), path)
     return path
 
 
@@ -130,7 +131,7 @@ def test_what_is_refused(tmp_path, change, message):
 
 def test_a_table_without_rows(tmp_path):
     path = tmp_path / "location.parquet"
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows(1)).slice(0, 0), path)
+    parquet.write_table(pyarrow.Table.from_pylist(rows(1)).slice(0, 0), path)
     with pytest.raises(ValueError, match="no questions"):
         benchmarks.read(path)
 

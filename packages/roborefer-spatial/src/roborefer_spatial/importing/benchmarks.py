@@ -2,8 +2,8 @@
 
 - CrossPoint-Bench: `CrossPoint-Bench.jsonl` beside `image/`. Rows of the types in `POINTING` have a base64 PNG mask as
   their answer, above 128 is inside; the others have a letter.
-- RefSpatial-Bench: `{part}/question.json` with `prompt`, `suffix`, `rgb_path` and `mask_path`, above 0 is inside; or, as on
-  the hub, `data/{part}-00000-of-00001.parquet` with `id`, `prompt`, `suffix`, and `image` and `mask` as pictures.
+- RefSpatial-Bench: `{part}/question.json` with `prompt`, `suffix`, `rgb_path` and `mask_path`, above 0 is inside; or
+  `data/{part}-00000-of-00001.parquet` with `id`, `prompt`, `suffix`, and `image` and `mask` as pictures.
 - Where2Place: `point_questions.jsonl` with `question_id`, `image`, `text` and `category`, `images/`, and `masks/` with
   the image's name or the question's place from 0 in two digits (`00.jpg`), as RoboPoint's script has it; above half is
   inside.
@@ -39,7 +39,7 @@ _SAID = re.compile(r"(?:answer|option|choice)\W*(?:is)?\W*\(?([A-D])\b", re.I)
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question: id, images (paths, or whole files from inside a table), text, group, and its truth: mask or letter."""
+    """One question: id, images (paths, or files from inside a table), text, group, and its truth: mask or letter."""
 
     id: str
     images: tuple[Path | bytes, ...]

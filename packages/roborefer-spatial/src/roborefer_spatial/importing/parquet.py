@@ -1,4 +1,4 @@
-"""Rows of Parquet files as data sets on the Hugging Face hub have them: pictures are {"bytes", "path"}. Needs pyarrow."""
+"""Rows of Parquet files as on the Hugging Face hub, where a picture is {"bytes", "path"}. Needs pyarrow."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ def read_parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict
         from pyarrow import parquet
     except ImportError as error:
         raise ValueError(f"{path.name}: needs the library pyarrow: pip install 'roborefer-spatial[parquet]'") from error
-    if path.read_bytes()[:12] == b"version http":
-        raise ValueError(f"{path.name}: only the pointer to a file that Git LFS keeps; fetch it: git lfs pull")
+    with path.open("rb") as stream:
+        if stream.read(12) == b"version http":
+            raise ValueError(f"{path.name}: only the pointer to a file that Git LFS keeps; fetch it: git lfs pull")
     number = 0
     try:
         with parquet.ParquetFile(path) as table:
