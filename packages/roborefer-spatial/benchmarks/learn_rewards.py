@@ -267,14 +267,16 @@ class Arms:
         def again(step: float) -> float:
             return args.again_rate * max(0.05, 1 - step / args.more)
 
+        self.train(WHOLE, supervised(everything, falling(everything), seed), self.model)
         self.train(FIRST, supervised(args.first, falling(args.first), seed), self.model)
+        if not self.weights.is_file():
+            raise ValueError(f"{self.weights} is gone: move {self.file.name} away to train the seed anew")
         taught = copy.deepcopy(self.model)
         taught.load_state_dict(torch.load(self.weights, map_location=args.device, weights_only=True))
         taught.eval()
         seconds = self.train(GRPO, by_rewards, taught)
         self.train(SAME_STEPS, supervised(args.more, again, seed + 1000), taught)
         self.train(SAME_TIME, for_as_long, taught)
-        self.train(WHOLE, supervised(everything, falling(everything), seed), self.model)
 
 
 def summary(held_out: list[Sample], folder: Path) -> dict[str, Any]:
