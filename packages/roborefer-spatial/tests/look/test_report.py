@@ -62,6 +62,17 @@ def test_untrusted_text_stays_inside_its_script_element(scores, tmp_path):
     assert "&lt;i&gt;: t1_multi/val" in page
 
 
+def test_intervals_are_explained_where_there_are_any(make_sample, tmp_path):
+    for scenes, explained in ((["a"], False), (["a", "b", "c"], True)):
+        samples = [make_sample((3, 3), scene=scene, images=True) for scene in scenes]
+        found = score(samples, [Prediction(sample.id, sample.answer) for sample in samples[1:]])
+        out = tmp_path / f"{len(scenes)}.html"
+        report.write_report([report.Run("m", found)], out, title="t", bootstrap=20)
+        page = out.read_text()
+        assert ("Small: 95 % interval" in page) is explained
+        assert ("No intervals: they need two scenes or more" in page) is not explained
+
+
 def test_pictures_in_a_folder(scores, tmp_path):
     report.write_report([report.Run("m", scores)], tmp_path / "page.html", title="t", embed=False, bootstrap=0)
     pictures = embedded((tmp_path / "page.html").read_text(), "pictures")
@@ -199,12 +210,14 @@ def test_two_models_side_by_side(two_runs, open_page):
     assert page.locator(".pair").count() == 2
     first = page.locator(".pair").first.locator(".card")
     assert [card.locator(".badge").inner_text() for card in first.all()] == ["hit", "wrong NOT_VISIBLE"]
+    assert [card.locator(".run").inner_text() for card in first.all()] == ["one", "two"]
     page.select_option("#pair", label="two right, one wrong")
     assert ids(page) == ["s00002", "s00002"]
     page.select_option("#pair", label="one and two, all")
     assert len(ids(page)) == 6
     page.select_option("#pair", label="off")
     assert (len(ids(page)), page.locator(".pair").count()) == (6, 0)
+    assert not page.locator(".run").first.is_visible()
 
 
 def test_the_address_keeps_the_filters(two_runs, open_page):

@@ -117,9 +117,8 @@ def test_relative_answers_are_of_the_first_pictures_size(make_sample):
     left = np.zeros((48, 64), bool)
     left[:, :32] = True
     sample = make_sample((3, 3), mask=left, left_wh=(128, 96), images=True)
-    scores = score(
-        [sample], [Prediction(sample.id, "[(0.4, 0.2)]")]
-    )  # pixel (51, 19) of a 128 x 96 picture: to the right
+    text = "[(0.4, 0.2)]"  # of 128 x 96 pixels: (51, 19), which is not on the left of the second picture
+    scores = score([sample], [Prediction(sample.id, text)])
     found = lmms_rule.compared(scores, "crosspoint_bench")
     assert [found[name]["hit_at_mask"] for name in ("crosspoint_bench", "crosspoint_bench, relative_1")] == [1.0, 0.0]
     Path(sample.image[0]).unlink()

@@ -165,10 +165,17 @@ def _table(sets: dict[str, dict[str, Metrics]]) -> str:
             cells += [_cell(metrics, key) for _, key in _COLUMNS]
             cells.append(str(sum(metrics["parse_failures"].values())))
             rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    some = any(
+        any(metrics.get("intervals", {}).values()) for metrics_of in sets.values() for metrics in metrics_of.values()
+    )
     note = (
-        "<p class='legend'>Small: 95 % interval; of shares by Wilson, at the number of independent samples that the "
-        "scenes show. L2 and Success of concat sets are in "
-        "fractions of the whole image, the curves in fractions of the query image.</p>"
+        "Small: 95 % interval; of shares by Wilson, at the number of independent samples that the scenes show."
+        if some
+        else "No intervals: they need two scenes or more, and resamples (--bootstrap)."
+    )
+    note = (
+        f"<p class='legend'>{note} L2 and Success of concat sets are in fractions of the whole image, the curves in "
+        "fractions of the query image.</p>"
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>{note}"
 
