@@ -148,6 +148,14 @@ def test_the_command(make_sample, tmp_path, capsys):
     assert run(*arguments, "--names", "mine", "--limit", 2, "--image-px", 32) == 0
     assert "2 samples" in capsys.readouterr().out
     assert {item["run"] for item in embedded(out.read_text(), "data")["items"]} == {"mine"}
+    assert "No baseline is shown: predict --backend matcher answers the same questions" in out.read_text()
+    bar = make_sample.answers({s.id: "[(0.5, 0.5)]" for s in samples}, "matcher.jsonl")
+    assert run(*arguments, "--baseline", bar, "--image-px", 32) == 0
+    assert [item["run"] for item in embedded(out.read_text(), "data")["items"]][2:4] == ["answers", "baseline matcher"]
+    assert "<td>baseline matcher: t1_multi/val</td><td>3</td><td>0.000" in out.read_text()
+    assert "No baseline is shown" not in out.read_text()
+    with pytest.raises(ValueError, match=re.escape("--baseline names 2 file(s) and --samples 1: one for each")):
+        run(*arguments, "--baseline", bar, bar)
     with pytest.raises(ValueError, match=re.escape("--names gives 2 name(s) for 1 file(s)")):
         run(*arguments, "--names", "a", "b")
 
