@@ -1,9 +1,13 @@
-"""What the trainers' own loaders make of an export. They are no dependency: each test runs where its trainer is."""
+"""What other projects' own loaders make of an export. They are no dependency: each test runs where its project is."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
+import numpy as np
 import pytest
+from PIL import Image
 from roborefer_spatial import torchvision_cpu
 from roborefer_spatial.export.formats import export
 
@@ -44,3 +48,27 @@ def test_ms_swift(samples, tmp_path, monkeypatch):
         assert [Path(image["path"]).read_bytes() for image in row["images"]] == [
             Path(path).read_bytes() for path in sample.image
         ]
+
+
+def test_vlmevalkit(samples, tmp_path, monkeypatch):
+    (tmp_path / "LMUData").mkdir()
+    monkeypatch.setenv("LMUData", str(tmp_path / "LMUData"))
+    torchvision_cpu.make_importable()
+    pytest.importorskip("vlmeval.smp", reason="VLMEvalKit (ms-vlmeval) is not installed")
+    from vlmeval.dataset import CustomVQADataset, build_dataset
+
+    Image.effect_noise((40, 30), 60).convert("RGB").save(tmp_path / "photo.jpg", quality=60)
+    photo = msgspec.structs.replace(samples[0], image=(str(tmp_path / "photo.jpg"), samples[0].image[1]))
+    asked = [*samples, photo]
+    export("vlmevalkit", {"x3_val": asked}, tmp_path / "out")
+    shutil.move(tmp_path / "out/x3_val.tsv", tmp_path / "LMUData")
+    data = build_dataset("x3_val")
+    assert isinstance(data, CustomVQADataset) and len(data) == len(asked)
+    for index, sample in enumerate(asked):
+        *pictures, text = data.build_prompt(index)
+        assert (text["type"], text["value"]) == ("text", sample.prompt)
+        assert [picture["type"] for picture in pictures] == ["image"] * len(sample.image)
+        for picture, path in zip(pictures, sample.image):
+            assert np.array_equal(np.asarray(Image.open(picture["value"])), np.asarray(Image.open(path).convert("RGB")))
+        row = data[index]
+        assert (row["index"], row["answer"], row["category"]) == (index, sample.answer, sample.task)

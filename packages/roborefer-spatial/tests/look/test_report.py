@@ -62,6 +62,17 @@ def test_untrusted_text_stays_inside_its_script_element(scores, tmp_path):
     assert "&lt;i&gt;: t1_multi/val" in page
 
 
+def test_intervals_are_explained_where_there_are_any(make_sample, tmp_path):
+    for scenes, explained in ((["a"], False), (["a", "b", "c"], True)):
+        samples = [make_sample((3, 3), scene=scene, images=True) for scene in scenes]
+        found = score(samples, [Prediction(sample.id, sample.answer) for sample in samples[1:]])
+        out = tmp_path / f"{len(scenes)}.html"
+        report.write_report([report.Run("m", found)], out, title="t", bootstrap=20)
+        page = out.read_text()
+        assert ("Small: 95 % interval" in page) is explained
+        assert ("No intervals: they need two scenes or more" in page) is not explained
+
+
 def test_pictures_in_a_folder(scores, tmp_path):
     report.write_report([report.Run("m", scores)], tmp_path / "page.html", title="t", embed=False, bootstrap=0)
     pictures = embedded((tmp_path / "page.html").read_text(), "pictures")
@@ -137,6 +148,14 @@ def test_the_command(make_sample, tmp_path, capsys):
     assert run(*arguments, "--names", "mine", "--limit", 2, "--image-px", 32) == 0
     assert "2 samples" in capsys.readouterr().out
     assert {item["run"] for item in embedded(out.read_text(), "data")["items"]} == {"mine"}
+    assert "No baseline is shown: predict --backend matcher answers the same questions" in out.read_text()
+    bar = make_sample.answers({s.id: "[(0.5, 0.5)]" for s in samples}, "matcher.jsonl")
+    assert run(*arguments, "--baseline", bar, "--image-px", 32) == 0
+    assert [item["run"] for item in embedded(out.read_text(), "data")["items"]][2:4] == ["answers", "baseline matcher"]
+    assert "<td>baseline matcher: t1_multi/val</td><td>3</td><td>0.000" in out.read_text()
+    assert "No baseline is shown" not in out.read_text()
+    with pytest.raises(ValueError, match=re.escape("--baseline names 2 file(s) and --samples 1: one for each")):
+        run(*arguments, "--baseline", bar, bar)
     with pytest.raises(ValueError, match=re.escape("--names gives 2 name(s) for 1 file(s)")):
         run(*arguments, "--names", "a", "b")
 
@@ -199,12 +218,14 @@ def test_two_models_side_by_side(two_runs, open_page):
     assert page.locator(".pair").count() == 2
     first = page.locator(".pair").first.locator(".card")
     assert [card.locator(".badge").inner_text() for card in first.all()] == ["hit", "wrong NOT_VISIBLE"]
+    assert [card.locator(".run").inner_text() for card in first.all()] == ["one", "two"]
     page.select_option("#pair", label="two right, one wrong")
     assert ids(page) == ["s00002", "s00002"]
     page.select_option("#pair", label="one and two, all")
     assert len(ids(page)) == 6
     page.select_option("#pair", label="off")
     assert (len(ids(page)), page.locator(".pair").count()) == (6, 0)
+    assert not page.locator(".run").first.is_visible()
 
 
 def test_the_address_keeps_the_filters(two_runs, open_page):

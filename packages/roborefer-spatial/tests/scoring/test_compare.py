@@ -71,7 +71,12 @@ def test_the_command(make_sample, tmp_path, capsys):
     page = args.report.read_text()
     assert '"start":{"pair":"[\\"one\\",\\"a\\",\\"b\\"]"}' in page
     assert "<title>a against b</title>" in page
-    assert json.loads(capsys.readouterr().out)["t1_multi/val"]["only_b"] == 2
+    said = capsys.readouterr()
+    assert json.loads(said.out)["t1_multi/val"]["only_b"] == 2
+    assert "drawing samples: 8 of 8 samples" in said.err
+    args.quiet = True
+    assert compare.run(args) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_the_interval_is_the_percentiles_of_the_draws():

@@ -1,5 +1,7 @@
 """crosspoint_bench against lmms-eval itself where it is installed; both by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -97,7 +99,7 @@ def test_crosspoint_agrees_with_the_library(text):
 def test_what_differs_is_named(make_sample):
     left = np.zeros((48, 64), bool)
     left[:, :32] = True
-    samples = [make_sample((3, 3), mask=left) for _ in range(2)] + [make_sample()]
+    samples = [make_sample((3, 3), mask=left, images=True) for _ in range(2)] + [make_sample()]
     texts = ["[(0.25, 0.5)]", '{"point_2d": [16, 24]}', "NOT_VISIBLE"]
     scores = score(samples, [Prediction(s.id, t) for s, t in zip(samples, texts)])
     found = lmms_rule.compared(scores, "crosspoint_bench")
@@ -109,3 +111,19 @@ def test_what_differs_is_named(make_sample):
     text = lmms_rule.table(lmms_rule.compared(scores, "vlmevalkit"), "vlmevalkit")
     assert "as vlmevalkit's parsers read these answers" in text
     assert "vlmevalkit: Hit@Mask 1.0000, here 0.5000; 1 of 2 samples differ" in text
+
+
+def test_relative_answers_are_of_the_first_pictures_size(make_sample):
+    left = np.zeros((48, 64), bool)
+    left[:, :32] = True
+    sample = make_sample((3, 3), mask=left, left_wh=(128, 96), images=True)
+    text = "[(0.4, 0.2)]"  # of 128 x 96 pixels: (51, 19), which is not on the left of the second picture
+    scores = score([sample], [Prediction(sample.id, text)])
+    found = lmms_rule.compared(scores, "crosspoint_bench")
+    assert [found[name]["hit_at_mask"] for name in ("crosspoint_bench", "crosspoint_bench, relative_1")] == [1.0, 0.0]
+    Path(sample.image[0]).unlink()
+    with pytest.raises(ValueError, match="crosspoint_bench's relative forms are of the first picture's size"):
+        lmms_rule.compared(scores, "crosspoint_bench")
+    whole = make_sample((3, 3), mask=left, left_wh=(128, 96), task="t1_concat")  # one picture, whose size is known
+    scores = score([whole], [Prediction(whole.id, whole.answer)])
+    assert lmms_rule.compared(scores, "crosspoint_bench")["crosspoint_bench, relative_1"]["hit_at_mask"] == 1.0

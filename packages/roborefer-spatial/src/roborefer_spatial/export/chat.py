@@ -140,7 +140,8 @@ def write_trl(folder: Path, final: Path, name: str, samples: Sequence[Sample], p
 def write_vlmevalkit(folder: Path, final: Path, name: str, samples: Sequence[Sample], profile: Profile) -> str:
     """Write `{name}.tsv`: index, image (base64; several as a list), image_path, question, answer, category, id.
 
-    VLMEvalKit writes the pictures to files before it asks; of several in a row it takes the names from `image_path`.
+    VLMEvalKit decodes the pictures and writes them anew before it asks, under the names of `image_path`: as PNG, since
+    a second JPEG would change what the model sees.
     """
     stream = io.StringIO()
     table = csv.writer(stream, delimiter="\t", lineterminator="\n")
@@ -148,7 +149,7 @@ def write_vlmevalkit(folder: Path, final: Path, name: str, samples: Sequence[Sam
     for index, sample in enumerate(samples):
         pictures = [base64.b64encode(_bytes(path)).decode() for path in sample.image]
         image = pictures[0] if len(pictures) == 1 else str(pictures)
-        names = [f"{index}_{place}{Path(path).suffix.lower()}" for place, path in enumerate(sample.image)]
+        names = [f"{index}_{place}.png" for place in range(len(sample.image))]
         where = names[0] if len(names) == 1 else str(names)
         table.writerow([index, image, where, profile.prompt(sample), sample.answer, sample.task, sample.id])
     files.write_bytes(folder / f"{name}.tsv", stream.getvalue().encode())

@@ -146,7 +146,8 @@ model's own training data hold these rooms is for you to check.
 
 ## Share it
 
-`huggingface-cli upload USER/NAME . --repo-type dataset`, in this folder, after the licence is named.
+`hf upload USER/NAME . --repo-type dataset`, in this folder, after the licence is named (`hf` comes with
+`huggingface_hub` 0.34 or later; before, it is `huggingface-cli upload`, with the same words).
 """
 
 

@@ -2,7 +2,8 @@
 
 - CrossPoint-Bench: `CrossPoint-Bench.jsonl` beside `image/`. Rows of the types in `POINTING` have a base64 PNG mask as
   their answer, above 128 is inside; the others have a letter.
-- RefSpatial-Bench: `{part}/question.json` with `prompt`, `suffix`, `rgb_path` and `mask_path`, above 0 is inside.
+- RefSpatial-Bench: `{part}/question.json` with `prompt`, `suffix`, `rgb_path` and `mask_path`, above 0 is inside; or
+  `data/{part}-00000-of-00001.parquet` with `id`, `prompt`, `suffix`, and `image` and `mask` as pictures.
 - Where2Place: `point_questions.jsonl` with `question_id`, `image`, `text` and `category`, `images/`, and `masks/` with
   the image's name or the question's place from 0 in two digits (`00.jpg`), as RoboPoint's script has it; above half is
   inside.
@@ -26,20 +27,22 @@ from numpy.typing import NDArray
 from roborefer_spatial import answers, files
 from roborefer_spatial.answers import PointOrder, Units
 from roborefer_spatial.images import decode, pixel_of
+from roborefer_spatial.importing.parquet import picture, read_parquet
 
 Mask = NDArray[np.bool_]
 POINTING = frozenset({"Fine-grained Grounding", "Correspondence-Pointing"})
 LAYOUTS = ("crosspoint", "refspatial", "where2place")
+_SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 _LETTER = re.compile(r"\b([A-D])\b")
 _SAID = re.compile(r"(?:answer|option|choice)\W*(?:is)?\W*\(?([A-D])\b", re.I)
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question: its id, images, text and group, and its truth, a mask or a letter."""
+    """One question: id, images (paths, or files from inside a table), text, group, and its truth: mask or letter."""
 
     id: str
-    images: tuple[Path, ...]
+    images: tuple[Path | bytes, ...]
     prompt: str
     group: str
     mask: Mask | None
@@ -47,12 +50,12 @@ class Question:
 
 
 def read(folder: Path, layout: str | None = None) -> list[Question]:
-    """Return the questions of a benchmark's folder.
+    """Return the questions of a benchmark's folder, or of one Parquet file of RefSpatial-Bench.
 
     Raises
     ------
     ValueError
-        The folder has none of the layouts, or a row lacks a field or a file.
+        The folder has none of the layouts, a row lacks a field or a file, or two questions have one id.
     """
     layout = layout or _layout(folder)
     if layout not in LAYOUTS:
@@ -60,6 +63,11 @@ def read(folder: Path, layout: str | None = None) -> list[Question]:
     found = {"crosspoint": _crosspoint, "refspatial": _refspatial, "where2place": _where2place}[layout](folder)
     if not found:
         raise ValueError(f"{folder}: no questions")
+    names: set[str] = set()
+    for question in found:
+        if question.id in names:
+            raise ValueError(f"{folder}: two questions have the id {question.id!r}, so an answer to it is for either")
+        names.add(question.id)
     return found
 
 
@@ -68,11 +76,11 @@ def _layout(folder: Path) -> str:
         return "crosspoint"
     if (folder / "point_questions.jsonl").is_file():
         return "where2place"
-    if (folder / "question.json").is_file() or next(folder.glob("*/question.json"), None):
+    if (folder / "question.json").is_file() or next(folder.glob("*/question.json"), None) or _parquets(folder):
         return "refspatial"
     raise ValueError(
         f"{folder}: expected CrossPoint-Bench.jsonl, point_questions.jsonl (Where2Place), or question.json in it or in "
-        "its folders (RefSpatial-Bench)"
+        "its folders, or Parquet files in it or in data/ (RefSpatial-Bench)"
     )
 
 
@@ -117,10 +125,12 @@ def _crosspoint(folder: Path) -> list[Question]:
 
 
 def _refspatial(folder: Path) -> list[Question]:
-    found = []
+    found: list[Question] = []
     parts = (
         [folder] if (folder / "question.json").is_file() else sorted(p.parent for p in folder.glob("*/question.json"))
     )
+    if not parts:
+        return _refspatial_parquet(folder)
     for part in parts:
         rows = files.read_json(part / "question.json")
         for index, row in enumerate(rows):
@@ -129,12 +139,35 @@ def _refspatial(folder: Path) -> list[Question]:
             name = str(_field(row, "id", where)) if len(parts) == 1 else f"{part.name}/{row['id']}"
             prompt = f"{_field(row, 'prompt', where)} {row.get('suffix', '')}".strip()
             image = part / str(_field(row, "rgb_path", where))
-            found.append(Question(name, (image,), prompt, part.name, _first_channel(path)))
+            found.append(Question(name, (image,), prompt, part.name, _first_channel(path.read_bytes(), path)))
     return found
 
 
-def _first_channel(path: Path) -> Mask:
-    values = np.asarray(decode(path.read_bytes(), path))
+def _parquets(folder: Path) -> list[Path]:
+    if folder.is_file():
+        return [folder] if folder.suffix == ".parquet" else []
+    return sorted(folder.glob("*.parquet")) or sorted(folder.glob("data/*.parquet"))
+
+
+def _refspatial_parquet(folder: Path) -> list[Question]:
+    """Read the splits' files: `{part}-{number}-of-{count}.parquet`."""
+    paths = _parquets(folder)
+    parts = [_SHARD.sub("", path.stem) for path in paths]
+    found = []
+    for part, path in zip(parts, paths):
+        for where, row in read_parquet(path, ("id", "prompt", "suffix", "image", "mask")):
+            name = str(row["id"]) if len(set(parts)) == 1 else f"{part}/{row['id']}"
+            for key in ("id", "prompt"):
+                if row[key] is None:
+                    raise ValueError(f"{where}: its {key} is empty")
+            prompt = f"{row['prompt']} {row['suffix'] or ''}".strip()
+            image, mask = (picture(row[key], f"{where}, {key}", path.parent) for key in ("image", "mask"))
+            found.append(Question(name, (image,), prompt, part, _first_channel(mask, f"{where}, mask")))
+    return found
+
+
+def _first_channel(data: bytes, name: str | Path) -> Mask:
+    values = np.asarray(decode(data, name))
     return np.asarray((values[..., 0] if values.ndim == 3 else values) > 0)
 
 

@@ -79,15 +79,22 @@ def maps(
 
 
 def straight_k(model: str, k: Floats, bend: tuple[float, ...], size_wh: tuple[int, int]) -> Floats:
-    """Return the (3, 3) of the straight camera: as ScanNet++'s own tools choose it for a fisheye, else the camera's."""
-    if model != "OPENCV_FISHEYE":
+    """Return the (3, 3) of the straight camera; of a lens that does not bend, the camera's own.
+
+    For a fisheye it is chosen as ScanNet++'s own tools do, for OPENCV so that no pixel looks beyond the picture: with
+    the camera's own (3, 3) a pincushion's corners would be black.
+    """
+    if model != "OPENCV_FISHEYE" and not any(bend):
         return k
     import cv2
 
     before = k.copy()
     before[:2, 2] -= 0.5
-    found = cv2.fisheye.estimateNewCameraMatrixForUndistortRectify(
-        before, np.array(bend), size_wh, np.eye(3), balance=0.0
-    )
+    if model == "OPENCV_FISHEYE":
+        found = cv2.fisheye.estimateNewCameraMatrixForUndistortRectify(
+            before, np.array(bend), size_wh, np.eye(3), balance=0.0
+        )
+    else:
+        found, _ = cv2.getOptimalNewCameraMatrix(before, np.array(bend), size_wh, 0)
     half = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
     return np.asarray(found + half, np.float64)

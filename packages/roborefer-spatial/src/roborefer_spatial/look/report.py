@@ -52,6 +52,12 @@ class Run:
     scores: Scores
 
 
+_NO_BAR = (
+    "No baseline is shown: predict --backend matcher answers the same questions without a language model, and "
+    "--baseline puts its answers beside these."
+)
+
+
 def write_report(
     runs: Sequence[Run],
     out: Path,
@@ -61,6 +67,7 @@ def write_report(
     image_px: int = 320,
     bootstrap: int = BOOTSTRAP,
     start: Mapping[str, str] | None = None,
+    note: str = "",
     progress: bool = False,
 ) -> None:
     """Write the page.
@@ -82,6 +89,8 @@ def write_report(
     start
         What the page's controls say when it is opened without filters in its address: id of a control (run,
         set, outcome, reason, low, high, pair, order, search) -> value.
+    note
+        A sentence below the table.
     progress
         Show a bar.
 
@@ -105,7 +114,7 @@ def write_report(
     sets = {run.name: by_set(run.scores, bootstrap=bootstrap) for run in runs}
     page = _page(
         title,
-        _table(sets),
+        _table(sets, note),
         _curves(runs, sets),
         {"items": items, "reasons": REASONS, "start": dict(start or {})},
         thumbnails.sources,
@@ -154,7 +163,7 @@ def _outcome(visible: bool, said_not_visible: bool, score: float) -> str:
     return "hit" if score == 1 else "partly hit" if score > 0 else "miss"
 
 
-def _table(sets: dict[str, dict[str, Metrics]]) -> str:
+def _table(sets: dict[str, dict[str, Metrics]], note: str) -> str:
     head = "".join(
         f"<th>{title}</th>" for title in ("run, set", "samples", *(title for title, _ in _COLUMNS), "not understood")
     )
@@ -165,12 +174,19 @@ def _table(sets: dict[str, dict[str, Metrics]]) -> str:
             cells += [_cell(metrics, key) for _, key in _COLUMNS]
             cells.append(str(sum(metrics["parse_failures"].values())))
             rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    note = (
-        "<p class='legend'>Small: 95 % interval; of shares by Wilson, at the number of independent samples that the "
-        "scenes show. L2 and Success of concat sets are in "
-        "fractions of the whole image, the curves in fractions of the query image.</p>"
+    some = any(
+        any(metrics.get("intervals", {}).values()) for metrics_of in sets.values() for metrics in metrics_of.values()
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>{note}"
+    small = (
+        "Small: 95 % interval; of shares by Wilson, at the number of independent samples that the scenes show."
+        if some
+        else "No intervals: they need two scenes or more, and resamples (--bootstrap)."
+    )
+    legend = (
+        f"<p class='legend'>{small} L2 and Success of concat sets are in fractions of the whole image, the curves in "
+        f"fractions of the query image.{' ' * bool(note)}{escape(note)}</p>"
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>{legend}"
 
 
 def _cell(metrics: Metrics, key: str) -> str:
@@ -245,6 +261,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="answer file(s) of `predict`, in the same order",
     )
+    add(
+        "--baseline",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="answer file(s) of `predict --backend matcher`, in the same order: the bar, as runs of their own",
+    )
     add("--names", nargs="+", help="names of the runs (default: the answer files' names)")
     add("--out", type=Path, required=True, help="HTML file to write")
     add("--title", default="x3 spatial tasks", help="heading of the page")
@@ -272,6 +295,11 @@ def run(args: argparse.Namespace) -> int:
     names = args.names or [answer_file.stem for _, answer_file in pairs]
     if len(names) != len(pairs):
         raise ValueError(f"--names gives {len(names)} name(s) for {len(pairs)} file(s)")
+    if args.baseline:
+        if len(args.baseline) != len(pairs):
+            raise ValueError(f"--baseline names {len(args.baseline)} file(s) and --samples {len(pairs)}: one for each")
+        pairs += [(sample_file, file) for (sample_file, _), file in zip(pairs, args.baseline)]
+        names = [*names, *(f"baseline {file.stem}" for file in args.baseline)]
     runs = [
         Run(
             name,
@@ -294,6 +322,7 @@ def run(args: argparse.Namespace) -> int:
         embed=args.images == "embed",
         image_px=args.image_px,
         bootstrap=args.bootstrap,
+        note="" if args.baseline or any("matcher" in name for name in names) else _NO_BAR,
         progress=not args.quiet,
     )
     print(f"{args.out}: {sum(len(run.scores) for run in runs)} samples, {args.out.stat().st_size / 1e6:.1f} MB")

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  roborefer-spatial benchmark --folder RefSpatial-Bench/Location --answers Location.jsonl --units roborefer"
     )
     add = parser.add_argument
-    add("--folder", type=Path, required=True, help="the benchmark as published")
+    add("--folder", type=Path, required=True, help="the benchmark as published (RefSpatial-Bench: also a Parquet file)")
     add("--answers", type=Path, required=True, help="JSON, JSONL, CSV, TSV or XLSX with an answer for each question")
     add("--layout", choices=benchmarks.LAYOUTS, help="of the folder (default: by its files)")
     add("--id-key", help="field of the answers with the question's id (default: as their layout has it)")

@@ -157,7 +157,7 @@ def _write_report(args: argparse.Namespace, a: Scores, b: Scores) -> None:
         names = [str(path) for path in args.predictions]
     runs = [Run(name, scores) for name, scores in zip(names, (a, b))]
     title, start = f"{names[0]} against {names[1]}", side_by_side(names[0], names[1])
-    write_report(runs, args.report, title=title, bootstrap=args.bootstrap, start=start)
+    write_report(runs, args.report, title=title, bootstrap=args.bootstrap, start=start, progress=not args.quiet)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -181,6 +181,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--seed", type=int, default=0, help="of the resamples (default: 0)")
     add("--json", action="store_true", help="print one JSON object instead of text")
+    add("--quiet", action="store_true", help="show no progress")
     evaluate.add_score_arguments(parser)
 
 
@@ -195,6 +196,7 @@ def run(args: argparse.Namespace) -> int:
             evaluate.score_options(args, path),
             image_folder=args.image_folder,
             workers=args.workers,
+            progress=not args.quiet,
         )
         for path in args.predictions
     )

@@ -12,12 +12,17 @@ inside the mask, 0 without any. They know no NOT_VISIBLE, so only visible object
 
 from __future__ import annotations
 
+import operator
 import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from roborefer_spatial.images import probe
+from roborefer_spatial.sample import Sample
 from roborefer_spatial.scoring import other_tools
 from roborefer_spatial.scoring.other_tools import Pixels, Reader
 from roborefer_spatial.scoring.points import frames_of, inside_masks, locate
@@ -63,11 +68,31 @@ TOOLS: dict[str, dict[str, Reader]] = {
 """Tool -> its readers."""
 
 
-def hits(scores: Scores, reader: Reader, *, workers: int = 4) -> NDArray[np.float64]:
-    """Return (N,) the share of each answer's points inside the mask; NaN for an object out of view."""
+def _first_size(sample: Sample) -> tuple[int, int]:
+    """Return (width, height) of a question's first picture, from its file where it may differ."""
+    if len(sample.image) < 2:
+        return sample.answer_size
+    path = Path(sample.image[0])
+    try:
+        return probe(path.read_bytes(), path)
+    except OSError as error:
+        raise ValueError(
+            f"{path}: cannot be read ({error.strerror or error}), and crosspoint_bench's relative forms are of the "
+            "first picture's size: bring the pictures, or leave crosspoint_bench out of --also"
+        ) from error
+
+
+def hits(
+    scores: Scores, reader: Reader, *, workers: int = 4, size_of: Callable[[Sample], tuple[int, int]] | None = None
+) -> NDArray[np.float64]:
+    """Return (N,) the share of each answer's points inside the mask; NaN for an object out of view.
+
+    `size_of` says which size the reader takes for the picture's; by default it is the picture's own.
+    """
+    size_of = size_of or operator.attrgetter("answer_size")
     chosen = np.flatnonzero(scores.visible).tolist()
     samples = [scores.samples[i] for i in chosen]
-    read = [reader(scores.texts[i] or "", sample.answer_size) for i, sample in zip(chosen, samples)]
+    read = [reader(scores.texts[i] or "", size_of(sample)) for i, sample in zip(chosen, samples)]
     index = np.repeat(np.arange(len(chosen)), [len(points) for points in read])
     sizes = np.array([samples[i].answer_size for i in index.tolist()], np.float64).reshape(-1, 2)
     # a number of any length: what does not fit into an integer lies outside
@@ -87,7 +112,8 @@ def compared(scores: Scores, tool: str = "lmms-eval", *, workers: int = 4) -> di
     found = {}
     visible = np.flatnonzero(scores.visible)
     for name, reader in TOOLS[tool].items():
-        theirs = hits(scores, reader, workers=workers)
+        size_of = _first_size if name in other_tools.FIRST_PICTURE else None
+        theirs = hits(scores, reader, workers=workers, size_of=size_of)
         differ = [int(i) for i in visible if theirs[i] != scores.hit[i]]
         found[name] = {
             "hit_at_mask": float(theirs[visible].mean()) if len(visible) else None,

@@ -4,8 +4,8 @@ Written from their behaviour; tests hold them against the tools themselves where
 
 - crosspoint_bench (lmms-eval 0.7.3): the first of eleven forms that the text has, in a fixed order, and of it the
   first pair only; a minus sign is not read. Its numbers are whole pixels unless the variable CROSSPOINT_COORD_FORMAT
-  says `relative_1` or `relative_1000`: all three are shown. (It takes the first picture's size for those two; here
-  it is the size of the picture that is answered about, since pairs of unequal size are rare.)
+  says `relative_1` or `relative_1000`: all three are shown. Those two are of the first picture's size
+  (`FIRST_PICTURE`), whichever picture is asked about.
 - vlmevalkit (`Point2DParser` of its RefSpatial-Bench): JSON or a Python literal with "point_2d" or "point", fractions
   up to 1.5, thousandths up to 1000, pixels beyond; otherwise every `(a, b)`, fractions up to 1.5 and pixels beyond,
   and of every `(a, b, c, d)` all the pixels of the box. Everything is moved onto the picture and rounded, so that a
@@ -145,3 +145,6 @@ READERS: dict[str, dict[str, Reader]] = {
     "vlmevalkit": {"vlmevalkit": vlmevalkit},
 }
 """Tool -> its readers."""
+
+FIRST_PICTURE = frozenset({"crosspoint_bench, relative_1", "crosspoint_bench, relative_1000"})
+"""Readers that take the size of a question's first picture for that of the picture that is answered about."""

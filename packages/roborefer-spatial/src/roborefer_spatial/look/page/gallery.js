@@ -111,7 +111,7 @@ function card(item) {
   const name = element("code", "", item.id);
   name.title = item.id;
   const tone = item.score === 1 ? "good" : item.score > 0 ? "part" : "bad";
-  header.append(name, element("span", `badge ${tone}`, item.outcome));
+  header.append(element("b", "run", item.run), name, element("span", `badge ${tone}`, item.outcome));
   const row = pictureRow(item);
   const rows = [
     ["answer", item.text === null ? "(none)" : item.text], ["truth", item.truthText],
