@@ -31,7 +31,9 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
+import learn_towns_cast
 import learn_towns_pack
+from learn_towns_arms import ARMS
 from mapanything_opv2v import rawdata, synthetic
 from mapanything_opv2v.files import write_json
 from mapanything_opv2v.synthetic import statistics
@@ -47,46 +49,6 @@ FARTHEST_M = 50.0
 LEAST_SECONDS = 20
 """A training is not begun when less time is left."""
 
-
-@dataclass(frozen=True)
-class Arm:
-    """What is trained."""
-
-    panorama: bool = True
-    vehicles: int = 2
-    roll: bool = True
-    """Roll every panorama at random and turn its pose along, as `panorama_roll` of the datasets does."""
-    overrides: tuple[str, ...] = ()
-    inputs: tuple[str, ...] = ()
-    """Geometry that the model is given when it is judged."""
-
-
-_POSES = ("model/task=posed_sfm",)
-_DEPTHS = ("model/task=registration",)
-_IDENTITY = ("model.model_str=opv2v_mapanything", "model.model_config.name=opv2v_mapanything")
-
-ARMS = {
-    "coop": Arm(),
-    "one": Arm(vehicles=1, overrides=("loss=opv2v_loss", "dataset.opv2v.class_name=OPV2VCylindricalDataset")),
-    "fixed": Arm(roll=False),
-    "identity": Arm(overrides=_IDENTITY),
-    "oracle": Arm(overrides=_POSES, inputs=("pose",)),
-    "range_given": Arm(overrides=_DEPTHS, inputs=("calibration", "depth")),
-    "no_pairwise": Arm(overrides=("loss=opv2v_loss",)),
-    "agreement": Arm(overrides=("loss=opv2v_agreement_loss",)),
-    "depth": Arm(overrides=("loss.opv2v.extra=\"${loss.opv2v.depth.term}\"",)),
-    "pinhole": Arm(panorama=False, roll=False),
-    "pinhole_oracle": Arm(panorama=False, roll=False, overrides=_POSES, inputs=("pose",)),
-    "pose10": Arm(overrides=("loss.opv2v.pose_quats_loss_weight=10", "loss.opv2v.pose_trans_loss_weight=10")),
-    "pose30": Arm(overrides=("loss.opv2v.pose_quats_loss_weight=30", "loss.opv2v.pose_trans_loss_weight=30")),
-    "bold": Arm(overrides=("train_params.lr=1e-3", "model.info_sharing.module_args.init_values=0.1",
-                           "loss.opv2v.pose_quats_loss_weight=10", "loss.opv2v.pose_trans_loss_weight=10")),
-    "lr1e-3": Arm(overrides=("train_params.lr=1e-3",)),
-    "init_full": Arm(overrides=("model.info_sharing.module_args.init_values=null",)),
-    "init_tenth": Arm(overrides=("model.info_sharing.module_args.init_values=0.1",)),
-    "patch7": Arm(overrides=("model.encoder.patch_size=7",)),
-}  # fmt: skip
-"""`oracle` is told the true poses, `range_given` the true ranges; the last eight are for tuning."""
 
 DEFAULT_CELLS = (
     "coop:400:0,coop:400:1,coop:400:2,one:400:0,oracle:400:0,coop:100:0,coop:100:1,coop:100:2,coop:25:0,fixed:400:0,"
@@ -170,6 +132,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=3e-4, help="learning rate: the model starts from nothing")
     parser.add_argument("--min_lr", type=float, default=1e-6, help="at the end of the plan")
     parser.add_argument("--layers", type=int, default=12, help="layers of the part that all views share")
+    parser.add_argument("--start_seconds", type=float, default=420, help="for the start, where an arm has one")
+    parser.add_argument("--cast_towns", type=int, default=2000, help="towns of the start, at most")
+    parser.add_argument("--cast_seconds", type=float, default=100, help="for casting them, at most")
     parser.add_argument("--workers", type=int, default=0, help="processes for rendering; 0: all cores")
     parser.add_argument("--validate_on", type=int, default=256, help="samples of a validation")
     parser.add_argument(
@@ -225,6 +190,11 @@ def render(args: argparse.Namespace) -> None:
             data = open_split(args.out / "towns", args.out / "depth", split, sizes(args)[int(panorama)], panorama)
             learn_towns_pack.pack(data, packed(args, panorama) / split, args.workers)
         note(f"{split}: packed")
+    if any(ARMS[cell.arm].start for cell in args.cells):
+        cover = learn_towns_cast.covered(packed(args, True) / "test")
+        options: dict[str, Any] = {"workers": args.workers, "seconds": args.cast_seconds}
+        learn_towns_cast.cast(packed(args, True) / "cast", "train", args.cast_towns, sizes(args)[1], cover, **options)
+        note("cast: packed")
     held_out = rawdata.index_tree(args.out / "towns", depth_root=args.out / "depth", splits=["test"])
     lines = list(statistics.lines(statistics.of_tree(held_out, workers=args.workers)))
     print("\n".join(lines), flush=True)
@@ -272,6 +242,8 @@ def run_cell(cell: Cell, args: argparse.Namespace, gpu: str, end_training: float
         "CUDA_VISIBLE_DEVICES": gpu,
     }
     began = time.monotonic()
+    if ARMS[cell.arm].start and not start(cell, args, env, folder):
+        return False
     status = train(cell, args, env, folder, end_training)
     if status not in (0, "stopped in time") and args.retry:
         note(f"{cell.name}: status {status}, once more with {args.retry}")
@@ -294,6 +266,21 @@ def run_cell(cell: Cell, args: argparse.Namespace, gpu: str, end_training: float
         done = subprocess.run(command, env=env, stdout=log, stderr=subprocess.STDOUT, check=False)
     note(f"{cell.name}: judged, status {done.returncode}")
     return done.returncode == 0
+
+
+def start(cell: Cell, args: argparse.Namespace, env: dict[str, str], folder: Path) -> bool:
+    """Train the start of a cell, once; say whether it is there."""
+    weights = folder / "start.pth"
+    if not weights.is_file():
+        plan = {"cast": packed(args, True) / "cast", "validate": packed(args, True) / "validate", "out": weights}
+        told = {**{name: str(path) for name, path in plan.items()}, "seconds": args.start_seconds, "seed": cell.seed}
+        told |= {"batch": 4, "every": 2} if args.toy else {}
+        script = str(Path(__file__).with_name("learn_towns_start.py"))
+        command = [sys.executable, script, json.dumps(told), *overrides(cell, args, folder)]
+        with (folder / "start.txt").open("w") as log:
+            subprocess.run(command, env=env, stdout=log, stderr=subprocess.STDOUT, check=False)
+        note(f"{cell.name}: start {'trained' if weights.is_file() else 'failed, see start.txt'}")
+    return weights.is_file()
 
 
 def train(
@@ -370,6 +357,8 @@ def overrides(cell: Cell, args: argparse.Namespace, folder: Path) -> list[str]:
     if not arm.panorama:
         shared += ["dataset.opv2v.train.aug_crop=0"]
     words = dict(word.split("=", 1) for word in (*shared, *args.override, *arm.overrides))  # an arm has the last word
+    if arm.start and (folder / "start.pth").is_file():
+        words["model.pretrained"] = str(folder / "start.pth")
     words["train_params.submodule_configs.encoder.lr"] = words["train_params.lr"]
     words["train_params.submodule_configs.encoder.min_lr"] = words["train_params.min_lr"]
     experiment = "opv2v_cylindrical" if arm.panorama else "opv2v_stage2"
