@@ -230,7 +230,8 @@ def run_cell(cell: Cell, args: argparse.Namespace, gpu: str, end_training: float
     folder = args.out / "cells" / cell.name
     if (folder / "judged.json").is_file():
         return True
-    if end_training - time.monotonic() < LEAST_SECONDS:
+    last = args.out / "cells" / cell.name / "run" / "checkpoint-last.pth"
+    if end_training - time.monotonic() < LEAST_SECONDS and (args.later or not last.is_file()):
         note(f"{cell.name}: no time is left, run the same command again")
         return False
     folder.mkdir(parents=True, exist_ok=True)
@@ -241,15 +242,14 @@ def run_cell(cell: Cell, args: argparse.Namespace, gpu: str, end_training: float
         "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": gpu,
     }
-    began = time.monotonic()
-    if ARMS[cell.arm].start and not start(cell, args, env, folder):
+    began, checkpoint = time.monotonic(), folder / "run" / "checkpoint-last.pth"
+    if ARMS[cell.arm].start and not start(cell, args, env, folder, end_training):
         return False
     status = train(cell, args, env, folder, end_training)
     if status not in (0, "stopped in time") and args.retry:
         note(f"{cell.name}: status {status}, once more with {args.retry}")
         status = train(cell, args, env, folder, end_training, args.retry.split())
     seconds = time.monotonic() - began
-    checkpoint = folder / "run" / "checkpoint-last.pth"
     note(f"{cell.name}: trained {seconds:.0f} s, status {status}, checkpoint {checkpoint.is_file()}")
     if not checkpoint.is_file() or (args.later and status == "stopped in time"):
         return False
@@ -268,18 +268,18 @@ def run_cell(cell: Cell, args: argparse.Namespace, gpu: str, end_training: float
     return done.returncode == 0
 
 
-def start(cell: Cell, args: argparse.Namespace, env: dict[str, str], folder: Path) -> bool:
-    """Train the start of a cell, once; say whether it is there."""
+def start(cell: Cell, args: argparse.Namespace, env: dict[str, str], folder: Path, end: float) -> bool:
+    """Train the start of a cell, once, also in several calls; say whether it is there."""
     weights = folder / "start.pth"
     if not weights.is_file():
         plan = {"cast": packed(args, True) / "cast", "validate": packed(args, True) / "validate", "out": weights}
         told = {**{name: str(path) for name, path in plan.items()}, "seconds": args.start_seconds, "seed": cell.seed}
+        told |= {"points": ARMS[cell.arm].points, "test": str(packed(args, True) / "test")}
         told |= {"batch": 4, "every": 2} if args.toy else {}
         script = str(Path(__file__).with_name("learn_towns_start.py"))
         command = [sys.executable, script, json.dumps(told), *overrides(cell, args, folder)]
-        with (folder / "start.txt").open("w") as log:
-            subprocess.run(command, env=env, stdout=log, stderr=subprocess.STDOUT, check=False)
-        note(f"{cell.name}: start {'trained' if weights.is_file() else 'failed, see start.txt'}")
+        status = run(command, env, folder / "start.txt", end)
+        note(f"{cell.name}: start, status {status}, weights {weights.is_file()}")
     return weights.is_file()
 
 
@@ -293,12 +293,18 @@ def train(
     job = {
         **{split: str(packed(args, arm.panorama) / split) for split in ("train", "validate")},
         **{"towns": cell.towns, "seed": cell.seed, "vehicles": arm.vehicles, "roll": arm.roll},
+        **({"train": str(packed(args, True) / "cast"), "towns": None} if arm.start else {}),
         **{"farthest_m": FARTHEST_M, "samples": args.samples, "validate_on": args.validate_on},
         **{"watch": str(folder / "watch.jsonl"), "profile": str(folder / "profile.txt") if args.profile else None},
     }
     script = str(Path(__file__).with_name("learn_towns_pack.py"))
     command = [sys.executable, script, json.dumps(job), *extra, *overrides(cell, args, folder)]
-    with (folder / "train.txt").open("a") as log:
+    return run(command, env, folder / "train.txt", end)
+
+
+def run(command: Sequence[str], env: dict[str, str], log_file: Path, end: float) -> int | str:
+    """Run a command until it ends or the time is over; return its status."""
+    with log_file.open("a") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             return process.wait(max(1.0, end - time.monotonic()))

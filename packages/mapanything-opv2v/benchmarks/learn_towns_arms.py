@@ -17,18 +17,26 @@ class Arm:
     inputs: tuple[str, ...] = ()
     """Geometry that the model is given when it is judged."""
     start: bool = False
-    """Begin with the weights of learn_towns_start.py, in place of random ones."""
+    """Begin with the weights of learn_towns_start.py, in place of random ones; go on with its cast panoramas."""
+    points: float = 1.0
+    """Weight of the points of patches in the start."""
 
 
 _POSES = ("model/task=posed_sfm",)
 _DEPTHS = ("model/task=registration",)
-_RAYS = ("model/task=calibrated_sfm", "model.info_sharing.module_args.init_values=null")
+_SMALL = (
+    "model/task=calibrated_sfm", "model.info_sharing.module_args.init_values=null", "model.encoder.patch_size=7",
+    "model.encoder.enc_embed_dim=256", "model.info_sharing.module_args.dim=256",
+    "model.info_sharing.module_args.num_heads=4", "model.info_sharing.module_args.depth=8",
+    "model.info_sharing.module_args.indices=[2,5]",
+)  # fmt: skip
 _IDENTITY = ("model.model_str=opv2v_mapanything", "model.model_config.name=opv2v_mapanything")
 
 ARMS = {
     "coop": Arm(),
-    "started": Arm(start=True, overrides=_RAYS, inputs=("calibration",)),
-    "unstarted": Arm(overrides=_RAYS, inputs=("calibration",)),
+    "started": Arm(start=True, overrides=_SMALL, inputs=("calibration",)),
+    "poses_only": Arm(start=True, points=0.0, overrides=_SMALL, inputs=("calibration",)),
+    "unstarted": Arm(overrides=_SMALL, inputs=("calibration",)),
     "one": Arm(vehicles=1, overrides=("loss=opv2v_loss", "dataset.opv2v.class_name=OPV2VCylindricalDataset")),
     "fixed": Arm(roll=False),
     "identity": Arm(overrides=_IDENTITY),
@@ -48,5 +56,6 @@ ARMS = {
     "init_tenth": Arm(overrides=("model.info_sharing.module_args.init_values=0.1",)),
     "patch7": Arm(overrides=("model.encoder.patch_size=7",)),
 }  # fmt: skip
-"""`started` knows its rays and begins with learnt matching, `unstarted` is the same without that; `oracle` is told the
+"""`started` knows its rays, has patches of 7 pixels, 256 channels and 8 shared layers, and begins with learnt matching;
+`poses_only` has the same start without points of patches, `unstarted` none; `oracle` is told the
 true poses, `range_given` the true ranges; the last eight are for tuning."""

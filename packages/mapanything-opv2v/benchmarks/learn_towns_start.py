@@ -19,7 +19,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,9 @@ BENDS_AT_M = 5.0
 MOST_M = 100.0
 """Farther points are not asked for."""
 
+KEPT_EVERY_S = 40
+"""Seconds after which a training that is stopped can be taken up."""
+
 WATCHED = 256
 """Pairs of each kind that the errors are told for."""
 
@@ -50,19 +53,19 @@ class Plan:
     out: str
     seconds: float
     seed: int = 0
-    batch: int = 128
+    test: str = ""
+    batch: int = 64
     lr: float = 7e-4
     warm_up: int = 300
     decay: float = 0.05
     near_m: float = 8.0
     far_m: float = 40.0
-    widen_steps: int = 3000
+    widen_steps: int = 2000
     same: float = 0.4
     points: float = 1.0
     gain: float = 0.2
     every: int = 250
     towns: int | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 class PoseFirst(torch.nn.Module):
@@ -169,14 +172,20 @@ def batch(pairs: Pairs, plan: Plan, step: int, rng: np.random.Generator) -> View
 
 
 @torch.no_grad()
-def errors(net: PoseFirst, pairs: Pairs, rows: np.ndarray, columns: torch.Tensor | None) -> dict[str, float]:
+def errors(
+    net: PoseFirst, pairs: Pairs, rows: np.ndarray, columns: torch.Tensor | None, stranger: int | None = None
+) -> dict[str, float]:
     """Return mean and median errors of the second vehicle's pose, and what "no movement, no turn" would have."""
     found: dict[str, list[torch.Tensor]] = {name: [] for name in ("m", "constant_m", "deg", "constant_deg")}
     for first in range(0, len(rows), 64):
         part = slice(first, first + 64)
         views = pairs.pack.views(rows[part], None if columns is None else columns[part])
+        given = views
+        if stranger is not None:
+            other = pairs.pack.views(np.array([[stranger]]))[0]
+            given = [views[0], {**views[1], "img": other["img"]}]
         with torch.autocast(pairs.pack.device, torch.bfloat16, enabled=pairs.pack.device == "cuda"):
-            said, _ = net(views)
+            said, _ = net(given)
         pose = torch.linalg.inv(views[0]["camera_pose"].double()) @ views[1]["camera_pose"].double()
         found["m"].append((said[1][:, :3] * UNIT_M - pose[:, :3, 3]).norm(dim=-1))
         found["constant_m"].append(pose[:, :3, 3].norm(dim=-1))
@@ -186,6 +195,32 @@ def errors(net: PoseFirst, pairs: Pairs, rows: np.ndarray, columns: torch.Tensor
     told = {name: float(value.mean()) for name, value in values.items()}
     told |= {f"median_{name}": float(values[name].median()) for name in ("m", "deg")}
     return {name: round(value, 3) for name, value in told.items()}
+
+
+def judged(net: PoseFirst, held_out: Pack) -> list[dict[str, Any]]:
+    """Return the errors for every pair that learn_towns_judge.py takes, and with the partner of another town."""
+    from learn_towns_judge import chosen, strangers
+
+    net.eval()
+    rows, told = chosen(held_out), []
+    pairs = Pairs(held_out, math.inf)
+    wrong = strangers(held_out, rows)
+    for number, pair in enumerate(rows):
+        line: dict[str, Any] = {"town": held_out.town_of[pair[0]]}
+        for variant, seen in (("trained", None), ("shuffled", wrong[number])):
+            told.append({"variant": variant, **line, **figures(net, pairs, pair, seen)})
+        told.append({"variant": "constant", **line, "distance_m": told[-1]["distance_m"]})
+        told[-1] |= {"translation_m": told[-2]["constant_m"], "rotation_deg": told[-2]["constant_deg"]}
+    return told
+
+
+def figures(net: PoseFirst, pairs: Pairs, pair: np.ndarray, stranger: int | None) -> dict[str, float]:
+    """Return the errors of one pair, with the images of another partner if there is one."""
+    found = errors(net, pairs, pair[None], None, stranger)
+    return {
+        "distance_m": found["constant_m"], "translation_m": found["m"], "rotation_deg": found["deg"],
+        "constant_m": found["constant_m"], "constant_deg": found["constant_deg"],
+    }  # fmt: skip
 
 
 def angles(R: torch.Tensor) -> torch.Tensor:
@@ -229,17 +264,19 @@ def train(plan: Plan, words: Sequence[str]) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_float32_matmul_precision("high")
     torch.manual_seed(plan.seed)
-    rng = np.random.default_rng(plan.seed)
     model, patch = build(words)
     net = PoseFirst(model).to(device)
     pairs = Pairs(Pack(Path(plan.cast), device, plan.towns), plan.far_m)
     told = watched(pairs, Pairs(Pack(Path(plan.validate), device), 40.0))
     steps, log = optimizer(net, plan), Path(plan.out).with_suffix(".jsonl").open("a")
     print(f"{len(pairs.pack.labels)} views, {len(pairs.rows)} pairs", flush=True)
-    began, step, sums = time.monotonic(), 0, {"turn": 0.0, "movement": 0.0, "points": 0.0}
-    while (done := (time.monotonic() - began) / plan.seconds) < 1:
+    step, before = resume(net, steps, plan, device)
+    rng = np.random.default_rng([plan.seed, step])
+    began = kept = time.monotonic()
+    while (now := before + time.monotonic() - began) < plan.seconds:
         for group in steps.param_groups:
-            group["lr"] = plan.lr * min(1, (step + 1) / plan.warm_up) * (0.51 + 0.49 * math.cos(math.pi * done))
+            falling = 0.51 + 0.49 * math.cos(math.pi * now / plan.seconds)
+            group["lr"] = plan.lr * min(1, (step + 1) / plan.warm_up) * falling
         views = batch(pairs, plan, step, rng)
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             losses = terms(net, views, patch)
@@ -250,11 +287,38 @@ def train(plan: Plan, words: Sequence[str]) -> None:
         steps.step()
         step += 1
         if step % plan.every == 0:
-            sums = {name: round(float(value.detach()), 4) for name, value in losses.items()}
-            tell(net, told, log, {"step": step, "seconds": time.monotonic() - began, **sums})
-    tell(net, told, log, {"step": step, "seconds": time.monotonic() - began, "end": True})
-    torch.save({"model": net.model.state_dict(), "steps": step}, f"{plan.out}.part")
-    Path(f"{plan.out}.part").replace(plan.out)
+            values = {name: round(float(value.detach()), 4) for name, value in losses.items()}
+            tell(net, told, log, {"step": step, "seconds": round(now, 1), **values})
+        if time.monotonic() - kept > KEPT_EVERY_S:
+            kept = time.monotonic()
+            keep({"net": net.state_dict(), "steps": steps.state_dict(), "at": (step, now)}, unfinished(plan))
+    tell(net, told, log, {"step": step, "seconds": round(now, 1), "end": True})
+    keep({"model": net.model.state_dict(), "steps": step}, Path(plan.out))
+    if plan.test:
+        rows = judged(net, Pack(Path(plan.test), device))
+        Path(plan.out).with_suffix(".judged.json").write_text(json.dumps(rows))
+    unfinished(plan).unlink(missing_ok=True)
+
+
+def unfinished(plan: Plan) -> Path:
+    """Return where a training that is stopped is kept."""
+    return Path(plan.out).with_suffix(".unfinished.pth")
+
+
+def keep(what: dict[str, Any], path: Path) -> None:
+    """Write a file as a whole."""
+    torch.save(what, path.with_suffix(".part"))
+    path.with_suffix(".part").replace(path)
+
+
+def resume(net: PoseFirst, steps: torch.optim.Optimizer, plan: Plan, device: str) -> tuple[int, float]:
+    """Take up a training that was stopped; return its steps and seconds."""
+    if not unfinished(plan).is_file():
+        return 0, 0.0
+    found = torch.load(unfinished(plan), map_location=device, weights_only=True)
+    net.load_state_dict(found["net"])
+    steps.load_state_dict(found["steps"])
+    return found["at"]
 
 
 def tell(net: PoseFirst, told: dict[str, Any], log: Any, line: dict[str, Any]) -> None:
