@@ -30,7 +30,9 @@ DRAWS = 2000
 def main(folder: Path) -> int:
     """Print the tables and keep them."""
     cells = [json.loads(path.read_text()) for path in sorted(folder.glob("cells/*/judged.json"))]
-    lines = list(tell(cells))
+    files = sorted(folder.glob("cells/*/start.judged.json"))
+    starts = {path.parent.name: json.loads(path.read_text()) for path in files}
+    lines = [*tell(cells), *(line for name, rows in starts.items() for line in tell_start(name, rows))]
     print("\n".join(lines), flush=True)
     write_bytes(folder / "table.txt", ("\n".join(lines) + "\n").encode())
     if cells:
@@ -148,6 +150,20 @@ def tell(cells: list[dict[str, Any]]) -> list[str]:
                     f"  paired, {name}: trained - {other} = {mean:+.3f} [{low:+.3f}, {high:+.3f}], {len(common)} towns"
                 )
     return lines + list(between(groups))
+
+
+def tell_start(name: str, rows: list[dict[str, Any]]) -> list[str]:
+    """Return the lines of a start that was judged by itself: the pose head on held-out towns, and its controls."""
+    lines = ["", f"{name}, its start alone"]
+    for figure, title in (("translation_m", "position of the partner, m"), ("rotation_deg", "heading, degrees")):
+        for near in (False, True):
+            told = []
+            for variant in ("trained", "constant", "shuffled"):
+                by = by_town([row for row in rows if row["variant"] == variant], figure, near)
+                mean, low, high = interval(list(by.values()))
+                told.append(f"{variant} {mean:.3f} [{low:.3f}, {high:.3f}], {len(by)} towns")
+            lines.append(f"  {title + (', 5 to 40 m' if near else ''):<40} {'  '.join(told)}")
+    return lines
 
 
 def between(groups: dict[tuple[str, int], list[dict[str, Any]]]) -> Iterator[str]:
