@@ -35,6 +35,8 @@ def main(folder: Path) -> int:
     lines = [*tell(cells), *(line for name, rows in starts.items() for line in tell_start(name, rows))]
     print("\n".join(lines), flush=True)
     write_bytes(folder / "table.txt", ("\n".join(lines) + "\n").encode())
+    if starts:
+        draw_starts(folder / "starts.png", folder)
     if cells:
         draw(folder / "curves.png", cells)
     return 0
@@ -150,6 +152,29 @@ def tell(cells: list[dict[str, Any]]) -> list[str]:
                     f"  paired, {name}: trained - {other} = {mean:+.3f} [{low:+.3f}, {high:+.3f}], {len(common)} towns"
                 )
     return lines + list(between(groups))
+
+
+def draw_starts(path: Path, folder: Path) -> None:
+    """Draw the errors of the starts by step, on training pairs and on held-out towns near and far."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.2))
+    for number, file in enumerate(sorted(folder.glob("cells/*/start.jsonl"))):
+        lines = [json.loads(text) for text in file.read_text().splitlines()]
+        steps = [line["step"] for line in lines]
+        for kind, style in (("train", ":"), ("near", "--"), ("far", "-")):
+            for axis, name, unit in ((axes[0], "m", "position, m"), (axes[1], "deg", "heading, degrees")):
+                label = f"{file.parent.name}, {kind}" if name == "m" else None
+                axis.plot(steps, [line[kind][name] for line in lines], style, color=f"C{number}", label=label)
+                axis.set(xlabel="step", ylabel=f"mean error of the {unit}", ylim=(0, None))
+                axis.axhline(lines[0][kind][f"constant_{name}"], color="k", linestyle=style, linewidth=0.5)
+    axes[0].legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=80)
+    pyplot.close(figure)
 
 
 def tell_start(name: str, rows: list[dict[str, Any]]) -> list[str]:
