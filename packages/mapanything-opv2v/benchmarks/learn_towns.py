@@ -133,6 +133,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--min_lr", type=float, default=1e-6, help="at the end of the plan")
     parser.add_argument("--layers", type=int, default=12, help="layers of the part that all views share")
     parser.add_argument("--start_seconds", type=float, default=420, help="for the start, where an arm has one")
+    parser.add_argument("--start", type=json.loads, default={}, help="JSON of more options of the start")
+    parser.add_argument("--gap_free", action="store_true", help="the start sees all around, also what no camera covers")
     parser.add_argument("--cast_towns", type=int, default=2000, help="towns of the start, at most")
     parser.add_argument("--cast_seconds", type=float, default=100, help="for casting them, at most")
     parser.add_argument("--workers", type=int, default=0, help="processes for rendering; 0: all cores")
@@ -191,9 +193,12 @@ def render(args: argparse.Namespace) -> None:
             learn_towns_pack.pack(data, packed(args, panorama) / split, args.workers)
         note(f"{split}: packed")
     if any(ARMS[cell.arm].start for cell in args.cells):
-        cover = learn_towns_cast.covered(packed(args, True) / "test")
+        cover = learn_towns_cast.covered(packed(args, True) / "test") | args.gap_free
         options: dict[str, Any] = {"workers": args.workers, "seconds": args.cast_seconds}
         learn_towns_cast.cast(packed(args, True) / "cast", "train", args.cast_towns, sizes(args)[1], cover, **options)
+        if args.gap_free:
+            held_out = packed(args, True) / "cast_validate"
+            learn_towns_cast.cast(held_out, "validate", args.held_out, sizes(args)[1], cover, workers=args.workers)
         note("cast: packed")
     held_out = rawdata.index_tree(args.out / "towns", depth_root=args.out / "depth", splits=["test"])
     lines = list(statistics.lines(statistics.of_tree(held_out, workers=args.workers)))
@@ -272,9 +277,10 @@ def start(cell: Cell, args: argparse.Namespace, env: dict[str, str], folder: Pat
     """Train the start of a cell, once, also in several calls; say whether it is there."""
     weights = folder / "start.pth"
     if not weights.is_file():
-        plan = {"cast": packed(args, True) / "cast", "validate": packed(args, True) / "validate", "out": weights}
+        watched = packed(args, True) / ("cast_validate" if args.gap_free else "validate")
+        plan = {"cast": packed(args, True) / "cast", "validate": watched, "out": weights}
         told = {**{name: str(path) for name, path in plan.items()}, "seconds": args.start_seconds, "seed": cell.seed}
-        told |= {"points": ARMS[cell.arm].points, "test": str(packed(args, True) / "test")}
+        told |= {"points": ARMS[cell.arm].points, "test": str(packed(args, True) / "test"), **args.start}
         told |= {"batch": 4, "every": 2} if args.toy else {}
         script = str(Path(__file__).with_name("learn_towns_start.py"))
         command = [sys.executable, script, json.dumps(told), *overrides(cell, args, folder)]

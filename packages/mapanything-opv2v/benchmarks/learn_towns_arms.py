@@ -36,6 +36,7 @@ ARMS = {
     "coop": Arm(),
     "started": Arm(start=True, overrides=_SMALL, inputs=("calibration",)),
     "poses_only": Arm(start=True, points=0.0, overrides=_SMALL, inputs=("calibration",)),
+    "started14": Arm(start=True, overrides=(*_SMALL, "model.encoder.patch_size=14"), inputs=("calibration",)),
     "unstarted": Arm(overrides=_SMALL, inputs=("calibration",)),
     "one": Arm(vehicles=1, overrides=("loss=opv2v_loss", "dataset.opv2v.class_name=OPV2VCylindricalDataset")),
     "fixed": Arm(roll=False),
@@ -57,5 +58,5 @@ ARMS = {
     "patch7": Arm(overrides=("model.encoder.patch_size=7",)),
 }  # fmt: skip
 """`started` knows its rays, has patches of 7 pixels, 256 channels and 8 shared layers, and begins with learnt matching;
-`poses_only` has the same start without points of patches, `unstarted` none; `oracle` is told the
-true poses, `range_given` the true ranges; the last eight are for tuning."""
+`poses_only` has the same start without points of patches, `started14` patches of 14 pixels, `unstarted` no start;
+`oracle` is told the true poses, `range_given` the true ranges; the last eight are for tuning."""

@@ -1,6 +1,6 @@
 """Panoramas of many towns without a file in between, for learn_towns_start.py: ray-cast from every vehicle.
 
-A town that is written as OPV2V's files costs 0.2 s of a core a vehicle; casting the panorama itself costs a twentieth
+A town that is written as OPV2V's files costs 0.2 s of a core a vehicle; casting the panorama itself costs a tenth
 of it, and every vehicle of a moment can look, not only the agents. So there are ten times as many views, and pairs of
 vehicles at every distance. What the rig's cameras do not cover is black here too. The folder is what
 `learn_towns_pack.pack` would have written.

@@ -46,7 +46,11 @@ WATCHED = 256
 
 @dataclass(frozen=True)
 class Plan:
-    """How the start is trained; the script's first argument has these names."""
+    """How the start is trained; the script's first argument has these names.
+
+    `bent`: movements are compared by direction and logarithm, as points are. `root`: poses by the package's loss, which
+    grows with the root of an error.
+    """
 
     cast: str
     validate: str
@@ -63,6 +67,8 @@ class Plan:
     widen_steps: int = 2000
     same: float = 0.4
     points: float = 1.0
+    bent: bool = False
+    root: bool = False
     gain: float = 0.2
     every: int = 250
     towns: int | None = None
@@ -126,14 +132,31 @@ def truth(views: Views, patch: int) -> tuple[list[torch.Tensor], list[torch.Tens
     return poses, points, known
 
 
-def terms(net: PoseFirst, views: Views, patch: int) -> dict[str, torch.Tensor]:
+def pose_terms(raw: torch.Tensor, pose: torch.Tensor, plan: Plan) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the losses of turn and movement of one view: said (B, 7), true (B, 4, 4)."""
+    turned = ((matrices(raw[:, 3:]) - pose[:, :3, :3]) ** 2).sum(dim=(1, 2))
+    moved = pose[:, :3, 3]
+    if plan.root:  # a turn by an angle: 8 sin^2 of its half; quaternions are apart by 2 sin of its quarter
+        quats = 2 * (1 - (1 - turned / 8).clamp_min(1e-9).sqrt())
+        return root(quats).mean(), root(((raw[:, :3] - moved / UNIT_M) ** 2).sum(dim=1)).mean()
+    if plan.bent:
+        return turned.mean() / 4, F.smooth_l1_loss(bent(raw[:, :3] * UNIT_M), bent(moved), beta=0.1) * 3
+    return turned.mean() / 4, F.smooth_l1_loss(raw[:, :3], moved / UNIT_M, beta=0.1) * 3
+
+
+def root(squared: torch.Tensor) -> torch.Tensor:
+    """Return MapAnything's robust loss (alpha 0.5, scale 0.05) of squared distances."""
+    return 3 * ((squared / 0.05**2 / 1.5 + 1) ** 0.25 - 1)
+
+
+def terms(net: PoseFirst, views: Views, patch: int, plan: Plan) -> dict[str, torch.Tensor]:
     """Return the losses: turn, movement, points; each summed over the views."""
     said, said_points = net(views)
     poses, points, known = truth(views, patch)
     turn = movement = apart = torch.zeros((), device=said[0].device)
     for pose, raw, where, told, there in zip(poses, said, points, said_points, known):
-        turn = turn + ((matrices(raw[:, 3:]) - pose[:, :3, :3]) ** 2).sum(dim=(1, 2)).mean() / 4
-        movement = movement + F.smooth_l1_loss(raw[:, :3], pose[:, :3, 3] / UNIT_M, beta=0.1) * 3
+        turned, moved = pose_terms(raw, pose, plan)
+        turn, movement = turn + turned, movement + moved
         error = F.smooth_l1_loss(told, bent(where), beta=0.1, reduction="none").sum(dim=-1)
         apart = apart + (error * there).sum() / there.sum().clamp_min(1)
     return {"turn": turn, "movement": movement, "points": apart}
@@ -279,7 +302,7 @@ def train(plan: Plan, words: Sequence[str]) -> None:
             group["lr"] = plan.lr * min(1, (step + 1) / plan.warm_up) * falling
         views = batch(pairs, plan, step, rng)
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            losses = terms(net, views, patch)
+            losses = terms(net, views, patch, plan)
         loss = losses["turn"] + losses["movement"] + plan.points * losses["points"]
         steps.zero_grad(set_to_none=True)
         loss.backward()

@@ -169,9 +169,11 @@ def draw_starts(path: Path, folder: Path) -> None:
             for axis, name, unit in ((axes[0], "m", "position, m"), (axes[1], "deg", "heading, degrees")):
                 label = f"{file.parent.name}, {kind}" if name == "m" else None
                 axis.plot(steps, [line[kind][name] for line in lines], style, color=f"C{number}", label=label)
-                axis.set(xlabel="step", ylabel=f"mean error of the {unit}", ylim=(0, None))
+                axis.set(xlabel="step", ylabel=f"mean error of the {unit}")
                 axis.axhline(lines[0][kind][f"constant_{name}"], color="k", linestyle=style, linewidth=0.5)
-    axes[0].legend(fontsize=7)
+    for axis in axes:
+        axis.set_ylim(0)
+    axes[0].legend(fontsize=7, loc="lower left")
     figure.tight_layout()
     figure.savefig(path, dpi=80)
     pyplot.close(figure)

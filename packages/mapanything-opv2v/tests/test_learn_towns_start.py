@@ -119,6 +119,16 @@ def test_the_right_answer_has_no_loss(start, pack):
         said = [torch.cat([p[:, :3, 3] / start.UNIT_M, q], dim=1) for p, q in zip(poses, quats)]
         return said, [start.bent(part) for part in points]
 
-    assert all(value < 1e-5 for value in start.terms(right, views, 7).values())
-    wrong = start.terms(lambda views: (right(views)[0][::-1], right(views)[1]), views, 7)
-    assert wrong["turn"] > 0.1 and wrong["movement"] > 0.1
+    for plan in (start.Plan("", "", "", 1.0, bent=bent, root=root) for bent, root in ((0, 0), (1, 0), (0, 1))):
+        assert all(value < 1e-3 for value in start.terms(right, views, 7, plan).values()), plan
+        wrong = start.terms(lambda views: (right(views)[0][::-1], right(views)[1]), views, 7, plan)
+        assert wrong["turn"] > 0.1 and wrong["movement"] > 0.1
+
+
+def test_the_root_is_the_distance_of_quaternions(start):
+    pose = torch.eye(4)[None]
+    raw = torch.tensor([[0.0, 0.0, 0.0, 0.0, np.sin(0.6), 0.0, np.cos(0.6)]])
+    turn, movement = start.pose_terms(raw, pose, start.Plan("", "", "", 1.0, root=True))
+    apart = (raw[0, 3:] - torch.tensor([0.0, 0.0, 0.0, 1.0])).square().sum()
+    assert turn == pytest.approx(float(start.root(apart)), rel=1e-4) and movement == 0
+    assert start.root(torch.tensor(1.0)) / start.root(torch.tensor(0.25)) < 1.5  # twice as far, not twice as bad
