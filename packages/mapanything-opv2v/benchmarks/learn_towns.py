@@ -31,7 +31,9 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
+import learn_towns_cast
 import learn_towns_pack
+from learn_towns_arms import ARMS
 from mapanything_opv2v import rawdata, synthetic
 from mapanything_opv2v.files import write_json
 from mapanything_opv2v.synthetic import statistics
@@ -47,46 +49,6 @@ FARTHEST_M = 50.0
 LEAST_SECONDS = 20
 """A training is not begun when less time is left."""
 
-
-@dataclass(frozen=True)
-class Arm:
-    """What is trained."""
-
-    panorama: bool = True
-    vehicles: int = 2
-    roll: bool = True
-    """Roll every panorama at random and turn its pose along, as `panorama_roll` of the datasets does."""
-    overrides: tuple[str, ...] = ()
-    inputs: tuple[str, ...] = ()
-    """Geometry that the model is given when it is judged."""
-
-
-_POSES = ("model/task=posed_sfm",)
-_DEPTHS = ("model/task=registration",)
-_IDENTITY = ("model.model_str=opv2v_mapanything", "model.model_config.name=opv2v_mapanything")
-
-ARMS = {
-    "coop": Arm(),
-    "one": Arm(vehicles=1, overrides=("loss=opv2v_loss", "dataset.opv2v.class_name=OPV2VCylindricalDataset")),
-    "fixed": Arm(roll=False),
-    "identity": Arm(overrides=_IDENTITY),
-    "oracle": Arm(overrides=_POSES, inputs=("pose",)),
-    "range_given": Arm(overrides=_DEPTHS, inputs=("calibration", "depth")),
-    "no_pairwise": Arm(overrides=("loss=opv2v_loss",)),
-    "agreement": Arm(overrides=("loss=opv2v_agreement_loss",)),
-    "depth": Arm(overrides=("loss.opv2v.extra=\"${loss.opv2v.depth.term}\"",)),
-    "pinhole": Arm(panorama=False, roll=False),
-    "pinhole_oracle": Arm(panorama=False, roll=False, overrides=_POSES, inputs=("pose",)),
-    "pose10": Arm(overrides=("loss.opv2v.pose_quats_loss_weight=10", "loss.opv2v.pose_trans_loss_weight=10")),
-    "pose30": Arm(overrides=("loss.opv2v.pose_quats_loss_weight=30", "loss.opv2v.pose_trans_loss_weight=30")),
-    "bold": Arm(overrides=("train_params.lr=1e-3", "model.info_sharing.module_args.init_values=0.1",
-                           "loss.opv2v.pose_quats_loss_weight=10", "loss.opv2v.pose_trans_loss_weight=10")),
-    "lr1e-3": Arm(overrides=("train_params.lr=1e-3",)),
-    "init_full": Arm(overrides=("model.info_sharing.module_args.init_values=null",)),
-    "init_tenth": Arm(overrides=("model.info_sharing.module_args.init_values=0.1",)),
-    "patch7": Arm(overrides=("model.encoder.patch_size=7",)),
-}  # fmt: skip
-"""`oracle` is told the true poses, `range_given` the true ranges; the last eight are for tuning."""
 
 DEFAULT_CELLS = (
     "coop:400:0,coop:400:1,coop:400:2,one:400:0,oracle:400:0,coop:100:0,coop:100:1,coop:100:2,coop:25:0,fixed:400:0,"
@@ -170,6 +132,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=3e-4, help="learning rate: the model starts from nothing")
     parser.add_argument("--min_lr", type=float, default=1e-6, help="at the end of the plan")
     parser.add_argument("--layers", type=int, default=12, help="layers of the part that all views share")
+    parser.add_argument("--start_seconds", type=float, default=420, help="for the start, where an arm has one")
+    parser.add_argument("--start", type=json.loads, default={}, help="JSON of more options of the start")
+    parser.add_argument("--gap_free", action="store_true", help="the start sees all around, also what no camera covers")
+    parser.add_argument("--cast_towns", type=int, default=2000, help="towns of the start, at most")
+    parser.add_argument("--cast_seconds", type=float, default=100, help="for casting them, at most")
     parser.add_argument("--workers", type=int, default=0, help="processes for rendering; 0: all cores")
     parser.add_argument("--validate_on", type=int, default=256, help="samples of a validation")
     parser.add_argument(
@@ -225,6 +192,14 @@ def render(args: argparse.Namespace) -> None:
             data = open_split(args.out / "towns", args.out / "depth", split, sizes(args)[int(panorama)], panorama)
             learn_towns_pack.pack(data, packed(args, panorama) / split, args.workers)
         note(f"{split}: packed")
+    if any(ARMS[cell.arm].start for cell in args.cells):
+        cover = learn_towns_cast.covered(packed(args, True) / "test") | args.gap_free
+        options: dict[str, Any] = {"workers": args.workers, "seconds": args.cast_seconds}
+        learn_towns_cast.cast(packed(args, True) / "cast", "train", args.cast_towns, sizes(args)[1], cover, **options)
+        if args.gap_free:
+            held_out = packed(args, True) / "cast_validate"
+            learn_towns_cast.cast(held_out, "validate", args.held_out, sizes(args)[1], cover, workers=args.workers)
+        note("cast: packed")
     held_out = rawdata.index_tree(args.out / "towns", depth_root=args.out / "depth", splits=["test"])
     lines = list(statistics.lines(statistics.of_tree(held_out, workers=args.workers)))
     print("\n".join(lines), flush=True)
@@ -260,7 +235,8 @@ def run_cell(cell: Cell, args: argparse.Namespace, gpu: str, end_training: float
     folder = args.out / "cells" / cell.name
     if (folder / "judged.json").is_file():
         return True
-    if end_training - time.monotonic() < LEAST_SECONDS:
+    last = args.out / "cells" / cell.name / "run" / "checkpoint-last.pth"
+    if end_training - time.monotonic() < LEAST_SECONDS and (args.later or not last.is_file()):
         note(f"{cell.name}: no time is left, run the same command again")
         return False
     folder.mkdir(parents=True, exist_ok=True)
@@ -271,13 +247,14 @@ def run_cell(cell: Cell, args: argparse.Namespace, gpu: str, end_training: float
         "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": gpu,
     }
-    began = time.monotonic()
+    began, checkpoint = time.monotonic(), folder / "run" / "checkpoint-last.pth"
+    if ARMS[cell.arm].start and not start(cell, args, env, folder, end_training):
+        return False
     status = train(cell, args, env, folder, end_training)
     if status not in (0, "stopped in time") and args.retry:
         note(f"{cell.name}: status {status}, once more with {args.retry}")
         status = train(cell, args, env, folder, end_training, args.retry.split())
     seconds = time.monotonic() - began
-    checkpoint = folder / "run" / "checkpoint-last.pth"
     note(f"{cell.name}: trained {seconds:.0f} s, status {status}, checkpoint {checkpoint.is_file()}")
     if not checkpoint.is_file() or (args.later and status == "stopped in time"):
         return False
@@ -296,6 +273,22 @@ def run_cell(cell: Cell, args: argparse.Namespace, gpu: str, end_training: float
     return done.returncode == 0
 
 
+def start(cell: Cell, args: argparse.Namespace, env: dict[str, str], folder: Path, end: float) -> bool:
+    """Train the start of a cell, once, also in several calls; say whether it is there."""
+    weights = folder / "start.pth"
+    if not weights.is_file():
+        watched = packed(args, True) / ("cast_validate" if args.gap_free else "validate")
+        plan = {"cast": packed(args, True) / "cast", "validate": watched, "out": weights}
+        told = {**{name: str(path) for name, path in plan.items()}, "seconds": args.start_seconds, "seed": cell.seed}
+        told |= {"points": ARMS[cell.arm].points, "test": str(packed(args, True) / "test"), **args.start}
+        told |= {"batch": 4, "every": 2} if args.toy else {}
+        script = str(Path(__file__).with_name("learn_towns_start.py"))
+        command = [sys.executable, script, json.dumps(told), *overrides(cell, args, folder)]
+        status = run(command, env, folder / "start.txt", end)
+        note(f"{cell.name}: start, status {status}, weights {weights.is_file()}")
+    return weights.is_file()
+
+
 def train(
     cell: Cell, args: argparse.Namespace, env: dict[str, str], folder: Path, end: float, extra: Sequence[str] = ()
 ) -> int | str:
@@ -306,12 +299,18 @@ def train(
     job = {
         **{split: str(packed(args, arm.panorama) / split) for split in ("train", "validate")},
         **{"towns": cell.towns, "seed": cell.seed, "vehicles": arm.vehicles, "roll": arm.roll},
+        **({"train": str(packed(args, True) / "cast"), "towns": None} if arm.start else {}),
         **{"farthest_m": FARTHEST_M, "samples": args.samples, "validate_on": args.validate_on},
         **{"watch": str(folder / "watch.jsonl"), "profile": str(folder / "profile.txt") if args.profile else None},
     }
     script = str(Path(__file__).with_name("learn_towns_pack.py"))
     command = [sys.executable, script, json.dumps(job), *extra, *overrides(cell, args, folder)]
-    with (folder / "train.txt").open("a") as log:
+    return run(command, env, folder / "train.txt", end)
+
+
+def run(command: Sequence[str], env: dict[str, str], log_file: Path, end: float) -> int | str:
+    """Run a command until it ends or the time is over; return its status."""
+    with log_file.open("a") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             return process.wait(max(1.0, end - time.monotonic()))
@@ -370,6 +369,8 @@ def overrides(cell: Cell, args: argparse.Namespace, folder: Path) -> list[str]:
     if not arm.panorama:
         shared += ["dataset.opv2v.train.aug_crop=0"]
     words = dict(word.split("=", 1) for word in (*shared, *args.override, *arm.overrides))  # an arm has the last word
+    if arm.start and (folder / "start.pth").is_file():
+        words["model.pretrained"] = str(folder / "start.pth")
     words["train_params.submodule_configs.encoder.lr"] = words["train_params.lr"]
     words["train_params.submodule_configs.encoder.min_lr"] = words["train_params.min_lr"]
     experiment = "opv2v_cylindrical" if arm.panorama else "opv2v_stage2"

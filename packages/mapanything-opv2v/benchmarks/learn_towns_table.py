@@ -30,9 +30,13 @@ DRAWS = 2000
 def main(folder: Path) -> int:
     """Print the tables and keep them."""
     cells = [json.loads(path.read_text()) for path in sorted(folder.glob("cells/*/judged.json"))]
-    lines = list(tell(cells))
+    files = sorted(folder.glob("cells/*/start.judged.json"))
+    starts = {path.parent.name: json.loads(path.read_text()) for path in files}
+    lines = [*tell(cells), *(line for name, rows in starts.items() for line in tell_start(name, rows))]
     print("\n".join(lines), flush=True)
     write_bytes(folder / "table.txt", ("\n".join(lines) + "\n").encode())
+    if starts:
+        draw_starts(folder / "starts.png", folder)
     if cells:
         draw(folder / "curves.png", cells)
     return 0
@@ -148,6 +152,45 @@ def tell(cells: list[dict[str, Any]]) -> list[str]:
                     f"  paired, {name}: trained - {other} = {mean:+.3f} [{low:+.3f}, {high:+.3f}], {len(common)} towns"
                 )
     return lines + list(between(groups))
+
+
+def draw_starts(path: Path, folder: Path) -> None:
+    """Draw the errors of the starts by step, on training pairs and on held-out towns near and far."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.2))
+    for number, file in enumerate(sorted(folder.glob("cells/*/start.jsonl"))):
+        lines = [json.loads(text) for text in file.read_text().splitlines()]
+        steps = [line["step"] for line in lines]
+        for kind, style in (("train", ":"), ("near", "--"), ("far", "-")):
+            for axis, name, unit in ((axes[0], "m", "position, m"), (axes[1], "deg", "heading, degrees")):
+                label = f"{file.parent.name}, {kind}" if name == "m" else None
+                axis.plot(steps, [line[kind][name] for line in lines], style, color=f"C{number}", label=label)
+                axis.set(xlabel="step", ylabel=f"mean error of the {unit}")
+                axis.axhline(lines[0][kind][f"constant_{name}"], color="k", linestyle=style, linewidth=0.5)
+    for axis in axes:
+        axis.set_ylim(0)
+    axes[0].legend(fontsize=7, loc="lower left")
+    figure.tight_layout()
+    figure.savefig(path, dpi=80)
+    pyplot.close(figure)
+
+
+def tell_start(name: str, rows: list[dict[str, Any]]) -> list[str]:
+    """Return the lines of a start that was judged by itself: the pose head on held-out towns, and its controls."""
+    lines = ["", f"{name}, its start alone"]
+    for figure, title in (("translation_m", "position of the partner, m"), ("rotation_deg", "heading, degrees")):
+        for near in (False, True):
+            told = []
+            for variant in ("trained", "constant", "shuffled"):
+                by = by_town([row for row in rows if row["variant"] == variant], figure, near)
+                mean, low, high = interval(list(by.values()))
+                told.append(f"{variant} {mean:.3f} [{low:.3f}, {high:.3f}], {len(by)} towns")
+            lines.append(f"  {title + (', 5 to 40 m' if near else ''):<40} {'  '.join(told)}")
+    return lines
 
 
 def between(groups: dict[tuple[str, int], list[dict[str, Any]]]) -> Iterator[str]:

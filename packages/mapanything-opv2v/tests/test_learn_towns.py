@@ -115,6 +115,35 @@ def test_the_table_says_what_a_constant_says(table, tmp_path, capsys):
     assert (tmp_path / "table.txt").read_text() == text
 
 
+def test_a_start_is_told_by_itself(table, tmp_path, capsys):
+    rows = [
+        {"variant": variant, "town": town, "distance_m": away, "translation_m": error * away, "rotation_deg": error}
+        for variant, error in (("trained", 0.25), ("constant", 1.0), ("shuffled", 2.0))
+        for town in "ab"
+        for away in (20.0, 60.0)
+    ]
+    folder = tmp_path / "cells" / "started-24-0"
+    folder.mkdir(parents=True)
+    (folder / "start.judged.json").write_text(json.dumps(rows))
+    assert table.main(tmp_path) == 0
+    text = capsys.readouterr().out
+    assert "started-24-0, its start alone" in text
+    near = next(line for line in text.splitlines() if "position of the partner, m, 5 to 40 m" in line)
+    assert "trained 5.000 [5.000, 5.000], 2 towns  constant 20.000 [20.000, 20.000]" in near
+    assert "shuffled 40.000" in near
+
+
+def test_a_started_cell_goes_on_with_its_start(learn, tmp_path):
+    args = learn.parse(["--out", str(tmp_path)])
+    for name in ("started", "poses_only", "unstarted"):
+        cell = learn.Cell(name, 24, 0)
+        assert "model.pretrained=null" in learn.overrides(cell, args, tmp_path), name
+    (tmp_path / "start.pth").touch()
+    for name, weights in (("started", str(tmp_path / "start.pth")), ("unstarted", "null")):
+        words = learn.overrides(learn.Cell(name, 24, 0), args, tmp_path)
+        assert f"model.pretrained={weights}" in words and "model.encoder.patch_size=7" in words
+
+
 def test_arms_are_compared_by_town(table):
     def cell(arm, towns, error):
         return {"arm": arm, "towns": towns, "seed": 0, "parameters": 1, "seconds": 1.0, "log": [], "rows": [

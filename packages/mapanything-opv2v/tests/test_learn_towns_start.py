@@ -1,0 +1,134 @@
+"""benchmarks/learn_towns_cast.py and learn_towns_start.py: what the start is shown, and what it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+SIZE = (56, 14)
+
+
+@pytest.fixture(scope="module")
+def benchmark_on_path():
+    sys.path.append(str(FOLDER))
+    yield
+    sys.path.remove(str(FOLDER))
+
+
+@pytest.fixture(scope="module")
+def casting(benchmark_on_path):
+    return importlib.import_module("learn_towns_cast")
+
+
+@pytest.fixture(scope="module")
+def start(benchmark_on_path):
+    return importlib.import_module("learn_towns_start")
+
+
+@pytest.fixture(scope="module")
+def cover():
+    seen = np.ones(SIZE[::-1], bool)
+    seen[:, 5] = False
+    return seen
+
+
+@pytest.fixture(scope="module")
+def folder(casting, cover, tmp_path_factory):
+    made = tmp_path_factory.mktemp("cast") / "train"
+    assert casting.cast(made, "train", 3, SIZE, cover, vehicles=4, workers=2) == 12
+    return made
+
+
+@pytest.fixture
+def pack(start, folder, monkeypatch):
+    half = torch.tensor([0.5, 0.5, 0.5])
+    monkeypatch.setattr("learn_towns_pack.normalisation", lambda name: (half, half))
+    return start.Pack(folder, "cpu")
+
+
+def test_what_the_rig_does_not_cover_is_black(casting, folder, cover):
+    color, known = np.load(folder / "color.npy"), np.load(folder / "range_m.npy") > 0
+    assert color.shape == (12, 1, 14, 56, 3)
+    assert not color[:, :, :, 5].any() and not known[:, :, :, 5].any()
+    assert known.any() and not np.load(folder / "surface.npy")[~known].any()
+    assert (casting.covered(folder) == cover).all()
+
+
+def test_towns_do_not_depend_on_processes_and_splits_share_none(casting, folder, cover, pack):
+    alone = casting.views("train", "cast_000001", SIZE, cover, 4)
+    at = [row for row, town in enumerate(pack.town_of) if town == "cast_000001"]
+    assert np.array_equal(np.concatenate([row["color"] for row in alone]), pack.color[at, 0].numpy())
+    other = casting.views("validate", "cast_000001", SIZE, cover, 4)
+    assert not np.array_equal(alone[0]["color"], other[0]["color"])
+
+
+def test_time_ends_the_casting(casting, cover, tmp_path):
+    assert casting.cast(tmp_path / "few", "train", 50, SIZE, cover, vehicles=2, seconds=0) == 2
+
+
+def test_bent_points_come_back(start):
+    points = torch.tensor([[3.0, -40.0, 2.0], [0.1, 0.0, 0.0]])
+    assert torch.allclose(start.straight(start.bent(points)), points, rtol=1e-4)
+    assert start.bent(points)[0].norm() == pytest.approx(np.log1p(points[0].norm().item() / 5))
+
+
+def test_pairs_are_drawn_by_distance(start, pack):
+    pairs = start.Pairs(pack, 70.0)
+    rows = pairs.draw(np.random.default_rng(0), 50, 10.0, 30.0)
+    away = np.linalg.norm(pack.positions[rows[:, 0]] - pack.positions[rows[:, 1]], axis=1)
+    assert away.min() >= 10 and away.max() <= 30
+    assert (np.array(pack.town_of)[rows[:, 0]] == np.array(pack.town_of)[rows[:, 1]]).all()
+
+
+def test_the_truth_of_a_panorama_against_itself_is_a_turn(start, pack):
+    views = pack.views(np.array([[0, 0]]), torch.tensor([[0, 14]]))  # a quarter of its columns
+    poses, points, known = start.truth(views, 7)
+    assert torch.allclose(poses[0], torch.eye(4)[None], atol=1e-5)
+    assert start.angles(poses[1][:, :3, :3]) == pytest.approx(90, abs=1e-3)
+    assert torch.allclose(poses[1][:, :3, 3], torch.zeros(1, 3), atol=1e-4)
+    moved = torch.roll(points[1], -2, 2)  # 14 columns are two patches
+    there = known[0] & torch.roll(known[1], -2, 2)
+    assert there.any() and torch.allclose(moved[there], points[0][there], atol=1e-3)
+
+
+def test_training_widens_from_near_pairs_and_turns(start, pack):
+    pairs = start.Pairs(pack, 70.0)
+    plan = start.Plan("", "", "", 1.0, batch=64, same=1.0, near_m=8.0, far_m=70.0, widen_steps=10)
+    first, last = (start.batch(pairs, plan, step, np.random.default_rng(1)) for step in (0, 10))
+    away = [(v[1]["camera_pose_trans"] - v[0]["camera_pose_trans"]).norm(dim=-1) for v in (first, last)]
+    assert away[0].max() == 0 and away[1].min() > 0
+    black = (first[0]["img"][..., :, :] * 0.5 + 0.5).abs().amin(dim=(1, 2))
+    assert torch.allclose(black.amin(dim=1), torch.zeros(64), atol=1e-6)  # other exposure, the same black
+
+
+def test_the_right_answer_has_no_loss(start, pack):
+    views = pack.views(np.array([[0, 1], [5, 6]]), torch.tensor([[3, 9], [0, 40]]))
+    poses, points, _ = start.truth(views, 7)
+
+    def right(views):
+        from scipy.spatial.transform import Rotation
+
+        quats = [torch.from_numpy(Rotation.from_matrix(p[:, :3, :3].numpy()).as_quat()).float() for p in poses]
+        said = [torch.cat([p[:, :3, 3] / start.UNIT_M, q], dim=1) for p, q in zip(poses, quats)]
+        return said, [start.bent(part) for part in points]
+
+    for plan in (start.Plan("", "", "", 1.0, bent=bent, root=root) for bent, root in ((0, 0), (1, 0), (0, 1))):
+        assert all(value < 1e-3 for value in start.terms(right, views, 7, plan).values()), plan
+        wrong = start.terms(lambda views: (right(views)[0][::-1], right(views)[1]), views, 7, plan)
+        assert wrong["turn"] > 0.1 and wrong["movement"] > 0.1
+
+
+def test_the_root_is_the_distance_of_quaternions(start):
+    pose = torch.eye(4)[None]
+    raw = torch.tensor([[0.0, 0.0, 0.0, 0.0, np.sin(0.6), 0.0, np.cos(0.6)]])
+    turn, movement = start.pose_terms(raw, pose, start.Plan("", "", "", 1.0, root=True))
+    apart = (raw[0, 3:] - torch.tensor([0.0, 0.0, 0.0, 1.0])).square().sum()
+    assert turn == pytest.approx(float(start.root(apart)), rel=1e-4) and movement == 0
+    assert start.root(torch.tensor(1.0)) / start.root(torch.tensor(0.25)) < 1.7  # twice as far, not twice as bad
