@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from roborefer_spatial.images import ConcatMap, pixel_of
 from roborefer_spatial.sample import Sample
-from roborefer_spatial.scoring.points import frames_of, inside_masks, joined, locate, read_mask
+from roborefer_spatial.scoring.points import frames_of, inside_masks, joined, locate, numbered, read_mask
 
 SIDE = st.integers(1, 50)
 SIZE = st.tuples(SIDE, SIDE)
@@ -45,6 +45,17 @@ def test_many_points_follow_the_rule_for_one(cases):
         assert bool(points.inside[i]) == (0 <= x < 1 and 0 <= y < 1)
         if points.inside[i]:
             assert tuple(points.xy_query[i]) == pytest.approx(frame.full_to_right(x, y) if frame else (x, y))
+
+
+def test_keys_are_numbered_as_they_come():
+    numbers, codes = numbered(["b", "a", "b", None, "a"])
+    assert list(numbers.items()) == [("b", 0), ("a", 1), (None, 2)]
+    assert codes.tolist() == [0, 1, 0, 2, 1]
+    assert codes.dtype == np.int64
+    with pytest.raises(KeyError):  # looking up another key does not number it
+        numbers["c"]
+    numbers, codes = numbered([])
+    assert (numbers, codes.tolist()) == ({}, [])
 
 
 def test_masks_by_hand(make_sample):
