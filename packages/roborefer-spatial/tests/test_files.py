@@ -173,3 +173,10 @@ def test_a_file_that_is_still_written_loses_its_last_half_line(tmp_path):
     path.write_bytes(b'[1, "a"]\n[2, "b')
     parts = list(files.read_lines(path, NUMBERED, unfinished=True))
     assert [(part.first, list(part.rows), part.texts()) for part in parts] == [(1, [(1, "a")], [b'[1, "a"]'])]
+    path.write_bytes(b'[1, "a')
+    assert [row for part in files.read_lines(path, NUMBERED, unfinished=True) for row in part.rows] == []
+
+
+def test_long_values_are_cut_in_messages():
+    assert files.brief("x" * 118) == repr("x" * 118)
+    assert files.brief("x" * 119) == "'" + "x" * 116 + "..."
