@@ -49,6 +49,9 @@ def test_rig_bev_compare_and_rerun(raw, town_predictions, tmp_path, capsys):
     assert run("bev", *raw, "--out", tmp_path, "--reach-m", 10, "--cell-m", 0.5, "--max-height-m", 3) == 0
     with np.load(tmp_path / "bev.npz") as arrays:
         assert arrays["count"].shape == (40, 40) and np.nanmax(arrays["height_m"]) <= 3
+    assert "looks closer" not in capsys.readouterr().out
+    assert run("bev", *raw, "--out", tmp_path, "--reach-m", 900, "--cell-m", 1) == 0
+    assert "tenth of the picture: --reach-m 90 --cell-m 0.1 looks closer" in capsys.readouterr().out
     poses = ["--point-pose-source", "pred", "gt"]
     assert run("compare", town_predictions, town_predictions, *poses, "--out", tmp_path) == 0
     assert "A to B: mean" in capsys.readouterr().out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,8 +11,8 @@ import yaml
 from mapanything_opv2v import cli, rawdata
 from mapanything_opv2v.geometry import Cylinder
 from mapanything_opv2v.panorama import load_panorama
-from mapanything_opv2v.panorama.rig import Rig
 from mapanything_opv2v.panorama.rig_file import is_rig_file, load_rig_file
+from rig_recording import town_depth, town_recording
 from scipy.spatial.transform import Rotation
 
 K = [[50.0, 0, 39.5], [0, 50.0, 29.5], [0, 0, 1]]
@@ -46,7 +45,7 @@ def test_frames_are_what_the_star_stands_for(tmp_path):
     rig = load_rig_file(rig_file(tmp_path))
     assert rig.frames == ("b", "c") and not rig.has_depth and is_rig_file(rig.path)
     assert rig.cameras[1].images["b"] == tmp_path / "left" / "img_b.png"
-    assert rig.cameras[1].camera.T_pano_cam[:3, 3].tolist() == [-1, 0, 0]
+    assert rig.rig.cameras[1].T_pano_cam[:3, 3].tolist() == [-1, 0, 0]
     assert [image.shape for image in rig.images(rig.frame(None))] == [(60, 80, 3)] * 2
     with pytest.raises(ValueError, match="no frame 'a'; 2 are there, such as 'b'"):
         rig.frame("a")
@@ -64,7 +63,7 @@ def test_axes_of_the_rig_by_hand(tmp_path):
         data["cameras"]["left"]["pose"] = {"translation": [0, 0.5, 0], "quaternion": turn.tolist()}
 
     rig = load_rig_file(rig_file(tmp_path, change, axes="flu"))
-    front, left = (camera.camera.T_pano_cam for camera in rig.cameras)
+    front, left = (camera.T_pano_cam for camera in rig.rig.cameras)
     assert np.allclose(front[:3, :3], np.eye(3)) and np.allclose(front[:3, 3], (0, -1, 2))
     assert np.allclose(left[:3, :3], np.eye(3)) and np.allclose(left[:3, 3], (-0.5, 0, 0))
 
@@ -114,24 +113,8 @@ def test_what_is_no_rig_is_named(tmp_path):
 @pytest.fixture
 def town_rig(small_town, town_yaml, tmp_path):
     """The rig of a town's car as a rig.yaml of its own, depth and all."""
-    depth = small_town.depth_root / town_yaml.relative_to(small_town.root).parent
-    agent = rawdata.agent_beside(town_yaml, depth)
-    rig = Rig.from_agent(rawdata.load_agent_yaml(town_yaml), [small_town.image_size] * 4)
-    cameras = {
-        f"cam{k}": {
-            "K": camera.intrinsic.tolist(),
-            "pose": camera.T_pano_cam.tolist(),
-            "size": list(camera.size_wh),
-            "images": str(Path("images") / f"*_camera{k}.png"),
-            "depth": str(Path("depth") / f"*_camera{k}_depth.npy"),
-        }
-        for k, camera in enumerate(rig.cameras)
-    }
-    (tmp_path / "images").symlink_to(town_yaml.parent)
-    (tmp_path / "depth").symlink_to(depth)
-    path = tmp_path / "rig.yaml"
-    path.write_text(yaml.safe_dump({"cameras": cameras}))
-    return path, agent
+    agent = rawdata.agent_beside(town_yaml, town_depth(small_town, town_yaml))
+    return town_recording(small_town, town_yaml, tmp_path), agent
 
 
 def test_a_panorama_of_a_rig_file_is_the_agents(town_rig, town_yaml, tmp_path, capsys):

@@ -8,41 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from mapanything_opv2v import cli, rawdata
 from mapanything_opv2v.checks.run_config import run_problems
-from mapanything_opv2v.panorama.rig import Rig
+from rig_recording import town_recording, write_rig
 
 SHARED = Path(__file__).parents[4] / "shared/data"  # real data lies beside the repository, if at all
 NUSCENES = Path(os.environ.get("NUSCENES_RIG", SHARED / "nuscenes_rig/rig.json"))
 COMMON = {"transform": "imgnorm", "data_norm_type": "identity", "seed": 0}
 
 
-def write_rig(folder, cameras, files):
-    """Write a rig.yaml; `files` maps folder names to what they link to."""
-    folder.mkdir(parents=True)
-    for name, target in files.items():
-        (folder / name).symlink_to(target)
-    (folder / "rig.yaml").write_text(yaml.safe_dump({"cameras": cameras}, sort_keys=False))
-    return folder / "rig.yaml"
-
-
 @pytest.fixture
 def town_rig(small_town, town_yaml, tmp_path):
     """A town's car, its images and its depth as a recording `drive`."""
-    depth = small_town.depth_root / town_yaml.relative_to(small_town.root).parent
-    rig = Rig.from_agent(rawdata.load_agent_yaml(town_yaml), [small_town.image_size] * 4)
-    cameras = {
-        f"cam{k}": {
-            "K": camera.intrinsic.tolist(),
-            "pose": camera.T_pano_cam.tolist(),
-            "size": list(camera.size_wh),
-            "images": f"images/*_camera{k}.png",
-            "depth": f"depth/*_camera{k}_depth.npy",
-        }
-        for k, camera in enumerate(rig.cameras)
-    }
-    return write_rig(tmp_path / "drive", cameras, {"images": town_yaml.parent, "depth": depth})
+    return town_recording(small_town, town_yaml, tmp_path / "drive")
 
 
 def tree_of(path, tmp_path, *splits):

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 from mapanything_opv2v import rawdata
-from mapanything_opv2v.views.bev import BevOptions, make_bev, write_bev
+from mapanything_opv2v.views.bev import Bev, BevOptions, make_bev, write_bev
 from mapanything_opv2v.views.frame import Cloud
 from mapanything_opv2v.views.sources import RawOptions, load_predicted_frame, load_raw_frame
 from mapanything_opv2v.views.stage import Stage, ViewPoints
@@ -20,6 +20,13 @@ def test_cells_by_hand():
     assert bev.height_m[0, 1] == 3 and bev.height_m[3, 3] == 2 and np.isnan(bev.height_m).sum() == 14
     assert bev.color[0, 1].tolist() == [3, 4, 5]  # the higher of the two
     assert bev.color[3, 3].tolist() == [6, 7, 8]
+
+
+@pytest.mark.parametrize(("near", "far", "is_far"), [(9, 1, True), (8, 2, False), (0, 0, False)])
+def test_a_room_in_the_middle_of_a_street_is_noticed(near, far, is_far):
+    count = np.zeros((40, 40), np.int32)
+    count[18, 21], count[18, 22] = near, far  # the middle tenth: rows and columns 18 to 21
+    assert Bev(np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.float32), count).is_far() == is_far
 
 
 def test_files(small_town, town_yaml, town_predictions, tmp_path):

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import yaml
-from mapanything_opv2v import cli, rawdata
-from mapanything_opv2v.panorama.rig import Rig
+from mapanything_opv2v import cli
 from mapanything_opv2v.predictions import list_predictions, load_predictions
+from rig_recording import town_recording
 
 
 @pytest.fixture
 def rig_yaml(small_town, town_yaml, tmp_path):
     """The rig of a town's car, told as any other rig."""
-    rig = Rig.from_agent(rawdata.load_agent_yaml(town_yaml), [small_town.image_size] * 4)
-    cameras = {
-        f"cam{k}": {
-            "K": camera.intrinsic.tolist(),
-            "pose": camera.T_pano_cam.tolist(),
-            "size": list(camera.size_wh),
-            "images": f"images/*_camera{k}.png",
-        }
-        for k, camera in enumerate(rig.cameras)
-    }
-    (tmp_path / "images").symlink_to(town_yaml.parent)
-    (tmp_path / "rig.yaml").write_text(yaml.safe_dump({"cameras": cameras}))
-    return tmp_path / "rig.yaml"
+    return town_recording(small_town, town_yaml, tmp_path, depth=False)
 
 
 def predict(checkpoint, out, *more):
@@ -68,6 +58,34 @@ def test_a_rig_and_its_tree_give_the_same_panorama(tiny_checkpoint, rig_yaml, tm
         assert np.array_equal(c.image, b.image) and c.meta.inputs == ("pose",)
         assert np.abs(a.image.astype(int) - b.image.astype(int)).max() <= 1
         assert a.range_m.shape == (1, 28, 112)
+
+
+def test_a_rig_is_evaluated_as_it_lies(tiny_checkpoint, small_town, town_yaml, tmp_path, capsys):
+    """Depth maps beside the images are the truth of the ranges; without them only poses are judged."""
+    for depth in (True, False):
+        rig, out = town_recording(small_town, town_yaml, tmp_path / f"{depth}", depth=depth), tmp_path / f"out_{depth}"
+        words = ("--checkpoint", tiny_checkpoint, "--root", rig, "--dataset", "OPV2VDataset", "--num-views", "4")
+        words = ["evaluate", *map(str, words), "--resolution", "56", "42", "--out", str(out), "--quiet"]
+        if not depth:
+            assert cli.main(words) == 2
+            assert "do without with need_depth=False (commands: --option" in capsys.readouterr().err
+            words += ["--option", "need_depth=False"]
+        assert cli.main(words) == 0, capsys.readouterr().err
+        text = capsys.readouterr().out
+        assert "pose_rotation_deg" in text and ("depth_rmse_m" in text) == depth
+        found = json.loads((out / "summary.json").read_text())
+        assert found["frames"] == len(small_town.frames) and not found["failed"]
+
+
+def test_recordings_train_as_the_guide_says(launch, small_town, town_yaml, tmp_path):
+    recordings = tmp_path / "recordings"
+    for split in ("train", "validate"):
+        town_recording(small_town, town_yaml, recordings / split / "drive")
+    done = launch("stage1", tmp_path / "runs", "train_params.epochs=1", roots=(recordings, recordings))
+    logs = list((tmp_path / "runs").rglob("log.txt"))
+    assert done.returncode == 0 and len(logs) == 1, done.stdout[-2000:] + done.stderr[-2000:]
+    last = json.loads(logs[0].read_text().splitlines()[-1])
+    assert np.isfinite([last["train_loss"], last["OPV2VDataset_validate_loss_avg"]]).all()
 
 
 def test_what_does_not_belong_together(tiny_checkpoint, rig_yaml, tmp_path, capsys):

@@ -90,8 +90,8 @@ def _rig_jobs(args: argparse.Namespace) -> list[_Job]:
     def make(name: str) -> ImportedFrame:
         depths = rig.depths(name) if rig.has_depth else [None] * len(rig.cameras)
         cameras = [
-            ImportedCamera(c.camera.intrinsic, c.camera.T_pano_cam, image, depth)
-            for c, image, depth in zip(rig.cameras, rig.images(name), depths)
+            ImportedCamera(c.intrinsic, c.T_pano_cam, image, depth)
+            for c, image, depth in zip(rig.rig.cameras, rig.images(name), depths)
         ]
         return ImportedFrame(cameras, np.eye(4))
 

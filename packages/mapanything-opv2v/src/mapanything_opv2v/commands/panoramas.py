@@ -137,7 +137,7 @@ def _of_rig(args: argparse.Namespace, cylinder: Cylinder) -> _Found:
     with_depth = not args.no_depth and rig.has_depth
     images, depths = rig.images(frame), rig.depths(frame) if with_depth else None
     made = panorama.PanoramaBuilder(rig.rig, cylinder, options.panorama_options(args)).build(images, depths)
-    return _found(args, made, rig.rig, images, [camera.name for camera in rig.cameras], 0, np.zeros(6), with_depth)
+    return _found(args, made, rig.rig, images, rig.names, 0, np.zeros(6), with_depth)
 
 
 def _found(

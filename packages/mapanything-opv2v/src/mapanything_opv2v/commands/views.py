@@ -174,6 +174,9 @@ def _bev(args: argparse.Namespace) -> int:
         args.out, _frame(args, args.points), options, points=args.points, pose_source=args.point_pose_source
     )
     print(f"{args.out / 'bev.html'}, bev.png, bev.npz: {(bev.count > 0).mean():.1%} of the cells hold points")
+    if bev.is_far():
+        closer = f"--reach-m {args.reach_m / 10:g} --cell-m {args.cell_m / 10:g}"
+        print(f"nearly all points lie in the middle tenth of the picture: {closer} looks closer")
     return DONE
 
 

@@ -18,7 +18,6 @@ origin.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,33 +28,25 @@ import numpy.typing as npt
 from mapanything_opv2v.panorama.rig import Rig, RigCamera
 from mapanything_opv2v.photographs import read
 from mapanything_opv2v.rawdata import load_depth
-from mapanything_opv2v.rawdata.rigs import is_rig_file, load_recording
+from mapanything_opv2v.rawdata.rigs import RecordedCamera, Recording, is_rig_file, load_recording
 
-__all__ = ["RigFile", "RigFileCamera", "is_rig_file", "load_rig_file"]
-
-
-@dataclass(frozen=True, eq=False)
-class RigFileCamera:
-    """One camera of a rig file, and its files by frame."""
-
-    name: str
-    camera: RigCamera
-    images: Mapping[str, Path]
-    depths: Mapping[str, Path]
+__all__ = ["RigFile", "is_rig_file", "load_rig_file"]
 
 
 @dataclass(frozen=True, eq=False)
-class RigFile:
-    """A rig file with the frames that all of its cameras have."""
-
-    path: Path
-    cameras: tuple[RigFileCamera, ...]
-    frames: tuple[str, ...]
+class RigFile(Recording):
+    """A recording that reads its frames, and its cameras as a panorama's rig."""
 
     @property
     def rig(self) -> Rig:
         """The cameras around the rig's origin, OpenCV axes."""
-        return Rig(tuple(camera.camera for camera in self.cameras))
+        stated = (camera.stated for camera in self.cameras)
+        return Rig(tuple(RigCamera(camera.intrinsic, camera.T_rig_cam, camera.size_wh) for camera in stated))
+
+    @property
+    def names(self) -> list[str]:
+        """The cameras' names."""
+        return [camera.stated.name for camera in self.cameras]
 
     @property
     def has_depth(self) -> bool:
@@ -90,12 +81,12 @@ class RigFile:
         """Read a frame's depth maps, z-depth in metres; they may have errors as `images` has."""
         return [self._sized(c, load_depth(c.depths[frame]), c.depths[frame]) for c in self.cameras]
 
-    def _sized(self, camera: RigFileCamera, array: Any, path: Path) -> Any:
-        height, width = array.shape[:2]
-        if (width, height) != camera.camera.size_wh:
+    def _sized(self, camera: RecordedCamera, array: Any, path: Path) -> Any:
+        (height, width), (wide, high) = array.shape[:2], camera.stated.size_wh
+        if (width, height) != (wide, high):
             raise ValueError(
-                f"{path}: {width} x {height}, but {self.path} says {camera.camera.size_wh[0]} x "
-                f"{camera.camera.size_wh[1]} for camera {camera.name!r}; change size and K together, or the images"
+                f"{path}: {width} x {height}, but {self.path} says {wide} x {high} for camera "
+                f"{camera.stated.name!r}; change size and K together, or the images"
             )
         return array
 
@@ -111,9 +102,4 @@ def load_rig_file(path: str | Path) -> RigFile:
         If it cannot be read.
     """
     recording = load_recording(path)
-    cameras = []
-    for recorded in recording.cameras:
-        stated = recorded.stated
-        camera = RigCamera(stated.intrinsic, stated.T_rig_cam, stated.size_wh)
-        cameras.append(RigFileCamera(stated.name, camera, recorded.images, recorded.depths))
-    return RigFile(recording.path, tuple(cameras), recording.frames)
+    return RigFile(recording.path, recording.cameras, recording.frames)

@@ -75,6 +75,12 @@ class Bev:
     height_m: npt.NDArray[np.float32]
     count: npt.NDArray[np.int32]
 
+    def is_far(self) -> bool:
+        """Say whether nine of ten points lie in the middle tenth of rows and columns: a room seen as if a street."""
+        edge = len(self.count) * 9 // 20
+        middle = self.count[edge : len(self.count) - edge, edge : len(self.count) - edge]
+        return 0 < 0.9 * int(self.count.sum()) <= int(middle.sum())
+
 
 def make_bev(stage: Stage, parts: Sequence[ViewPoints], ground: float, options: BevOptions) -> Bev:
     """Look at points from above.

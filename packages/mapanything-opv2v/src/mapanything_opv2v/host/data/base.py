@@ -214,8 +214,9 @@ class OPV2VBase(StepsChecked, BaseDataset):
         if self.strict:
             raise SampleError(
                 f"{message}. List all with `mapanything-opv2v check`, make depth maps with "
-                "`mapanything-opv2v depth`, point depth_root at them, leave these out by name with exclude=[...], or "
-                "all of them with strict=False"
+                "`mapanything-opv2v depth`, point depth_root at them (a rig.yaml names its own: `depth`), do without "
+                "with need_depth=False (commands: --option need_depth=False), leave these out by name with "
+                "exclude=[...], or all of them with strict=False"
             )
         logger.warning("%s; these views are left out", message)
 

@@ -19,10 +19,9 @@ from mapanything.utils.image import rgb
 from scipy.spatial.transform import Rotation
 
 from mapanything_opv2v.evaluation.baselines import Truth
+from mapanything_opv2v.host.models.outputs import View, confidence_of, poses_of, rays_and_ranges, stack
 from mapanything_opv2v.kinds import INPUTS
 from mapanything_opv2v.predictions import FrameMeta, FramePredictions
-
-View = dict[str, Any]
 
 IMAGE_KEYS = ("img", "data_norm_type", "agent_index")
 """What the model always sees: `agent_index` says which views come from one vehicle, and 0 is the main one."""
@@ -205,14 +204,14 @@ def frame_predictions(
     ValueError
         If the model predicts no points of each view, or no poses of several views, or values are not finite.
     """
-    rays, ranges = _rays_and_ranges(preds, row)
+    rays, ranges = rays_and_ranges(preds, row)
     lengths = np.linalg.norm(rays, axis=-1)  # 1 up to rounding
     scale = 1.0 if is_metric else None
     if "metric_scaling_factor" in preds[0]:
-        scale = float(_stack(preds, "metric_scaling_factor", row).reshape(-1)[0])
+        scale = float(stack(preds, "metric_scaling_factor", row).reshape(-1)[0])
     has_mask = "non_ambiguous_mask" in preds[0]
-    poses = _poses(preds, row)
-    mask = _stack(preds, "non_ambiguous_mask", row).astype(bool) if has_mask else np.ones(ranges.shape, dtype=bool)
+    poses = poses_of(preds, row)
+    mask = stack(preds, "non_ambiguous_mask", row).astype(bool) if has_mask else np.ones(ranges.shape, dtype=bool)
     images = [rgb(view["img"][row], view["data_norm_type"][row]) for view in views]
     return FramePredictions(
         meta=_with_views(meta, [view["instance"][row] for view in views]),
@@ -222,60 +221,25 @@ def frame_predictions(
         mask=mask,
         pose_world_cam_pred=poses,
         metric_scale=scale,
-        confidence=_confidence(preds, row),
+        confidence=confidence_of(preds, row),
         **_truth(views, row),
         boxes_world_true=None if boxes is None else np.array(list(boxes.values())).reshape(-1, 8, 3),
         box_ids=None if boxes is None else np.array(list(boxes), dtype=np.int64),
     )
 
 
-def _rays_and_ranges(preds: Sequence[View], row: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return rays (V, H, W, 3) and ranges (V, H, W), from points where a model predicts only those."""
-    if "ray_directions" in preds[0] and "depth_along_ray" in preds[0]:
-        return _stack(preds, "ray_directions", row), _stack(preds, "depth_along_ray", row)[..., 0]
-    if "pts3d_cam" not in preds[0]:
-        raise ValueError(
-            f"the model predicts no ranges in its views' own axes (it has {', '.join(preds[0])}); expected "
-            "ray_directions and depth_along_ray, or pts3d_cam"
-        )
-    points = _stack(preds, "pts3d_cam", row)
-    ranges = np.linalg.norm(points, axis=-1)
-    forward = np.broadcast_to((0.0, 0.0, 1.0), points.shape)
-    near = ranges[..., None] < 1e-9
-    return np.where(near, forward, points / np.where(near, 1, ranges[..., None])), ranges
-
-
-def _confidence(preds: Sequence[View], row: int) -> np.ndarray | None:
-    """Return (V, H, W), of a model that has one; Pi3 gives it a last axis of 1."""
-    if "conf" not in preds[0]:
-        return None
-    found = _stack(preds, "conf", row).astype(np.float32)
-    return found[..., 0] if found.ndim == 4 and found.shape[-1] == 1 else found
-
-
-def _poses(preds: Sequence[View], row: int) -> np.ndarray:
-    """Return (V, 4, 4); a single view needs none."""
-    poses = np.tile(np.eye(4), (len(preds), 1, 1))
-    if "cam_quats" in preds[0] and "cam_trans" in preds[0]:
-        poses[:, :3, :3] = Rotation.from_quat(_stack(preds, "cam_quats", row)).as_matrix()  # x, y, z, w
-        poses[:, :3, 3] = _stack(preds, "cam_trans", row)
-    elif len(preds) > 1:
-        raise ValueError(f"the model predicts no poses (it has {', '.join(preds[0])}); give it one view, --num-views 1")
-    return poses
-
-
 def _truth(views: Sequence[View], row: int) -> dict[str, np.ndarray]:
     """Return what the views say beside their images; photographs say nothing, a tree without depth only poses."""
     if "camera_pose" not in views[0]:
         return {}
-    truth = {"pose_world_cam_true": _stack(views, "camera_pose", row)}
+    truth = {"pose_world_cam_true": stack(views, "camera_pose", row)}
     if "camera_intrinsics" in views[0]:
-        truth["intrinsics_true"] = _stack(views, "camera_intrinsics", row)
-    known = _stack(views, "valid_mask", row).astype(bool)
+        truth["intrinsics_true"] = stack(views, "camera_intrinsics", row)
+    known = stack(views, "valid_mask", row).astype(bool)
     if known.any():
-        ranges = _stack(views, "depth_along_ray", row)[..., 0]
+        ranges = stack(views, "depth_along_ray", row)[..., 0]
         truth["range_m_true"] = np.where(known, ranges, 0).astype(np.float32)
-        truth["mask_true"] = _stack(views, "non_ambiguous_mask", row).astype(bool)
+        truth["mask_true"] = stack(views, "non_ambiguous_mask", row).astype(bool)
     return truth
 
 
@@ -302,11 +266,6 @@ def sample_truth(views: Sequence[View]) -> Truth:
         mask=np.stack([np.asarray(view["non_ambiguous_mask"]).astype(bool) for view in views]),
         rays=(rays / np.linalg.norm(rays, axis=-1, keepdims=True)).astype(np.float32),
     )
-
-
-def _stack(items: Sequence[View], key: str, row: int) -> np.ndarray:
-    """Return (V, ...) float64 of one sample."""
-    return np.stack([item[key][row].float().cpu().numpy() for item in items]).astype(np.float64)
 
 
 def _with_views(meta: FrameMeta, instances: Sequence[str]) -> FrameMeta:

@@ -63,9 +63,9 @@ def predict_rig(
             else:
                 size = size_wh or photograph_size(Image.fromarray(images[0]))
                 views = []
-                for number, (camera, image) in enumerate(zip(rig.cameras, images)):
-                    fitted, K = _fitted(image, camera.camera, size)
-                    view = _view(loaded, fitted, f"agent0/camera{number}", camera.camera.T_pano_cam)
+                for number, (camera, image) in enumerate(zip(rig.rig.cameras, images)):
+                    fitted, K = _fitted(image, camera, size)
+                    view = _view(loaded, fitted, f"agent0/camera{number}", camera.T_pano_cam)
                     views.append({**view, "camera_intrinsics": torch.from_numpy(K[None])})
             preds = predict(loaded.model, views, (), precision)
             meta = frame_meta(loaded, name, cylinder)
