@@ -63,7 +63,7 @@ def _inflated(packed: bytes, length: int) -> bytes | None:
     stream = isal_zlib.decompressobj()
     try:
         rows = stream.decompress(packed, length + 1)
-    except isal_zlib.error:
+    except isal_zlib.error:  # type: ignore[misc]  # its stub takes the class for an instance
         return None
     return rows if len(rows) == length and stream.eof and not stream.unused_data else None
 
