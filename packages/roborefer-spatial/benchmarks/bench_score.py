@@ -79,7 +79,7 @@ def make_files(folder: Path, answers: int, views: int) -> tuple[Path, Path]:
 
 
 STAGES = """
-import gc, json, sys, time
+import gc, json, resource, sys, time
 from pathlib import Path
 from roborefer_spatial import predictions
 from roborefer_spatial.sample import load_samples
@@ -102,17 +102,18 @@ scores = score(truth, said, workers=1)
 lap("score")
 metrics = by_set(scores, bootstrap=1000)["t1_multi/val"]
 lap("metrics, 1000 resamples")
-print(json.dumps([seconds, metrics]))
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux
+print(json.dumps([seconds, metrics, peak / 2**20]))
 """
 
 
-def ours(samples: Path, answers: Path, source: Path | None = None) -> tuple[dict[str, float], dict[str, Any]]:
-    """Return CPU seconds by stage, and the metrics, of the installed version or of one in a source folder."""
+def ours(samples: Path, answers: Path, source: Path | None = None) -> tuple[dict[str, float], dict[str, Any], float]:
+    """Return CPU seconds by stage, metrics and peak memory in GiB, of the installed version or one in a folder."""
     environment = dict(os.environ) if source is None else {**os.environ, "PYTHONPATH": path_of(source)}
     command = [sys.executable, "-c", STAGES, str(samples), str(answers)]
     printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
-    seconds, metrics = json.loads(printed)
-    return seconds, metrics
+    seconds, metrics, peak_gib = json.loads(printed)
+    return seconds, metrics, peak_gib
 
 
 def path_of(source: Path) -> str:
@@ -160,13 +161,14 @@ def main() -> None:
         many.mkdir()
         files = make_files(many, args.answers, args.views)
         if args.before:
-            before, before_metrics = ours(*files, args.before)
-        seconds, metrics = ours(*files)
+            before, before_metrics, before_gib = ours(*files, args.before)
+        seconds, metrics, peak_gib = ours(*files)
     print(f"{'CPU seconds':<24}{'before' if before else '':>10}{'now':>10}")
     for name, value in seconds.items():
         print(f"{name:<24}{f'{before[name]:.2f}' if before else '':>10}{value:10.2f}")
     total = sum(seconds.values())
     print(f"{'all':<24}{f'{sum(before.values()):.2f}' if before else '':>10}{total:10.2f}")
+    print(f"{'peak memory, GiB':<24}{f'{before_gib:.2f}' if before else '':>10}{peak_gib:10.2f}")
     if before:
         print(f"the metrics of both are {'the same' if before_metrics == metrics else 'DIFFERENT'}")
     mine, theirs = total / args.answers, peer_s / args.peer_answers

@@ -1,5 +1,6 @@
 import math
 import re
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -302,6 +303,36 @@ def test_the_short_way_says_what_the_long_way_says(text):
     assert plain is not None
     assert plain == answers.parse(text) == answers.parse(f" {text} ")
     assert answers.as_built(f" {text} ") is None
+
+
+def test_many_answers_by_hand():
+    read = answers.all_as_built(["[(0.25, -0.5)]", None, "NOT_VISIBLE", "about (0.1, 0.2)", "", "[(1.50, 0.0)]"])
+    points = [parsed and parsed.points for parsed in read]
+    assert points == [((0.25, -0.5),), None, (), None, None, ((1.5, 0.0),)]
+    assert [parsed.reason for parsed in read if parsed] == ["points", "not_visible", "points"]
+    assert {parsed.form for parsed in read if parsed} == {"list", ""}
+    assert answers.all_as_built([]) == []
+
+
+ONE_NUMBER = st.from_regex(r"-?[0-9]\.[0-9]{1,18}", fullmatch=True)
+AS_BUILT = st.one_of(st.just("NOT_VISIBLE"), st.builds(lambda x, y: f"[({x}, {y})]", ONE_NUMBER, ONE_NUMBER))
+NEARLY = st.sampled_from(
+    [None, "", "[(0.1", " 0.2)]", "[(0.1, 0.2)]\n", "[(0.1, 0.2)]\n[(0.3, 0.4)]", "NOT_VISIBLE\n", "[(0.1,0.2)]",
+     "[(0.1, 0.2)],[(0.3, 0.4)]", "[(\u0661.\u0662, 0.3)]", "[(10.5, 0.3)]", "[(.5, 0.3)]", "[(0.5, 0.3), (0.1, 0.2)]"]
+)  # fmt: skip
+
+
+@given(st.lists(st.one_of(AS_BUILT, AS_BUILT, AS_BUILT, NEARLY), max_size=6), st.integers(1, 4))
+def test_many_answers_are_read_as_each_by_itself(texts, block):
+    alone = [None if text is None else answers.as_built(text) for text in texts]
+    with mock.patch.object(answers, "_BLOCK", block):
+        assert answers.all_as_built(texts) == alone
+
+
+@pytest.mark.parametrize("number", ["0.0", "-0.0", "0.1", "9.99999999999999999", "0.00000000000000001", "-1.5"])
+def test_numbers_of_many_answers_are_pythons(number):
+    (parsed,) = answers.all_as_built([f"[({number}, 0.5)]"])
+    assert parsed.points[0][0].hex() == float(number).hex()
 
 
 def test_the_longest_text_that_is_read():

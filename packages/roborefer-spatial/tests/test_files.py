@@ -4,6 +4,7 @@ import stat
 import subprocess
 import sys
 
+import msgspec
 import pytest
 from roborefer_spatial import files
 from roborefer_spatial.files import atomic_folder, atomic_open, filling, read_json, write_bytes, write_json
@@ -109,3 +110,73 @@ def test_the_data_are_on_the_disk_before_they_have_their_name(tmp_path, monkeypa
     monkeypatch.setattr(files.os, "fsync", sync)
     write_bytes(path, b"data")
     assert done and done[0] is False
+
+
+NUMBERED = msgspec.json.Decoder(tuple[int, str])
+
+
+def rows_of(path):
+    """Return (first, rows, texts) of every part of a file."""
+    return [(part.first, list(part.rows), part.texts()) for part in files.read_rows(path, NUMBERED, "pairs")]
+
+
+def test_rows_of_lines_by_hand(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'[1, "a"]\n[2, "b"]\n')
+    assert rows_of(path) == [(1, [(1, "a"), (2, "b")], [b'[1, "a"]', b'[2, "b"]'])]
+    path.write_bytes(b'[1, "a"]\n\n[2, 3]\n[4, "d"]')  # empty, of another type, without its line break
+    assert rows_of(path) == [(1, [(1, "a"), None, None, (4, "d")], [b'[1, "a"]', b"", b"[2, 3]", b'[4, "d"]'])]
+    path.write_bytes(b"")
+    assert rows_of(path) == []
+
+
+def test_lines_are_counted_from_part_to_part(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_CHUNK_BYTES", 12)
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'[1, "a"]\n[2, "b"]\nbad\n[4, "d"]\n[5, "e"]')
+    assert [(first, rows) for first, rows, _ in rows_of(path)] == [
+        (1, [(1, "a"), (2, "b")]),
+        (3, [None, (4, "d")]),
+        (5, [(5, "e")]),
+    ]
+
+
+def test_rows_of_a_list_by_hand(tmp_path):
+    path = tmp_path / "rows.json"
+    path.write_bytes(b'[[1, "a"],\n {"b": 2}]')
+    assert rows_of(path) == [(0, [(1, "a"), None], [b'[1, "a"]', b'{"b": 2}'])]
+    path.write_bytes(b"[[NaN, 1]]")  # only Python's own decoder reads this
+    assert rows_of(path) == [(0, [None], [b"[NaN, 1]"])]
+    path.write_bytes(b"[]")
+    assert rows_of(path) == [(0, [], [])]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"id": 1}', "rows.json: expected a JSON list of pairs, got {'id': 1}; JSONL files end in .jsonl"),
+        (b"7", "rows.json: expected a JSON list of pairs, got 7; JSONL files end in .jsonl"),
+        (b'[1, "a"]\n[2, "b"]\n', "rows.json: not valid JSON: "),
+        (b"\xff", "rows.json: not valid JSON: "),
+    ],
+)
+def test_what_is_no_list_of_rows(tmp_path, content, message):
+    path = tmp_path / "rows.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError) as error:
+        rows_of(path)
+    assert str(error.value).startswith(f"{path.parent}/{message}")
+
+
+def test_a_file_that_is_still_written_loses_its_last_half_line(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'[1, "a"]\n[2, "b')
+    parts = list(files.read_lines(path, NUMBERED, unfinished=True))
+    assert [(part.first, list(part.rows), part.texts()) for part in parts] == [(1, [(1, "a")], [b'[1, "a"]'])]
+    path.write_bytes(b'[1, "a')
+    assert [row for part in files.read_lines(path, NUMBERED, unfinished=True) for row in part.rows] == []
+
+
+def test_long_values_are_cut_in_messages():
+    assert files.brief("x" * 118) == repr("x" * 118)
+    assert files.brief("x" * 119) == "'" + "x" * 116 + "..."

@@ -81,3 +81,30 @@ def test_bad_optional_fields(tmp_path, field, message):
     path.write_text(json.dumps({"id": "a", "text": "x"} | field))
     with pytest.raises(ValueError, match=re.escape(message)):
         read(path)
+
+
+def test_what_is_known_of_an_answer_with_an_integer_id_comes_back(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    path.write_text('{"id": 7, "text": "x", "finish": "length", "seen": [[64, 1], [1, 28]]}\n')
+    assert read(path) == [Prediction("7", "x", None, "length", ((64, 1), (1, 28)))]
+
+
+@pytest.mark.parametrize("seen", [[[64]], [[64, 48, 3]], [[64, 48], [1, 0]], [[64, 48.0]], [64, 48], ["ab"]])
+def test_sizes_are_pairs_of_sides(tmp_path, seen):
+    path = tmp_path / "answers.jsonl"
+    path.write_text(json.dumps({"id": 7, "text": "x", "seen": seen}))
+    with pytest.raises(
+        ValueError, match=re.escape(f"line 1: 'seen' is a list of [width, height] in pixels, got {seen}")
+    ):
+        read(path)
+
+
+@pytest.mark.parametrize(("id_key", "text_key"), [("question_id", "text"), ("id", "translation"), ("a", "b")])
+def test_named_fields_win_over_the_usual_ones(tmp_path, id_key, text_key):
+    path = tmp_path / "answers.jsonl"
+    path.write_text(json.dumps({"id": "i", "text": "t"} | {id_key: "mine", text_key: "said"}))
+    assert read(path, id_key=id_key, text_key=text_key) == [Prediction("mine", "said")]
+
+
+def test_other_scripts_stay_readable_in_the_file():
+    assert Prediction("ü", "不可见").to_json() == '{"id": "ü", "text": "不可见"}'

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+
+import msgspec
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,3 +278,21 @@ def _fraction(number: str, unit: str, side_px: int) -> float:
         return value / _DIVISOR[unit]
     # an integer is the index of a pixel: its centre; anything else is a position
     return (value + 0.5 if value.is_integer() else value) / side_px
+
+
+_LINES = re.compile(r"(?:\[\(-?[0-9]\.[0-9]{1,17}, -?[0-9]\.[0-9]{1,17}\)\]\n)*")
+_one_point_each = msgspec.json.Decoder(list[tuple[tuple[float, float]]])
+
+
+def one_point_each(texts: Sequence[str | None]) -> list[tuple[tuple[float, float]]] | None:
+    """Read many texts such as "[(0.25, -0.5)]" as one JSON list; None unless each of them is written that way.
+
+    Each line that the pattern finds is a point. With as many points as texts, no text holds a line break.
+    """
+    if None in texts:
+        return None
+    lines = "".join([f"{text}\n" for text in texts])
+    if _LINES.fullmatch(lines) is None:
+        return None
+    found = _one_point_each.decode("[" + lines[:-1].replace("(", "[").replace(")", "]").replace("\n", ",") + "]")
+    return found if len(found) == len(texts) else None

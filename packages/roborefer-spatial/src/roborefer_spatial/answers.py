@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import msgspec
@@ -50,7 +50,7 @@ FAILURES: dict[str, str] = {
 MAX_CHARS = 65_536
 
 
-class Parsed(msgspec.Struct, frozen=True):
+class Parsed(msgspec.Struct, frozen=True, gc=False):
     """What an answer says.
 
     Attributes
@@ -184,16 +184,25 @@ def as_built(text: str) -> Parsed | None:
     return Parsed(((float(found[1]), float(found[2])),), False, POINTS, "list")
 
 
-def all_as_built(texts: Iterable[str | None]) -> list[Parsed | None]:
+def all_as_built(texts: Sequence[str | None]) -> list[Parsed | None]:
     """Read many answers by `as_built`; None for one without a text, too."""
-    written = _CANONICAL.fullmatch
-    return [
-        None if text is None
-        else _NOT_VISIBLE if text == NOT_VISIBLE
-        else None if (found := written(text)) is None
-        else Parsed(((float(found[1]), float(found[2])),), False, POINTS, "list")
-        for text in texts
-    ]  # fmt: skip
+    read: list[Parsed | None] = []
+    for start in range(0, len(texts), _BLOCK):
+        some = texts[start : start + _BLOCK]
+        read += _block_as_built(some) or [None if text is None else as_built(text) for text in some]
+    return read
+
+
+_BLOCK = 128
+
+
+def _block_as_built(texts: Sequence[str | None]) -> list[Parsed] | None:
+    """Read answers together, in half the time; None unless each is as `build` writes it."""
+    found = answer_forms.one_point_each([text for text in texts if text != NOT_VISIBLE])
+    if found is None:
+        return None
+    points = iter(found)
+    return [_NOT_VISIBLE if text == NOT_VISIBLE else Parsed(next(points), False, POINTS, "list") for text in texts]
 
 
 def _check_options(units: str, size_wh: tuple[int, int] | None, point_order: str, boxes: str) -> None:

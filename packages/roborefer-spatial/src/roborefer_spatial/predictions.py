@@ -7,6 +7,7 @@ A row may also say `"finish": "length"` (the text was cut off at the token limit
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -81,7 +82,7 @@ def read(path: Path, *, id_key: str = "id", text_key: str = "text", unfinished: 
         found = list(_of_lines(path, id_key, text_key, unfinished))
     if unfinished:
         return list({row.id: row for row in found}.values())
-    if len({row.id for row in found}) != len(found):
+    if len(set(map(operator.attrgetter("id"), found))) != len(found):
         seen: set[str] = set()
         twice = next(row.id for row in found if row.id in seen or seen.add(row.id))  # type: ignore[func-returns-value]
         raise ValueError(f"{path}: id {twice!r} occurs twice; a sample has one answer")

@@ -7,6 +7,7 @@ say what is wrong with it.
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -237,11 +238,15 @@ _decoder = msgspec.json.Decoder(Sample)
 class _Resolved(dict[str, str]):
     """Path -> the same path from a folder on; each is joined once, however many rows name it.
 
-    `questions` keeps one copy of each question: most rows ask the same, and it is most of a row's memory.
+    `questions`, `sizes` and `scenes` keep one copy of what many rows have alike: less memory, and equal ones are
+    found fast. `question` is the last row's.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self.questions: dict[str, str] = {}
+        self.question = ""
+        self.sizes: dict[tuple[int, int], tuple[int, int]] = {}
+        self.scenes: dict[str, str] = {}
         self.folder = None if folder is None else os.fspath(folder)
 
     def __missing__(self, path: str) -> str:
@@ -251,6 +256,7 @@ class _Resolved(dict[str, str]):
 
 
 _set = msgspec.structs.force_setattr
+_ID = operator.attrgetter("id")
 
 
 def _finished(sample: Sample, paths: _Resolved, where: str) -> tuple[str, str] | None:
@@ -261,7 +267,9 @@ def _finished(sample: Sample, paths: _Resolved, where: str) -> tuple[str, str] |
         return "coord_frame", f"one of {frame}"
     if (told.value == NOT_VISIBLE) != (sample.answer_point is None):
         return "answer_point", f"null exactly when the answer is {NOT_VISIBLE}"
-    asked.value = paths.questions.setdefault(asked.value, asked.value)
+    if asked.value != paths.question:
+        paths.question = paths.questions.setdefault(asked.value, asked.value)
+    asked.value = paths.question
     if type(sample.image) is not list:
         _set(sample, "image", [sample.image])
     if len(sample.image) != count:
@@ -277,6 +285,8 @@ def _finished(sample: Sample, paths: _Resolved, where: str) -> tuple[str, str] |
             return "depth", f"{count} path(s) for task {sample.task!r}"
         sample.depth[:] = map(paths.__getitem__, sample.depth)
     sample.image[:] = map(paths.__getitem__, sample.image)
+    _set(sample, "query_size", paths.sizes.setdefault(sample.query_size, sample.query_size))
+    _set(sample, "scene", paths.scenes.setdefault(sample.scene, sample.scene))
     _set(sample, "query_original", paths[sample.query_original])
     if sample.mask_path is not None:
         _set(sample, "mask_path", paths[sample.mask_path])
@@ -356,7 +366,7 @@ def load_samples(path: Path, *, image_folder: Path | None = None) -> list[Sample
                 samples.append(_checked(decode_json(text, where), where, paths))
     if not samples:
         raise ValueError(f"{path}: holds no samples")
-    if len({sample.id for sample in samples}) != len(samples):
+    if len(set(map(_ID, samples))) != len(samples):
         _refuse_repeated(path, word, samples)
     return samples
 

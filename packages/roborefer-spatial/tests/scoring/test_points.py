@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from roborefer_spatial.images import ConcatMap, pixel_of
 from roborefer_spatial.sample import Sample
-from roborefer_spatial.scoring.points import frames_of, inside_masks, joined, locate, read_mask
+from roborefer_spatial.scoring.points import frames_of, inside_masks, joined, locate, numbered, read_mask
 
 SIDE = st.integers(1, 50)
 SIZE = st.tuples(SIDE, SIDE)
@@ -36,7 +37,8 @@ def test_many_points_follow_the_rule_for_one(cases):
     xy = np.array([(x, y) for _, _, x, y in cases])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        points = find(samples, np.arange(len(cases)), xy)
+        points = find(samples, np.arange(len(cases)), xy.copy())
+    np.testing.assert_array_equal(points.xy, xy)  # as given, also where the query image has another frame
     for i, (size, left, x, y) in enumerate(cases):
         frame = ConcatMap(left, size) if left else None
         expected = frame.right_pixel(x, y) if frame else pixel_of(x, y, size)
@@ -45,6 +47,17 @@ def test_many_points_follow_the_rule_for_one(cases):
         assert bool(points.inside[i]) == (0 <= x < 1 and 0 <= y < 1)
         if points.inside[i]:
             assert tuple(points.xy_query[i]) == pytest.approx(frame.full_to_right(x, y) if frame else (x, y))
+
+
+def test_keys_are_numbered_as_they_come():
+    numbers, codes = numbered(["b", "a", "b", None, "a"])
+    assert list(numbers.items()) == [("b", 0), ("a", 1), (None, 2)]
+    assert codes.tolist() == [0, 1, 0, 2, 1]
+    assert codes.dtype == np.int64
+    with pytest.raises(KeyError):  # looking up another key does not number it
+        numbers["c"]
+    numbers, codes = numbered([])
+    assert (numbers, codes.tolist()) == ({}, [])
 
 
 def test_masks_by_hand(make_sample):
@@ -78,6 +91,31 @@ def test_mask_of_another_size(make_sample):
     message = f"the mask is 6x5 pixels and the query image of sample {sample.id} is 64x48"
     with pytest.raises(ValueError, match=re.escape(message)):
         inside_masks(points, [sample], [sample.mask_path], workers=1)
+
+
+def test_the_sample_of_another_size_is_named(make_sample):
+    samples = [make_sample((3, 2)), make_sample((3, 2)), make_sample((3, 2), size_wh=(64, 47))]
+    points = find(samples, np.arange(3), np.full((3, 2), 0.5))
+    with pytest.raises(ValueError, match=re.escape(f"the query image of sample {samples[2].id} is 64x47")):
+        inside_masks(points, samples, [samples[0].mask_path] * 3, workers=1)
+
+
+@pytest.mark.parametrize("value", [1, 255])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_any_value_above_zero_is_inside(tmp_path, value, mode):
+    """Plain grey files are read without Pillow, others with it."""
+    mask = np.zeros((4, 6), np.uint8)
+    mask[1, 2] = value
+    Image.fromarray(mask).convert(mode).save(tmp_path / "mask.png")
+    assert np.argwhere(read_mask(tmp_path / "mask.png")).tolist() == [[1, 2]]
+
+
+def test_a_turned_mask_is_refused_as_before(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", (4, 4)).save(tmp_path / "mask.png", exif=exif)
+    with pytest.raises(ValueError, match=r"mask\.png: EXIF orientation 6"):
+        read_mask(tmp_path / "mask.png")
 
 
 def test_missing_and_broken_masks(tmp_path):

@@ -96,6 +96,16 @@ def test_padding_below_a_smaller_right_image_is_a_miss(make_sample):
     assert scored([sample], ["[(0.8, 0.2)]"]).hit[0] == 1
 
 
+def test_a_distance_of_the_limit_itself_is_a_success(make_sample):
+    """0.055 - 0.005 is 0.05 in floating point, too, and the next number is beyond."""
+    sample = make_sample((0, 24), size_wh=(100, 48))
+    y = 24.5 / 48
+    scores = [scored([sample], [f"[({x!r}, {y!r})]"]) for x in (0.055, float(np.nextafter(0.055, 1)))]
+    assert [found.l2[0] <= 0.05 for found in scores] == [True, False]
+    assert [found.success[0].tolist() for found in scores] == [[0, 1, 1], [0, 0, 1]]
+    assert [found.success_query[0].tolist() for found in scores] == [[0, 1, 1], [0, 0, 1]]
+
+
 def test_concat_distances_do_not_mix_frames(make_sample):
     sample = make_sample((32, 24), task="t1_concat")
     x, y = 0.5 + 0.5 * 32.5 / 64, 24.5 / 48

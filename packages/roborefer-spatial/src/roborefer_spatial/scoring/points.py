@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import operator
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -18,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roborefer_spatial import terminal
-from roborefer_spatial.images import ConcatMap, decode, refuse_turned
+from roborefer_spatial.images import MAX_PIXELS, ConcatMap, decode, refuse_turned
 from roborefer_spatial.sample import Sample
+from roborefer_spatial.tasks.grey_png import decode_grey
 from roborefer_spatial.tasks.masks import to_mask
 
 Bools = NDArray[np.bool_]
@@ -38,7 +40,7 @@ class Points:
     sample
         (P,) index of the sample.
     xy, xy_query
-        (P, 2) as fractions of the answer's image, and of the query image.
+        (P, 2) as fractions of the answer's image, and of the query image: one array where these are the same.
     inside
         (P,) whether the point lies inside the answer's image.
     on_query
@@ -61,9 +63,9 @@ Frames = dict[tuple[ConcatMap | None, tuple[int, int]], int]
 
 def numbered(keys: Iterable[Key]) -> tuple[dict[Key, int], Ints]:
     """Return the different keys, numbered in the order in which they come, and (N,) the number of each."""
-    numbers: dict[Key, int] = {}
-    codes = np.fromiter((numbers.setdefault(key, len(numbers)) for key in keys), np.int64)
-    return numbers, codes
+    numbers: dict[Key, int] = defaultdict(itertools.count().__next__)  # a new key takes the next number
+    codes = np.fromiter(map(numbers.__getitem__, keys), np.int64)
+    return dict(numbers), codes
 
 
 def frames_of(samples: Sequence[Sample]) -> tuple[Frames, Ints]:
@@ -104,9 +106,10 @@ def _locate(
     xy: Floats,
 ) -> Points:
     inside = np.all((xy >= 0) & (xy < 1), axis=1)
-    on_query, pixel, xy_query = inside.copy(), np.zeros(xy.shape, np.int64), xy.copy()
+    on_query, pixel = inside.copy(), np.zeros(xy.shape, np.int64)
+    xy_query = xy.copy() if any(concat for concat, _ in frames) else xy
     for (concat, query_wh), code in frames.items():
-        where = frame_of_point == code
+        where = frame_of_point == code if len(frames) > 1 else slice(None)
         size = np.array(concat.size_wh if concat else query_wh)
         found = np.floor(np.where(inside[where, None], xy[where], 0) * size).astype(np.int64)
         if concat:
@@ -184,6 +187,9 @@ def read_mask(path: str | Path) -> Bools:
         data = Path(path).read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: mask cannot be read: {error.strerror or error}") from error
+    grey = decode_grey(data, MAX_PIXELS)
+    if grey is not None:
+        return grey > 0
     image = decode(data, path)
     refuse_turned(data, path)
     return to_mask(image, path)

@@ -158,7 +158,7 @@ def score(
     said = [answer.points for answer in parsed]
     counted = [points[:1] for points in said] if options.multi == "first" else said
     true_points = [sample.answer_point for sample in samples]
-    visible = np.array([point is not None for point in true_points], dtype=bool)
+    visible = np.fromiter(map(operator.is_not, true_points, itertools.repeat(None)), bool, len(samples))
     frames, codes = frames_of(samples)
     at = np.flatnonzero(visible)
     truth = locate(frames, codes[at], at, _pairs([point for point in true_points if point is not None]))
@@ -172,7 +172,7 @@ def score(
         form=[answer.form for answer in parsed],
         points=said,
         visible=visible,
-        said_not_visible=np.array([answer.not_visible for answer in parsed], dtype=bool),
+        said_not_visible=np.fromiter(map(operator.attrgetter("not_visible"), parsed), bool, len(parsed)),
         said_points=np.fromiter(map(bool, said), bool, len(said)),
         **_distances(points, truth, average),
         **_hits(samples, points, truth, average, workers, progress),
@@ -276,6 +276,9 @@ def _distances(points: Points, truth: Points, average: _Average) -> dict[str, Fl
         ("", points.xy, truth.xy),
         ("_query", points.xy_query, truth.xy_query),
     ):
+        if suffix and of_points is points.xy and of_truth is truth.xy:  # the answer's image is the query image
+            result |= {name + suffix: column for name, column in result.items()}
+            continue
         true_xy = np.full((len(average.visible), 2), np.nan)
         true_xy[truth.sample] = of_truth
         difference = np.where(points.inside[:, None], of_points, np.nan) - true_xy[points.sample]
@@ -291,7 +294,8 @@ def _hits(
 ) -> dict[str, Floats]:
     """Look the points up in both masks. The truth goes through the same lookup and must hit its own mask."""
     both = joined(points, truth)
-    from_dilated = np.array([sample.gt_mask == "dilated" for sample in samples], dtype=bool)
+    masks = map(operator.attrgetter("gt_mask"), samples)
+    from_dilated = np.fromiter(map(operator.eq, masks, itertools.repeat("dilated")), bool, len(samples))
     hits: dict[str, Floats] = {}
     coverage: dict[str, Floats] = {}
     truth_hits = np.zeros(len(truth.sample), dtype=bool)
