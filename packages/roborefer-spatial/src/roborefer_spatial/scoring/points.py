@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roborefer_spatial import terminal
-from roborefer_spatial.images import MAX_PIXELS, ConcatMap, decode, refuse_turned
+from roborefer_spatial.images import ConcatMap, decode, refuse_turned
 from roborefer_spatial.sample import Sample
-from roborefer_spatial.tasks.grey_png import decode_grey
 from roborefer_spatial.tasks.masks import to_mask
 
 Bools = NDArray[np.bool_]
@@ -187,9 +186,6 @@ def read_mask(path: str | Path) -> Bools:
         data = Path(path).read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: mask cannot be read: {error.strerror or error}") from error
-    grey = decode_grey(data, MAX_PIXELS)
-    if grey is not None:
-        return grey > 0
     image = decode(data, path)
     refuse_turned(data, path)
     return to_mask(image, path)
