@@ -1,4 +1,5 @@
 import os
+import sys
 from importlib.metadata import PackageNotFoundError, version
 
 import pytest
@@ -32,6 +33,34 @@ def old_interpreter() -> bool:
         return Version(version("triton")) < Version("3.7") and Version(version("numpy")) >= Version("2.5")
     except PackageNotFoundError:  # without Triton, its tests are skipped
         return False
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interpreter_prepares_once():
+    """Let Triton's interpreter replace its language once in a launch, not again in each call of a device function.
+
+    The second time it finds nothing left to replace, and looking for it is most of the interpreter's time.
+    """
+    interpreter = sys.modules.get("triton.runtime.interpreter")
+    real = getattr(interpreter, "_patch_lang", None)
+    if real is None or not hasattr(interpreter, "_LangPatchScope"):  # no interpreter, or one that works otherwise
+        yield
+        return
+    language, done = sys.modules["triton.language"], set()
+
+    def once(function):
+        names = {value.__name__ for value in function.__globals__.values() if value is language or value is language.core}
+        if names <= done:
+            return interpreter._LangPatchScope()  # with nothing to put back
+        scope = real(function)
+        restore = scope.restore
+        scope.restore = lambda: (restore(), done.clear())
+        done.update(names)
+        return scope
+
+    interpreter._patch_lang = once
+    yield
+    interpreter._patch_lang = real
 
 
 @pytest.fixture
