@@ -154,8 +154,12 @@ def test_the_command(make_sample, tmp_path, capsys):
     assert [item["run"] for item in embedded(out.read_text(), "data")["items"]][2:4] == ["answers", "baseline matcher"]
     assert "<td>baseline matcher: t1_multi/val</td><td>3</td><td>0.000" in out.read_text()
     assert "No baseline is shown" not in out.read_text()
-    with pytest.raises(ValueError, match=re.escape("--baseline names 2 file(s) and --samples 1: one for each")):
+    with pytest.raises(ValueError, match=r"--baseline names 2 file\(s\), and --samples 1 different one\(s\)"):
         run(*arguments, "--baseline", bar, bar)
+    both = ["--samples", *files[:1] * 2, "--predictions", files[1], bar, "--names", "one", "two", "--out", out]
+    assert run(*both, "--baseline", bar, "--image-px", 32) == 0  # two models, one file of questions, one bar
+    runs = [item["run"] for item in embedded(out.read_text(), "data")["items"]]
+    assert set(runs) == {"one", "two", "baseline matcher"} and len(runs) == 9
     with pytest.raises(ValueError, match=re.escape("--names gives 2 name(s) for 1 file(s)")):
         run(*arguments, "--names", "a", "b")
 

@@ -266,7 +266,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         default=[],
-        help="answer file(s) of `predict --backend matcher`, in the same order: the bar, as runs of their own",
+        help="answer file(s) of `predict --backend matcher`, one for each different file of --samples, in order: "
+        "the bar, as runs of their own",
     )
     add("--names", nargs="+", help="names of the runs (default: the answer files' names)")
     add("--out", type=Path, required=True, help="HTML file to write")
@@ -296,9 +297,13 @@ def run(args: argparse.Namespace) -> int:
     if len(names) != len(pairs):
         raise ValueError(f"--names gives {len(names)} name(s) for {len(pairs)} file(s)")
     if args.baseline:
-        if len(args.baseline) != len(pairs):
-            raise ValueError(f"--baseline names {len(args.baseline)} file(s) and --samples {len(pairs)}: one for each")
-        pairs += [(sample_file, file) for (sample_file, _), file in zip(pairs, args.baseline)]
+        asked = list(dict.fromkeys(sample_file for sample_file, _ in pairs))  # two models share a file of questions
+        if len(args.baseline) != len(asked):
+            raise ValueError(
+                f"--baseline names {len(args.baseline)} file(s), and --samples {len(asked)} different one(s): one "
+                "for each"
+            )
+        pairs += zip(asked, args.baseline)
         names = [*names, *(f"baseline {file.stem}" for file in args.baseline)]
     runs = [
         Run(
