@@ -47,9 +47,10 @@ def _interpreter_prepares_once():
         yield
         return
     language, done = sys.modules["triton.language"], set()
+    modules = language, language.core
 
     def once(function):
-        names = {value.__name__ for value in function.__globals__.values() if value is language or value is language.core}
+        names = {m.__name__ for m in modules if any(m is value for value in function.__globals__.values())}
         if names <= done:
             return interpreter._LangPatchScope()  # with nothing to put back
         scope = real(function)
