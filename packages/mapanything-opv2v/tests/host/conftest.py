@@ -84,6 +84,7 @@ def datasets():
 @pytest.fixture(scope="session")
 def start(host_root, small_town, tmp_path_factory):
     """Return a function that runs Python with the host on its path and the town as its data."""
+    started = []
 
     def run(*command, roots=(small_town.root, small_town.depth_root), **variables):
         env = {
@@ -96,16 +97,22 @@ def start(host_root, small_town, tmp_path_factory):
             "HYDRA_FULL_ERROR": "1",
             **variables,
         }
-        return subprocess.run(
+        process = subprocess.Popen(
             [sys.executable, *map(str, command)],
             cwd=tmp_path_factory.getbasetemp(),
             env=env,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
         )
+        started.append(process)
+        said, errors = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, said, errors)
 
-    return run
+    yield run
+    for process in started:
+        if process.poll() is None:  # a launcher that still waits for a job that its test did not wait for
+            process.terminate()
 
 
 @pytest.fixture(scope="session")
