@@ -235,8 +235,8 @@ def run_cell(cell: Cell, args: argparse.Namespace, gpu: str, end_training: float
     folder = args.out / "cells" / cell.name
     if (folder / "judged.json").is_file():
         return True
-    last = args.out / "cells" / cell.name / "run" / "checkpoint-last.pth"
-    if end_training - time.monotonic() < LEAST_SECONDS and (args.later or not last.is_file()):
+    checkpoint = folder / "run" / "checkpoint-last.pth"
+    if end_training - time.monotonic() < LEAST_SECONDS and (args.later or not checkpoint.is_file()):
         note(f"{cell.name}: no time is left, run the same command again")
         return False
     folder.mkdir(parents=True, exist_ok=True)
@@ -247,7 +247,7 @@ def run_cell(cell: Cell, args: argparse.Namespace, gpu: str, end_training: float
         "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": gpu,
     }
-    began, checkpoint = time.monotonic(), folder / "run" / "checkpoint-last.pth"
+    began = time.monotonic()
     if ARMS[cell.arm].start and not start(cell, args, env, folder, end_training):
         return False
     status = train(cell, args, env, folder, end_training)

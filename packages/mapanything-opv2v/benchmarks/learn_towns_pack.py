@@ -242,7 +242,7 @@ class Batches:
 @torch.no_grad()
 def errors(model: torch.nn.Module, batches: Batches, stranger: bool = False) -> dict[str, float]:
     """Return errors of the other vehicle's pose over validation samples: metres, degrees, and by how much it is off."""
-    moved, angles, away = [], [], []
+    moved, turns, away = [], [], []
     for views in batches:
         if stranger:
             half, views = len(views) // 2, [dict(view) for view in views]
@@ -256,10 +256,9 @@ def errors(model: torch.nn.Module, batches: Batches, stranger: bool = False) -> 
         R0, R1 = (matrices(p["cam_quats"].double()) for p in (start, said))
         t = R0.transpose(1, 2) @ (said["cam_trans"] - start["cam_trans"]).double()[..., None]
         moved.append((t[..., 0] - true[:, :3, 3]).norm(dim=-1))
-        trace = (R0.transpose(1, 2) @ R1 * true[:, :3, :3]).sum(dim=(1, 2))
-        angles.append(torch.rad2deg(torch.arccos(((trace - 1) / 2).clamp(-1, 1))))
+        turns.append(angles(R1.transpose(1, 2) @ R0 @ true[:, :3, :3]))
         away.append(true[:, :3, 3].norm(dim=-1))
-    m, d, a = (torch.cat(part) for part in (moved, angles, away))
+    m, d, a = (torch.cat(part) for part in (moved, turns, away))
     near = a <= 40
     found = {"m": m, "deg": d, "distance_m": a, "m_near": m[near], "deg_near": d[near], "median_m_near": m[near]}
     return {name: float(v.median() if "median" in name else v.mean()) for name, v in found.items() if len(v)}
@@ -271,6 +270,11 @@ def matrices(q: torch.Tensor) -> torch.Tensor:
     rows = [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w), 2 * (x * y + z * w)]
     rows += [1 - 2 * (x * x + z * z), 2 * (y * z - x * w), 2 * (x * z - y * w), 2 * (y * z + x * w)]
     return torch.stack([*rows, 1 - 2 * (x * x + y * y)], dim=-1).reshape(-1, 3, 3)
+
+
+def angles(R: torch.Tensor) -> torch.Tensor:
+    """Return the angles (B,) of rotations (B, 3, 3), degrees."""
+    return torch.rad2deg(torch.arccos(((R.diagonal(dim1=1, dim2=2).sum(-1) - 1) / 2).clamp(-1, 1)))
 
 
 def install(job: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from learn_towns_pack import Pack, Views, matrices
+from learn_towns_pack import Pack, Views, angles, matrices
 from torch.nn import functional as F
 
 UNIT_M = 15.0
@@ -109,12 +109,6 @@ def bent(points: torch.Tensor) -> torch.Tensor:
     """Return points (..., 3) with logarithmic distances."""
     away = points.norm(dim=-1, keepdim=True).clamp_min(1e-6)
     return points / away * torch.log1p(away / BENDS_AT_M)
-
-
-def straight(points: torch.Tensor) -> torch.Tensor:
-    """Undo `bent`."""
-    away = points.norm(dim=-1, keepdim=True).clamp_min(1e-6)
-    return points / away * BENDS_AT_M * torch.expm1(away.clamp_max(5))
 
 
 def truth(views: Views, patch: int) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:
@@ -244,11 +238,6 @@ def figures(net: PoseFirst, pairs: Pairs, pair: np.ndarray, stranger: int | None
         "distance_m": found["constant_m"], "translation_m": found["m"], "rotation_deg": found["deg"],
         "constant_m": found["constant_m"], "constant_deg": found["constant_deg"],
     }  # fmt: skip
-
-
-def angles(R: torch.Tensor) -> torch.Tensor:
-    """Return the angles (B,) of rotations (B, 3, 3), degrees."""
-    return torch.rad2deg(torch.arccos(((R.diagonal(dim1=1, dim2=2).sum(-1) - 1) / 2).clamp(-1, 1)))
 
 
 def watched(train: Pairs, validate: Pairs) -> dict[str, tuple[Pairs, np.ndarray, torch.Tensor]]:

@@ -15,7 +15,7 @@ DEVICE = torch.device("cuda", 0)
 @pytest.fixture(autouse=True)
 def _place(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path / "pipe"))  # not there: no MPS
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path / "pipe"))
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (8, 6))
     monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "a GPU")
     trial.verdict.cache_clear()
@@ -68,14 +68,15 @@ def test_a_trial_that_cannot_be_made_is_not_kept(monkeypatch):
 
 
 def test_the_trial_leaves_mps_alone(monkeypatch, tmp_path):
-    """There a fault of one program ends all; only where nothing runs without MPS is it tried with it."""
-    (tmp_path / "pipe").mkdir()
-    pipes = []
-    answers(monkeypatch, (said(), 0, ""), ("", 1, "devices unavailable"), (said(passed=False), 0, ""), pipes=pipes)
+    """There a fault of one program ends all; only a GPU that takes no program otherwise is tried with it."""
+    pipes, mps = [], str(tmp_path / "pipe")
+    busy = "AcceleratorError: CUDA error: CUDA-capable device(s) is/are busy or unavailable\n"
+    answers(monkeypatch, (said(), 0, ""), ("", -11, "fault"), ("", 1, busy), (said(passed=False), 0, ""), pipes=pipes)
     assert trial.make_trial(DEVICE).passed
-    assert len(pipes) == 1 and pipes[0] != str(tmp_path / "pipe") and not Path(pipes[0]).exists()
+    assert trial.make_trial(DEVICE).reason == "could not be tried: exit status -11, fault"  # and not with MPS
+    assert mps not in pipes and not any(Path(pipe).exists() for pipe in pipes)
     assert not trial.make_trial(DEVICE).passed and not trial.recall(DEVICE).passed
-    assert pipes[2] == str(tmp_path / "pipe") and len(pipes) == 3
+    assert len(pipes) == 4 and pipes[3] == mps
 
 
 def test_a_store_that_cannot_be_read_is_made_anew(monkeypatch):

@@ -25,7 +25,7 @@ from influencer_mmdet3d.files import write_whole
 
 _MODULE = "influencer_mmdet3d.host.kernel_trial"
 _SECONDS = 900  # after which a trial is given up; compilation takes about one
-_PIPE, _DEFAULT_PIPE = "CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"  # where programs find MPS, and NVIDIA's default
+_EXCLUSIVE = "busy or unavailable"  # CUDA's words where a GPU takes other programs through MPS alone
 
 
 class Verdict(NamedTuple):
@@ -105,34 +105,24 @@ def make_trial(device: torch.device, *, times: bool = False) -> Verdict:
     """
     number = torch.cuda.current_device() if device.index is None else device.index
     command = [sys.executable, "-m", _MODULE, str(number), *(["--times"] if times else [])]
-    for env in _environments():
-        try:
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    # Through NVIDIA's MPS a fault of one program ends all: the trial's would end trainings, another's would be kept as
+    # its verdict. So the trial looks for MPS where there is none, unless the GPU takes no program otherwise.
+    apart = {**env, "CUDA_MPS_PIPE_DIRECTORY": str(store().parent / "no-mps")}
+    try:
+        done = subprocess.run(command, env=apart, capture_output=True, text=True, timeout=_SECONDS)
+        if done.returncode and _EXCLUSIVE in done.stderr:
             done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=_SECONDS)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return Verdict(False, f"could not be tried: {error}")
-        lines = done.stdout.splitlines()
-        if not done.returncode and lines:
-            break
-    else:
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Verdict(False, f"could not be tried: {error}")
+    lines = done.stdout.splitlines()
+    if done.returncode or not lines:
         last = (done.stderr.splitlines() or ["no message"])[-1]
         return Verdict(False, f"could not be tried: exit status {done.returncode}, {last}")
     found = Verdict(**json.loads(lines[-1]))
     with contextlib.suppress(OSError):  # a home that cannot be written to: each process makes its own trial
         write_whole(store(), json.dumps({**_read(), key(device): found._asdict()}, indent=1))
     return found
-
-
-def _environments() -> Iterator[dict[str, str]]:
-    """Yield what the trial's process is started with: where NVIDIA's MPS serves the GPU, without it first.
-
-    There, a fault of one program ends all programs on the GPU: a kernel that fails in the trial would end trainings,
-    and the fault of another program would end the trial and be kept as its verdict. A GPU in exclusive mode takes MPS's
-    programs alone, so the second way is the only one.
-    """
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    if Path(os.environ.get(_PIPE, _DEFAULT_PIPE)).exists():
-        yield {**env, _PIPE: str(store().parent / "no-mps")}
-    yield env
 
 
 @contextlib.contextmanager
