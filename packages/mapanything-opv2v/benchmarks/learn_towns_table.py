@@ -161,7 +161,7 @@ def draw_starts(path: Path, folder: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.2))
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.8))
     for number, file in enumerate(sorted(folder.glob("cells/*/start.jsonl"))):
         lines = [json.loads(text) for text in file.read_text().splitlines()]
         steps = [line["step"] for line in lines]
@@ -173,8 +173,8 @@ def draw_starts(path: Path, folder: Path) -> None:
                 axis.axhline(lines[0][kind][f"constant_{name}"], color="k", linestyle=style, linewidth=0.5)
     for axis in axes:
         axis.set_ylim(0)
-    axes[0].legend(fontsize=7, loc="lower left")
-    figure.tight_layout()
+    figure.legend(fontsize=7, loc="lower center", ncols=3)
+    figure.tight_layout(rect=(0, 0.14, 1, 1))
     figure.savefig(path, dpi=80)
     pyplot.close(figure)
 
