@@ -10,6 +10,7 @@ from influencer_mmdet3d import cli
 from influencer_mmdet3d.host import doctor
 from influencer_mmdet3d.host.doctor import FAILURE, OK, WARNING, Finding
 from influencer_mmdet3d.host.pin import load_pin
+from influencer_mmdet3d.loss.kernels.trial import Verdict
 
 
 def frameworks(**versions: str) -> dict[str, Finding]:
@@ -163,6 +164,42 @@ def test_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: f"card {number}")
     assert doctor.check_torch()[1] == Finding("GPU", "card 0, card 1")
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Two GPUs, the second too old for the kernels; returns the devices that are tried."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: ((8, 6), (7, 5))[device.index])
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: name)
+    return []
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_kernels_are_tried_anew_and_timed(gpus, passed):
+    def make(device, *, times):
+        assert times
+        gpus.append(device.index)
+        return Verdict(passed, "a reason", {"S3DIS": (18.14, 1.36)} if passed else {})
+
+    first, second = doctor.check_kernels(make)
+    assert gpus == [0]
+    assert second == Finding("fused kernels, GPU 1", "compute capability below 8.0: impl='auto' takes plain torch")
+    if passed:
+        value = "a reason; a step of S3DIS: 1.4 ms, plain torch 18.1 ms"
+        assert first == Finding("fused kernels, GPU 0", value)
+    else:
+        assert (first.value, first.status) == ("a reason", WARNING) and "takes plain torch here" in first.advice
+
+
+def test_kernels_need_a_gpu_and_triton(gpus, monkeypatch):
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
+    assert doctor.check_kernels() == [
+        Finding("fused kernels", "triton is not installed: impl='auto' takes plain torch")
+    ]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert doctor.check_kernels() == [Finding("fused kernels", "no GPU: impl='auto' takes plain torch")]
 
 
 @pytest.mark.parametrize("status, code", [(OK, 0), (WARNING, 0), (FAILURE, 1)])

@@ -116,6 +116,13 @@ def test_a_checkpoint_of_the_host_keeps_its_semantic_queries():
     assert torch.equal(ours.query.weight, theirs.query.weight[-3:])
 
 
+def test_a_checkpoint_of_the_host_fills_the_first_of_learned_sets():
+    theirs, ours = QueryDecoder(**S3DIS), InfluencerQueryDecoder(**S3DIS, groups=3)
+    missing, unexpected = ours.load_state_dict(theirs.state_dict(), strict=False)
+    assert not unexpected and missing == ["group_query.weight"]
+    assert torch.equal(ours.query.weight, theirs.query.weight)
+
+
 def test_the_first_of_superpoint_sets_is_the_hosts(x):
     ours = InfluencerScanNetQueryDecoder(**SCANNET, groups=3)
     theirs = ScanNetQueryDecoder(**SCANNET)
@@ -182,10 +189,28 @@ def test_registered_names_build_our_classes():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_autocast(x, generator, dtype):
-    decoder = InfluencerQueryDecoder(**S3DIS, start="voxels", groups=2, pilots=True)
+@pytest.mark.parametrize("family", ["s3dis", "scannet"])
+def test_autocast(x, generator, dtype, family):
+    if family == "s3dis":
+        decoder, queries = InfluencerQueryDecoder(**S3DIS, start="voxels", groups=2, pilots=True), None
+    else:
+        decoder = InfluencerScanNetQueryDecoder(**SCANNET, groups=2, pilots=True)
+        queries = [features[:20] for features in x]
     decoder.scene = scene(generator)
     with torch.autocast("cpu", dtype):
-        out = decoder(x)
-    sum(value.float().sum() for value in every_layer(out)).backward()
+        out = decoder(x, queries)
+    every = every_layer(out) + out.get("sem_preds", [])
+    sum(value.float().sum() for value in every).backward()
     assert all(parameter.grad is not None for parameter in decoder.parameters())
+
+
+def test_without_predictions_of_every_layer(x):
+    """iter_pred=False: the host predicts after its last layer alone, and sets stay apart all the same."""
+    options = {**S3DIS, "iter_pred": False, "attn_mask": False}
+    ours, theirs = InfluencerQueryDecoder(**options, groups=3), QueryDecoder(**options)
+    theirs.load_state_dict(ours.state_dict(), strict=False)
+    out, wanted = ours(x), theirs(x)
+    assert out["groups"] == 3 and "aux_outputs" not in out
+    for got, want in zip(heads(out), heads(wanted)):
+        assert len(got) == 3 * 10 + 3
+        torch.testing.assert_close(torch.cat([got[:10], got[30:]]), want)
