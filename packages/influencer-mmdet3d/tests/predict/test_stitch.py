@@ -1,6 +1,6 @@
 """Stitching by hand, and against an oracle that sees whole masks."""
 
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -98,13 +98,10 @@ def slow_stitch(pieces, tiles, agree=0.5, covered=0.8):
     for first, second in combinations(range(len(tiles)), 2):
         common = set(tiles[first].tolist()) & set(tiles[second].tolist())
         mine, theirs = ([k for k, one in enumerate(pieces) if one.tile == tile] for tile in (first, second))
-        iou = np.array([
-            [
-                (pieces[a].label == pieces[b].label) * len(sets[a] & sets[b]) / max(len((sets[a] | sets[b]) & common), 1)
-                for b in theirs
-            ]
-            for a in mine
-        ])  # fmt: skip
+        iou = np.zeros((len(mine), len(theirs)))
+        for (i, a), (j, b) in product(enumerate(mine), enumerate(theirs)):
+            if pieces[a].label == pieces[b].label:
+                iou[i, j] = len(sets[a] & sets[b]) / max(len((sets[a] | sets[b]) & common), 1)
         for i, a in enumerate(mine):
             j = iou[i].argmax()
             if iou[i, j] >= agree and iou[:, j].argmax() == i:

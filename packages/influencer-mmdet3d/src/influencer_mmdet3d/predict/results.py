@@ -105,7 +105,7 @@ def collect(
     The list is emptied on the way: the points of all instances are most of what is held, and are not held twice, if
     `scratch` holds arrays in memory.
     """
-    pieces.sort(key=lambda piece: (-piece.score, piece.rows[0]))
+    pieces.sort(key=lambda piece: (-piece.score, piece.ends[0]))
     labels = np.array([piece.label for piece in pieces], np.int64)
     scores = np.array([piece.score for piece in pieces], np.float32)
     starts = np.cumsum([0, *(len(piece.rows) for piece in pieces)]).astype(np.int64)

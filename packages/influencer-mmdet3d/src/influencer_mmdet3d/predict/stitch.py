@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
@@ -21,6 +22,8 @@ AGREE = 0.5
 """Least IoU in the overlap of two instances that are one object."""
 COVERED = 0.8
 """Share of an instance that lies in a better one of another tile, beyond which it is dropped."""
+_MANY = 1 << 22
+"""Points of instances that are looked at before the memory of their lists is let go."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,11 @@ class Piece:
     rows: Rows
     label: int
     score: float
+
+    @cached_property
+    def ends(self) -> tuple[int, int]:
+        """Return its first and its last point."""
+        return int(self.rows[0]), int(self.rows[-1])
 
 
 def stitch(
@@ -89,7 +97,10 @@ def stitch(
     for number, piece in enumerate(pieces):
         groups.setdefault(_root(parent, number), []).append(piece)
     joined = [_join(group, scratch) for group in groups.values()]
-    joined.sort(key=lambda piece: (-piece.score, piece.rows[0]))
+    for number, piece in enumerate(joined):
+        if piece.ends and number % 64 == 0:  # the ends are looked up here and kept
+            scratch.release()
+    joined.sort(key=lambda piece: (-piece.score, piece.ends[0]))
     return _without_covered(joined, covered, places, scratch) if len(tiles) > 1 else joined
 
 
@@ -101,7 +112,7 @@ class _Places:
     """
 
     def __init__(self, count: int, scratch: Scratch) -> None:
-        self._entries = scratch.full(count, 0, np.int64)
+        self._entries, self._scratch = scratch.full(count, 0, np.int64), scratch
         self._floor, self.size = 0, 0
 
     def mark(self, rows: Rows) -> _Places:
@@ -123,8 +134,11 @@ class _Places:
 
     def count(self, rows: Rows) -> int:
         """Return how many of sorted points are in the set."""
-        parts = (rows[start : start + PART] for start in range(0, len(rows), PART))
-        return sum(int(np.count_nonzero(self._entries[own] > self._floor)) for own in parts)
+        found = int(np.count_nonzero(self._entries[rows[:PART]] > self._floor))
+        for start in range(PART, len(rows), PART):
+            self._scratch.release()
+            found += int(np.count_nonzero(self._entries[rows[start : start + PART]] > self._floor))
+        return found
 
 
 def _root(parent: list[int], number: int) -> int:
@@ -170,15 +184,19 @@ def _join(group: list[Piece], scratch: Scratch) -> Piece:
 
 def _union(lists: list[Rows], scratch: Scratch) -> Rows:
     """Return the points of sorted lists, sorted, each once; a range of the cloud after the other."""
-    end = 1 + max(int(rows[-1]) for rows in lists)
-    union = scratch.empty(sum(map(len, lists)), row_type(end))
-    filled = 0
-    for start in range(min(int(rows[0]) for rows in lists), end, PART):
-        bounds = [_between(rows, start, min(start + PART, end)) for rows in lists]
+    begin, end, total = (
+        min(int(rows[0]) for rows in lists),
+        1 + max(int(rows[-1]) for rows in lists),
+        sum(map(len, lists)),
+    )
+    union = scratch.empty(total, row_type(end))
+    filled, step = 0, max(PART, (end - begin) * PART // total)  # some `PART` points of the lists at a time
+    for start in range(begin, end, step):
+        bounds = [_between(rows, start, min(start + step, end)) for rows in lists]
         own = np.unique(np.concatenate([rows[low:high] for rows, (low, high) in zip(lists, bounds)]))
         union[filled : filled + len(own)] = own
         filled += len(own)
-    scratch.release()
+        scratch.release()
     return union[:filled]
 
 
@@ -190,9 +208,9 @@ def _between(rows: Rows, start: int, end: int) -> tuple[int, int]:
 
 def _without_covered(pieces: list[Piece], covered: float, places: _Places, scratch: Scratch) -> list[Piece]:
     """Leave out what lies mostly in a better instance of the same class that another tile saw: a cut-off rest."""
-    facts = np.array([(p.tile, p.label, len(p.rows), p.rows[0], p.rows[-1]) for p in pieces], np.int64).reshape(-1, 5)
+    facts = np.array([(piece.tile, piece.label, len(piece.rows), *piece.ends) for piece in pieces]).reshape(-1, 5)
     tile, label, size, low, high = facts.T
-    kept = np.zeros(len(pieces), bool)
+    kept, looked_at = np.zeros(len(pieces), bool), 0
     for number, piece in enumerate(pieces):  # best first
         better = kept[:number] & (tile[:number] != tile[number]) & (label[:number] == label[number])
         better &= (low[:number] <= high[number]) & (low[number] <= high[:number])
@@ -201,8 +219,10 @@ def _without_covered(pieces: list[Piece], covered: float, places: _Places, scrat
         if len(others):
             places.mark(piece.rows)
         kept[number] = not any(_covers(pieces[other].rows, piece.rows, covered, places) for other in others)
-        if number % 64 == 0:
+        looked_at += int(size[others].sum())
+        if looked_at > _MANY:
             scratch.release()
+            looked_at = 0
     return [piece for piece, stays in zip(pieces, kept) if stays]
 
 
