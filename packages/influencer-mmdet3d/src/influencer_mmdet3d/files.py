@@ -39,17 +39,24 @@ def write_whole(path: Path, data: bytes | memoryview | str | Iterable[bytes]) ->
     OSError
         If it cannot be written; nothing is left behind then, and an older file stays as it was.
     """
+    with whole_file(path) as file:
+        if isinstance(data, str):
+            file.write(data.encode("utf-8"))
+        elif isinstance(data, (bytes, memoryview)):
+            file.write(data)
+        else:
+            file.writelines(data)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file beside `path` for the block to fill; as in `write_whole`, it takes its place at the end."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path.parent)
     with _open_part(path) as file:
         beside = Path(file.name)
         try:
-            if isinstance(data, str):
-                file.write(data.encode("utf-8"))
-            elif isinstance(data, (bytes, memoryview)):
-                file.write(data)
-            else:
-                file.writelines(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
             beside.replace(path)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from influencer_mmdet3d import cli, read_predictions
+from influencer_mmdet3d.data.scratch import MEMORY, Scratch
 from influencer_mmdet3d.host import predict
 from influencer_mmdet3d.host.segment import Found
 from written import ply
@@ -66,6 +67,21 @@ def test_boxes_come_back_whole_from_tiles(tmp_path, tile):
     )
     assert (found.semantic == 0).all()
     assert summary["classes"] == {"box": OBJECTS} and summary["checkpoint"]["iter"] == 7
+
+
+def test_files_are_the_same_whether_arrays_lie_in_memory_or_on_disk(tmp_path, monkeypatch):
+    """In memory all is done at once; on disk a few points at a time, and nothing but the results is left."""
+    xyz, colour, _ = scene()
+    cloud = ply(tmp_path / "scene.ply", xyz + np.array([500_000, 5_400_000, 300]), colour)
+    monkeypatch.setattr(Scratch.parts, "__defaults__", (1000,))
+    run(tmp_path, cloud, tile=8, overlap=2.5)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["scene"]
+    (tmp_path / "out").rename(tmp_path / "disk")
+    monkeypatch.setattr(Scratch.parts, "__defaults__", (10**9,))
+    monkeypatch.setattr(predict, "Scratch", lambda folder: MEMORY)
+    run(tmp_path, cloud, tile=8, overlap=2.5)
+    for name in ("instances.npz", "instances.ply", "page.html"):
+        assert (tmp_path / "disk/scene" / name).read_bytes() == (tmp_path / "out/scene" / name).read_bytes(), name
 
 
 def test_a_dense_tile_is_thinned_and_every_point_gets_an_instance(tmp_path):

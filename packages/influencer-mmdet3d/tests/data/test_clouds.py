@@ -5,7 +5,9 @@ import sys
 
 import numpy as np
 import pytest
+from influencer_mmdet3d.data import cloud_files
 from influencer_mmdet3d.data.clouds import read_cloud
+from influencer_mmdet3d.data.scratch import MEMORY, Scratch
 from written import ply
 
 plyfile = pytest.importorskip("plyfile")
@@ -92,16 +94,41 @@ FORMATS = {
 }
 
 
+@pytest.mark.parametrize("where", ["memory", "disk"])
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_format_gives_the_same_points(tmp_path, name):
+def test_every_format_gives_the_same_points(tmp_path, name, where, monkeypatch):
+    """On disk, two points at a time."""
     if name.endswith((".laz", ".las")):
         pytest.importorskip("lazrs")
     if name.endswith(".pcd"):
         pytest.importorskip("pypcd4")
-    cloud = read_cloud(FORMATS[name](tmp_path / name))
+    monkeypatch.setattr(Scratch.parts, "__defaults__", (2,))
+    monkeypatch.setattr(cloud_files, "PART", 2)
+    cloud = read_cloud(FORMATS[name](tmp_path / name), scratch=Scratch(tmp_path) if where == "disk" else MEMORY)
     np.testing.assert_allclose(cloud.xyz, XYZ, atol=1e-6)
     np.testing.assert_array_equal(cloud.colour, RGB)
     assert cloud.xyz.dtype == np.float64 and cloud.colour.dtype == np.uint8 and cloud.metres == 1.0
+
+
+@pytest.mark.parametrize("name", ["text.ply", "short names.ply", "ascii.pcd", "blanks.txt"])
+def test_formats_that_are_read_whole_say_so_of_large_files(tmp_path, name, monkeypatch):
+    if name.endswith(".pcd"):
+        pytest.importorskip("pypcd4")
+    said = [note for note in read_cloud(FORMATS[name](tmp_path / name)).notes if "is read whole" in note]
+    monkeypatch.setattr(cloud_files, "MANY", 4)
+    (note,) = [note for note in read_cloud(tmp_path / name).notes if "is read whole" in note]
+    assert not said and ".las, .laz, .npy, .npz and .bin are read in parts" in note
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("kind", [">f4", "<i8", "u1"])
+def test_numpys_files_are_read_as_numpy_reads_them(tmp_path, order, kind):
+    points = np.asarray(np.concatenate([XYZ, RGB], 1).astype(kind), order=order)
+    np.save(tmp_path / "a.npy", points)
+    np.savez_compressed(tmp_path / "a.npz", points=points)
+    for name in ("a.npy", "a.npz"):
+        cloud = read_cloud(tmp_path / name)
+        assert (cloud.xyz == XYZ).all() and (cloud.colour == RGB).all()
 
 
 def test_faces_and_fields_of_a_ply(tmp_path):
@@ -200,6 +227,8 @@ REFUSED = {
     "npz names": (lambda folder: npz(folder / "a.npz", cloud=XYZ), "has neither points nor xyz; it has"),
     "npz rgb": (lambda folder: npz(folder / "a.npz", xyz=XYZ, rgb=RGB[:2]), "rgb must have the shape"),
     "npy": (lambda folder: (np.save(folder / "a.npy", XYZ[:, :2]), folder / "a.npy")[1], r"got float64 \(4, 2\)"),
+    "npy cut": (lambda folder: broken(folder / "a.npy", npy(folder / "b.npy").read_bytes()[:-5]), "after 187 of 192"),
+    "npz objects": (lambda folder: npz(folder / "a.npz", xyz=XYZ.astype(object)), "holds Python objects"),
     "words": (lambda folder: text(folder / "a.txt", ["here be points"] * 30), "no line of numbers among the first"),
     "columns": (lambda folder: text(folder / "a.xyz", ["1 2 3", "1 2"]), "with as many in each line"),
     "bin": (lambda folder: broken(folder / "a.bin", bytes(20)), "20 bytes, which is no whole number of points"),

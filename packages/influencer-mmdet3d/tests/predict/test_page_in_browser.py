@@ -5,8 +5,9 @@ import shutil
 
 import numpy as np
 import pytest
+from influencer_mmdet3d.data.clouds import Cloud
 from influencer_mmdet3d.predict.page import write_page
-from influencer_mmdet3d.predict.results import collect
+from influencer_mmdet3d.predict.results import boxes, collect
 from influencer_mmdet3d.predict.stitch import Piece
 
 FLAGS = [
@@ -28,8 +29,8 @@ def room():
     semantic = np.array([0, 1, 2, 2])[parts]
     pieces = [Piece(0, np.flatnonzero(parts == 2), 0, 0.9), Piece(0, np.flatnonzero(parts == 3), 0, 0.3)]
     found = collect(pieces, len(xyz), ["chair"], semantic, ["floor", "ceiling", "chair"])
-    points = np.concatenate([xyz, np.full(xyz.shape, 200.0)], 1).astype(np.float32)
-    return write_page("room.ply", points, found, 0.5, 100_000)
+    cloud = Cloud(xyz.astype(np.float64), np.full(xyz.shape, 200, np.uint8))
+    return write_page("room.ply", cloud.points(), found, boxes(found, cloud.xyz), 0.5, 100_000)
 
 
 @pytest.fixture(scope="module")

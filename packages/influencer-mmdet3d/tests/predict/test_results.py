@@ -12,6 +12,7 @@ from influencer_mmdet3d.data.clouds import Cloud
 from influencer_mmdet3d.predict import results
 from influencer_mmdet3d.predict.page import write_page
 from influencer_mmdet3d.predict.results import (
+    boxes,
     collect,
     instance_colours,
     listed,
@@ -39,7 +40,7 @@ def test_order_masks_and_best_instance_by_hand(found):
     assert found.instance_of_points().tolist() == [1, 0, 0, -1]
     assert found.instance_of_points(0.5).tolist() == [-1, 0, 0, -1]
     assert per_class(found, 0.5) == {"chair": 1} and per_class(found, 0) == {"chair": 1, "table": 1}
-    first = listed(found, XYZ)[0]
+    first = listed(found, boxes(found, XYZ))[0]
     assert first == {
         "instance": 0, "class": "chair", "score": 0.9, "points": 2, "low": [1, 0, 0], "high": [2, 0, 1],
     }  # fmt: skip
@@ -59,7 +60,7 @@ def test_nothing_found_is_read_again(tmp_path):
     again = read_predictions(tmp_path / "instances.npz")
     assert again.masks.shape == (0, 4) and again.instance_of_points().tolist() == [-1] * 4
     write_coloured(tmp_path / "a.ply", Cloud(XYZ, None), again, 0)
-    assert '"instances":[]' in write_page("a", np.zeros((4, 6), np.float32), again, 0, 10)
+    assert '"instances":[]' in page_of("a", Cloud(XYZ, None), again, 0, 10)
 
 
 def test_other_files_are_refused(tmp_path):
@@ -89,9 +90,13 @@ def page_data(page):
     return json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', page, re.S).group(1))
 
 
+def page_of(name, cloud, found, least, most):
+    return write_page(name, cloud.points(), found, boxes(found, cloud.xyz), least, most)
+
+
 def test_page_holds_the_points(found):
-    points = np.concatenate([XYZ, [[255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9]]], 1).astype(np.float32)
-    page = write_page("</script><b>", points, found, 0.5, 100)
+    colour = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9]], np.uint8)
+    page = page_of("</script><b>", Cloud(XYZ, colour), found, 0.5, 100)
     assert "</script><b>" not in page and "&lt;/script&gt;&lt;b&gt;" in page
     assert not re.search(r"https?://(?!www.w3.org)|src=|__[A-Z]+__", page), "no network, no place left unfilled"
     data = page_data(page)
@@ -102,13 +107,13 @@ def test_page_holds_the_points(found):
     np.testing.assert_allclose(xyz[order], XYZ, atol=data["step"])
     assert np.frombuffer(read["instance"], "<i4")[order].tolist() == [1, 0, 0, -1]
     assert np.frombuffer(read["semantic"], "<i2")[order].tolist() == [0, 1, 1, -1]
-    assert np.frombuffer(read["rgb"], np.uint8).reshape(-1, 3)[order].tolist() == points[:, 3:].tolist()
+    assert np.frombuffer(read["rgb"], np.uint8).reshape(-1, 3)[order].tolist() == colour.tolist()
     assert data["instances"] == [[0, 0.9, 2, [1, 0, 1]], [1, 0.2, 2, [1, 0, 0]]]
 
 
 def test_page_of_a_large_cloud_holds_a_sample(found):
     large = collect([Piece(0, np.arange(500), 0, 0.5)], 1000, ["chair"], np.zeros(1000, np.int64), ["chair"])
-    page = write_page("large", np.random.default_rng(0).uniform(0, 9, (1000, 6)).astype(np.float32), large, 0, 100)
+    page = page_of("large", Cloud(np.random.default_rng(0).uniform(0, 9, (1000, 3)), None), large, 0, 100)
     data = page_data(page)
     assert (data["count"], data["total"]) == (100, 1000) and "random sample of 100 points" in page
     inside = np.frombuffer(base64.b64decode(data["instance"]), "<i4") == 0

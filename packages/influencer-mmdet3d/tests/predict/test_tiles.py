@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from influencer_mmdet3d.predict.tiles import cut, thin, tiles
+from influencer_mmdet3d.data.scratch import Scratch
+from influencer_mmdet3d.predict.tiles import cut, neighbours, thin, tiles
 
 
 @pytest.mark.parametrize(
@@ -21,7 +22,7 @@ def test_intervals_by_hand(length, wanted):
 def test_tiles_by_hand():
     """Points at x = 0, 9 and 18: the middle one lies in both tiles of 10 m with 2 m of overlap."""
     xyz = np.array([[0.0, 0, 0], [9, 0, 0], [18, 0, 0]])
-    parts = list(tiles(xyz, 10, 2))
+    parts = tiles(xyz, 10, 2)
     assert [part.name for part in parts] == ["0_0", "1_0"]
     assert [part.rows.tolist() for part in parts] == [[0, 1], [1, 2]]
     assert parts[0].depth(np.array([[9.0, 0.0]])) == pytest.approx([0.0])  # the tile is flat in y
@@ -32,7 +33,7 @@ def test_tiles_by_hand():
 def test_every_point_lies_in_a_tile_and_neighbours_share_some(seed, kind):
     """The outermost too, whose distance from the origin is rounded."""
     xyz = np.random.default_rng(seed).uniform([-20.3, 7.1, 0], [20, 31, 3], (5_000, 3)).astype(kind)
-    parts = list(tiles(xyz, 12, 2))
+    parts = tiles(xyz, 12, 2)
     assert set(np.concatenate([part.rows for part in parts]).tolist()) == set(range(len(xyz)))
     assert all((np.diff(part.rows) > 0).all() for part in parts), "sorted, which stitching relies on"
     sides = [np.subtract(part.high, part.low) for part in parts]
@@ -41,16 +42,37 @@ def test_every_point_lies_in_a_tile_and_neighbours_share_some(seed, kind):
     assert len(np.intersect1d(by_name["0_0"].rows, by_name["1_0"].rows)) > 50
 
 
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_tiles_do_not_depend_on_the_parts_in_which_points_are_read(tmp_path, size, monkeypatch):
+    """The oracle compares all points with all tiles at once; lists on disk hold the same."""
+    xyz = np.random.default_rng(0).uniform([-20.3, 7.1, 0], [20, 31, 3], (500, 3)).astype(np.float32)
+    monkeypatch.setattr(Scratch.parts, "__defaults__", (size,))
+    scratch = Scratch(tmp_path, block=64)
+    place = xyz[:, :2].astype(np.float64)
+    for part in tiles(xyz, 12, 2, scratch):
+        inside = (place >= np.subtract(part.low, 1e-6)) & (place <= np.add(part.high, 1e-6))
+        assert part.rows.tolist() == np.flatnonzero(inside.all(1)).tolist() and part.rows.dtype == np.int32
+
+
+def test_neighbours_are_the_tiles_that_share_points():
+    xyz = np.random.default_rng(0).uniform(0, [50, 31, 3], (5_000, 3))
+    parts = tiles(xyz, 12, 2)
+    near = neighbours(parts)
+    pairs = [(a, b) for a in range(len(parts)) for b in range(a + 1, len(parts))]
+    assert set(near) >= {(a, b) for a, b in pairs if len(np.intersect1d(parts[a].rows, parts[b].rows))}
+    assert len(near) < len(pairs) / 2, "those far apart are not among them"
+
+
 def test_a_small_cloud_is_one_tile_and_an_empty_cell_none():
-    assert len(list(tiles(np.zeros((5, 3)), 12, 2))) == 1
+    assert len(tiles(np.zeros((5, 3)), 12, 2)) == 1
     corners = np.array([[0.0, 0, 0], [100, 100, 0]])
-    assert len(list(tiles(corners, 12, 2))) == 2
+    assert len(tiles(corners, 12, 2)) == 2
 
 
 @pytest.mark.parametrize("overlap", [-1, 6, 7])
 def test_an_overlap_that_covers_all_is_refused(overlap):
     with pytest.raises(ValueError, match="below half of the tile"):
-        list(tiles(np.zeros((5, 3)), 12, overlap))
+        tiles(np.zeros((5, 3)), 12, overlap)
 
 
 def test_thinning_by_hand():

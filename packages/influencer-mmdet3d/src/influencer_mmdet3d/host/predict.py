@@ -23,14 +23,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from influencer_mmdet3d.data.clouds import SUFFIXES, UNITS, Cloud, read_cloud
+from influencer_mmdet3d.data.clouds import SUFFIXES, UNITS, Cloud, Points, read_cloud
+from influencer_mmdet3d.data.scratch import Scratch
 from influencer_mmdet3d.files import filling, write_whole
 from influencer_mmdet3d.host.pin import host_root, load_pin
 from influencer_mmdet3d.predict import results
 from influencer_mmdet3d.predict.page import write_page
-from influencer_mmdet3d.predict.stitch import Piece, deepest, stitch
+from influencer_mmdet3d.predict.stitch import Piece, deeper, stitch
 from influencer_mmdet3d.predict.superpoints import METHODS, in_order, read_superpoints, superpoints
-from influencer_mmdet3d.predict.tiles import Tile, thin, tiles
+from influencer_mmdet3d.predict.tiles import Tile, neighbours, row_type, thin, tiles
 from influencer_mmdet3d.terminal import DONE, FAILED, progress
 
 Indices = npt.NDArray[np.int64]
@@ -201,32 +202,33 @@ def _predict(
         say(f"{path.stem}: done before, {_counts(summary['classes'])}")
         return summary
     start = time.perf_counter()
-    cloud = read_cloud(path, plan.unit)
+    scratch = Scratch(args.out)  # on the disk of what is written
+    cloud = read_cloud(path, plan.unit, scratch)
     for note in cloud.notes:
         say(f"{path.stem}: {note}")
     given = _given_superpoints(path, cloud, segmentor, plan)
     with filling(folder, key):
-        points, offset = cloud.centred()
-        parts = list(tiles(points[:, :3], plan.tile, plan.overlap))
-        pieces, semantic, seconds = _all_tiles(folder, parts, points, cloud, given, segmentor, plan, args)
-        whole = stitch(pieces, [part.rows for part in parts])
-        pieces.clear()  # lists of points are most of what is held
-        found = results.collect(whole, len(points), segmentor.classes, semantic, segmentor.semantic_classes)
+        points = cloud.points()
+        parts = tiles(points, plan.tile, plan.overlap, scratch)
+        pieces, semantic, seconds = _all_tiles(folder, parts, points, given, segmentor, plan, args)
+        whole = stitch(pieces, [part.rows for part in parts], pairs=neighbours(parts), scratch=scratch)
+        found = results.collect(whole, len(points), segmentor.classes, semantic, segmentor.semantic_classes, scratch)
+        corners = results.boxes(found, cloud.xyz)
         least = segmentor.score if plan.score is None else plan.score
         results.write_predictions(folder / "instances.npz", found)
         results.write_coloured(folder / "instances.ply", cloud, found, least)
-        write_whole(folder / "page.html", write_page(path.name, points, found, least, plan.page_points))
+        write_whole(folder / "page.html", write_page(path.name, points, found, corners, least, plan.page_points))
         summary = {
             "key": key,
             "cloud": str(path),
             "points": len(points),
             "notes": list(cloud.notes),
             "metres_in_a_unit": cloud.metres,
-            "offset": offset.tolist(),
+            "offset": points.offset.tolist(),
             "tiles": len(parts),
             "score": least,
             "classes": results.per_class(found, least),
-            "instances": results.listed(found, cloud.xyz),
+            "instances": results.listed(found, corners),
             "model_seconds": round(seconds, 3),
             "seconds": round(time.perf_counter() - start, 3),
             "device": str(segmentor.device),
@@ -267,35 +269,35 @@ def _given_superpoints(path: Path, cloud: Cloud, segmentor: Any, plan: Plan) -> 
 def _all_tiles(
     folder: Path,
     parts: list[Tile],
-    points: npt.NDArray[np.float32],
-    cloud: Cloud,
+    points: Points,
     given: Indices | None,
     segmentor: Any,
     plan: Plan,
     args: argparse.Namespace,
 ) -> tuple[list[Piece], npt.NDArray[np.int16], float]:
     """Return the pieces and the class of each point, from what was done before and the model; and its seconds."""
-    faces = None if plan.superpoints == "graph" else cloud.faces
+    scratch = points.cloud.scratch
     pieces: list[Piece] = []
     seconds = 0.0
-    semantic = np.full(len(points), results.NONE, np.int16)
-    winner = deepest(((part.rows, part.depth(points[part.rows, :2])) for part in parts), len(points))
+    semantic = scratch.full(len(points), results.NONE, np.int16)
+    best = scratch.full(len(points), -np.inf, np.float64)
     bar = progress(parts, description=folder.name, unit="tile", total=len(parts), quiet=args.quiet or args.json)
     for number, part in enumerate(bar):
         kept = folder / "tiles" / f"{part.name}.npz"
         if (saved := _kept(kept)) is None:
             begin = time.perf_counter()
-            write_whole(kept, _segment(part, points, faces, given, segmentor, plan))
+            write_whole(kept, _segment(part, points, given, segmentor, plan))
             seconds += time.perf_counter() - begin
             saved = _kept(kept)
             assert saved is not None, "just written"
         bounds, indices, labels, scores = (saved[name] for name in ("starts", "indices", "labels", "scores"))
-        classes = saved["semantic"]
+        rows = scratch.empty(len(indices), row_type(len(points)))
+        rows[:] = part.rows[indices]
         for k in range(len(labels)):
-            rows = part.rows[indices[bounds[k] : bounds[k + 1]]]
-            pieces.append(Piece(number, rows, int(labels[k]), float(scores[k])))
-        own = winner[part.rows] == number
-        semantic[part.rows[own]] = classes[own]
+            pieces.append(Piece(number, rows[bounds[k] : bounds[k + 1]], int(labels[k]), float(scores[k])))
+        own = deeper(best, part.rows, part.depth(points[part.rows][:, :2]))
+        semantic[part.rows[own]] = saved["semantic"][own]
+        scratch.release()
     return pieces, semantic, seconds
 
 
@@ -310,8 +312,7 @@ def _kept(path: Path) -> dict[str, npt.NDArray[Any]] | None:
 
 def _segment(
     part: Tile,
-    points: npt.NDArray[np.float32],
-    faces: Indices | None,
+    points: Points,
     given: Indices | None,
     segmentor: Any,
     plan: Plan,
@@ -323,6 +324,7 @@ def _segment(
         first = np.unique(inverse, return_index=True)[1]
         superpoint = in_order(given[part.rows][first])
     elif segmentor.needs_superpoints:
+        faces = None if plan.superpoints == "graph" else points.cloud.faces
         inside = None if faces is None else _faces_of(faces, part, len(points), inverse)
         superpoint = superpoints(seen[:, :3], inside)
     found = segmentor(seen, superpoint)

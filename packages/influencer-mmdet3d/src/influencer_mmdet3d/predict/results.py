@@ -5,9 +5,9 @@ Shape letters: ``N`` points, ``K`` instances, ``P`` points of an instance.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from influencer_mmdet3d.data.clouds import GREY, Cloud
-from influencer_mmdet3d.files import write_whole
+from influencer_mmdet3d.data.scratch import MEMORY, Scratch
+from influencer_mmdet3d.files import whole_file, write_whole
 from influencer_mmdet3d.predict.stitch import Piece
 from influencer_mmdet3d.predict.tiles import Rows, row_type
 
@@ -45,6 +46,8 @@ class Predictions:
         Class of each point by the model's semantic head, index into `semantic_names`; -1 where it has none.
     semantic_names : tuple of str
         Classes of points.
+    scratch : Scratch
+        Makes arrays of N entries.
     """
 
     count: int
@@ -55,6 +58,7 @@ class Predictions:
     class_names: tuple[str, ...]
     semantic: Rows
     semantic_names: tuple[str, ...]
+    scratch: Scratch = field(default=MEMORY, repr=False, compare=False)
 
     def __len__(self) -> int:
         """Return the number of instances."""
@@ -63,6 +67,12 @@ class Predictions:
     def points_of(self, number: int) -> Rows:
         """Return the points (P,) of an instance."""
         return self.indices[self.starts[number] : self.starts[number + 1]]
+
+    def parts_of(self, number: int) -> Iterator[Rows]:
+        """Yield the points of an instance, some at a time."""
+        rows = self.points_of(number)
+        for part in self.scratch.parts(len(rows)):
+            yield rows[part]
 
     @property
     def masks(self) -> npt.NDArray[np.bool_]:
@@ -74,10 +84,11 @@ class Predictions:
 
     def instance_of_points(self, least: float = 0.0) -> npt.NDArray[np.int32]:
         """Return the best instance (N,) of each point among those with a score of `least` or more; -1 for none."""
-        instance = np.full(self.count, NONE, np.int32)
+        instance = self.scratch.full(self.count, NONE, np.int32)
         for number in reversed(range(len(self))):  # the better one comes later and stays
             if self.scores[number] >= least:
-                instance[self.points_of(number)] = number
+                for rows in self.parts_of(number):
+                    instance[rows] = number
         return instance
 
 
@@ -87,19 +98,23 @@ def collect(
     class_names: Sequence[str],
     semantic: Rows,
     semantic_names: Sequence[str],
+    scratch: Scratch = MEMORY,
 ) -> Predictions:
     """Return the pieces, best first, as predictions of a cloud of `count` points.
 
-    The list is emptied on the way: the points of all instances are most of what is held, and are not held twice.
+    The list is emptied on the way: the points of all instances are most of what is held, and are not held twice, if
+    `scratch` holds arrays in memory.
     """
-    pieces.sort(key=lambda piece: (-piece.score, piece.rows[0]))
+    pieces.sort(key=lambda piece: (-piece.score, piece.ends[0]))
     labels = np.array([piece.label for piece in pieces], np.int64)
     scores = np.array([piece.score for piece in pieces], np.float32)
     starts = np.cumsum([0, *(len(piece.rows) for piece in pieces)]).astype(np.int64)
-    indices = np.empty(starts[-1], row_type(count))
+    indices = scratch.empty(int(starts[-1]), row_type(count))
     while pieces:
         piece = pieces.pop()
-        indices[starts[len(pieces)] : starts[len(pieces) + 1]] = piece.rows
+        own = indices[starts[len(pieces)] : starts[len(pieces) + 1]]
+        for part in scratch.parts(len(own)):
+            own[part] = piece.rows[part]
     return Predictions(
         count,
         indices,
@@ -109,24 +124,33 @@ def collect(
         tuple(class_names),
         semantic,
         tuple(semantic_names),
+        scratch,
     )
 
 
 def write_predictions(path: Path, found: Predictions) -> None:
     """Write a .npz that `read_predictions` reads; whole or not at all."""
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        count=np.int64(found.count),
-        indices=found.indices.astype(row_type(found.count), copy=False),
-        starts=found.starts,
-        labels=found.labels.astype(np.int16),
-        scores=found.scores,
-        class_names=np.array(found.class_names, dtype=np.str_),
-        semantic=found.semantic.astype(np.int16, copy=False),
-        semantic_names=np.array(found.semantic_names, dtype=np.str_),
-    )
-    write_whole(path, buffer.getbuffer())
+    table = {
+        "count": np.array(found.count, np.int64),
+        "indices": found.indices.astype(row_type(found.count), copy=False),
+        "starts": found.starts,
+        "labels": found.labels.astype(np.int16),
+        "scores": found.scores,
+        "class_names": np.array(found.class_names, dtype=np.str_),
+        "semantic": found.semantic.astype(np.int16, copy=False),
+        "semantic_names": np.array(found.semantic_names, dtype=np.str_),
+    }
+    with whole_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        _store(archive, table, found.scratch)
+
+
+def _store(archive: zipfile.ZipFile, table: Mapping[str, npt.NDArray[Any]], scratch: Scratch) -> None:
+    """Write arrays as `numpy.savez_compressed` does, a part at a time."""
+    for name, array in table.items():
+        with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+            np.lib.format.write_array_header_1_0(member, np.lib.format.header_data_from_array_1_0(array))
+            for part in scratch.parts(array.size):
+                member.write(array.reshape(-1)[part].tobytes())
 
 
 def read_predictions(path: Path | str) -> Predictions:
@@ -193,19 +217,18 @@ def _ply(cloud: Cloud, found: Predictions, instance: npt.NDArray[np.int32]) -> I
     """Yield the header, then the points, a part of a large cloud at a time."""
     from plyfile import PlyData, PlyElement
 
-    exact = all((axis.astype(np.float32) == axis).all() for axis in cloud.xyz.T)
-    types = _ply_types("<f4" if exact else "<f8")
+    types = _ply_types("<f4" if cloud.is_float32() else "<f8")
     names = [f"class {number}: {name}" for number, name in enumerate(found.class_names)]
     names = [name.encode("ascii", "backslashreplace").decode() for name in names]  # a .ply's header is ASCII
     empty = PlyData([PlyElement.describe(np.empty(0, types), "vertex")], comments=names, byte_order="<")
     yield f"{empty.header}\n".replace("\nelement vertex 0\n", f"\nelement vertex {found.count}\n").encode("ascii")
     colours = np.concatenate([instance_colours(len(found)), np.full((1, 3), GREY, np.uint8)])
     labels, scores = np.append(found.labels, NONE), np.append(found.scores, np.float32(0))
-    for start in range(0, found.count, _PART):
-        own = instance[start : start + _PART]
+    for part in found.scratch.parts(found.count, _PART):
+        own = instance[part]
         table = np.empty(len(own), types)
         for axis, name in enumerate("xyz"):
-            table[name] = cloud.xyz[start : start + _PART, axis]
+            table[name] = cloud.xyz[part, axis]
         for axis, name in enumerate(("red", "green", "blue")):
             table[name] = colours[own, axis]
         table["instance"], table["class"], table["score"] = own, labels[own], scores[own]
@@ -223,19 +246,30 @@ def per_class(found: Predictions, least: float) -> dict[str, int]:
     return {name: int(count) for name, count in zip(found.class_names, counts) if count}
 
 
-def listed(found: Predictions, xyz: npt.NDArray[np.float64]) -> list[dict[str, Any]]:
+def boxes(found: Predictions, xyz: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the least and the greatest coordinates (K, 2, 3) of each instance."""
+    corners = np.empty((len(found), 2, 3))
+    corners[:, 0], corners[:, 1] = np.inf, -np.inf
+    for number, (low, high) in enumerate(corners):
+        for rows in found.parts_of(number):
+            own = xyz[rows]
+            np.minimum(low, own.min(0), out=low)
+            np.maximum(high, own.max(0), out=high)
+    return corners
+
+
+def listed(found: Predictions, corners: npt.NDArray[np.float64]) -> list[dict[str, Any]]:
     """Return a record of each instance: class, score, points, and its box in the cloud's own coordinates."""
     records = []
-    for number in range(len(found)):
-        own = xyz[found.points_of(number)]
+    for number, (low, high) in enumerate(corners):
         records.append(
             {
                 "instance": number,
                 "class": found.class_names[found.labels[number]],
                 "score": round(float(found.scores[number]), 4),
-                "points": len(own),
-                "low": own.min(0).round(4).tolist(),
-                "high": own.max(0).round(4).tolist(),
+                "points": len(found.points_of(number)),
+                "low": low.round(4).tolist(),
+                "high": high.round(4).tolist(),
             }
         )
     return records

@@ -177,7 +177,7 @@ def read_superpoints(path: Path, count: int) -> Indices:
         raise ValueError(
             f"{path} has {path.stat().st_size} bytes, expected {8 * count}: int64 for each of {count} points"
         )
-    labels = np.fromfile(path, "<i8")
+    labels = np.memmap(path, "<i8", "r") if count else np.zeros(0, np.int64)
     if labels.min(initial=0) < 0:
         raise ValueError(f"{path} has a superpoint {labels.min()}; they are numbered from 0")
     return labels
