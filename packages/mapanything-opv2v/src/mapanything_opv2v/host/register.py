@@ -35,12 +35,12 @@ def register() -> dict[str, dict[str, type]]:
     from mapanything_opv2v.host.datasets import DATASETS
     from mapanything_opv2v.host.losses.criteria import LOSSES
     from mapanything_opv2v.host.losses.distillation import OPV2VTeacher
-    from mapanything_opv2v.host.models.identity import MODEL_NAME, OPV2VMapAnything
+    from mapanything_opv2v.host.models import identity, start
 
     classes: dict[str, dict[str, type]] = {
         DATASETS_NAMESPACE: {**DATASETS, FixedSteps.__name__: FixedSteps},
         LOSSES_NAMESPACE: {**LOSSES, OPV2VTeacher.__name__: OPV2VTeacher},
-        MODELS_NAMESPACE: {MODEL_NAME: OPV2VMapAnything},
+        MODELS_NAMESPACE: {identity.MODEL_NAME: identity.OPV2VMapAnything, start.MODEL_NAME: start.OPV2VStart},
     }
     for name, cls in classes[DATASETS_NAMESPACE].items():
         _add(DATASETS_NAMESPACE, vars(datasets), name, cls)
