@@ -96,6 +96,7 @@ def _points(view: dict[str, Any], said: torch.Tensor, pose: torch.Tensor) -> tup
     """Return the loss of a view's patches, and the share of them that are asked."""
     away = view["depth_along_ray"][..., 0]
     known = view["valid_mask"] & (away > 0) & (away < core.FARTHEST_M)
-    local, there = core.of_patches(view["pts3d_cam"], known, tuple(said.shape[1:3]))
+    rows, columns = said.shape[1:3]
+    local, there = core.of_patches(view["pts3d_cam"], known, (rows, columns))
     true = torch.einsum("bij,bhwj->bhwi", pose[:, :3, :3], local) + pose[:, None, None, :3, 3]
     return core.points_loss(said, true, there), float(there.float().mean())
