@@ -29,6 +29,8 @@ GOOD = {
         {"test_dataset": "OPV2VDataset_validate(num_views=2) + 1 * OPV2VDataset_validate(num_views=4)"},
         {"test_dataset": "OtherDataset(split='test')"},
         {"weights": {"model.pretrained": __file__}},
+        {"model_str": "mapanything", "train_criterion": "ConfLoss(Regr3D())"},
+        {"model_str": "opv2v_start", "train_criterion": "OPV2VStartLoss(points_weight=1.0)"},
     ],
 )
 def test_good_runs_have_no_problem(changes):
@@ -66,6 +68,14 @@ def test_good_runs_have_no_problem(changes):
         (
             {"weights": {"model.pretrained": "stage1/checkpoint-best.pth"}},
             "model.pretrained=stage1/checkpoint-best.pth is not there: train the stage before this one",
+        ),
+        (
+            {"model_str": "opv2v_start", "train_criterion": "ConfLoss(Regr3D())"},
+            "model.model_str=opv2v_start with the loss ConfLoss: opv2v_start tells poses and points of patches only",
+        ),
+        (
+            {"model_str": "mapanything", "train_criterion": "OPV2VStartLoss(points_weight=1.0)"},
+            "model.model_str=mapanything with the loss OPV2VStartLoss: opv2v_start tells poses",
         ),
     ],
 )

@@ -261,7 +261,14 @@ def teacher(tmp_path, double_host):
 
 
 def test_every_loss_config_is_listed():
-    assert sorted(path.stem for path in (CONFIGS / "loss").glob("*.yaml")) == sorted(LOSSES)
+    assert sorted(path.stem for path in (CONFIGS / "loss").glob("*.yaml")) == sorted([*LOSSES, "opv2v_start_loss"])
+
+
+def test_the_loss_of_a_start_builds_its_class(composed):
+    config = composed(*BARE, "loss=opv2v_start_loss", "loss.opv2v.start.points_weight=0.5").loss
+    for text in (config.train_criterion, config.test_criterion):
+        loss = criterion(text)
+        assert type(loss).__name__ == "OPV2VStartLoss" and loss.points_weight == 0.5 and loss._loss2 is None
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -1,4 +1,4 @@
-"""The four experiments, composed on a double of the host's configs: consistent, buildable, linked to each other."""
+"""The experiments, composed on a double of the host's configs: consistent, buildable, linked to each other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mapanything_opv2v.checks.run_config import run_problems
 from mapanything_opv2v.train import build_parser
 from test_configs import HOST
 
-EXPERIMENTS = ("opv2v_stage1", "opv2v_stage2", "opv2v_stage3", "opv2v_cylindrical")
+EXPERIMENTS = ("opv2v_stage1", "opv2v_stage2", "opv2v_stage3", "opv2v_cylindrical", "opv2v_start")
 FOLDER = Path(mapanything_opv2v.__file__).parent / "configs" / "experiment"
 # What the experiments need of the host beside what the dataset configs do.
 MORE = {
@@ -71,6 +71,8 @@ def test_an_experiment_is_consistent(composed, name):
         epochs=params.epochs,
         warmups=warmups,
         weights={},
+        model_str=str(config.model.get("model_str")),
+        train_criterion=str(config.loss.train_criterion),
     )
     assert problems == []  # the test batch, the warm-up, the loaders' keys, the validation's split
     assert 0 < params.warmup_epochs < params.epochs
@@ -87,7 +89,13 @@ def test_an_experiment_builds_sets_of_different_splits(composed, name):
     assert type(validation).__name__ != type(train.dataset).__name__
 
 
-STEPS = {"opv2v_stage1": 2500, "opv2v_stage2": 5000, "opv2v_stage3": 1666, "opv2v_cylindrical": 5000}
+STEPS = {
+    "opv2v_stage1": 2500,
+    "opv2v_stage2": 5000,
+    "opv2v_stage3": 1666,
+    "opv2v_cylindrical": 5000,
+    "opv2v_start": 2500,
+}
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -113,6 +121,7 @@ def test_views_of_the_stages(composed):
         "opv2v_stage2": 8,  # fixed
         "opv2v_stage3": [4, 5, 6, 7, 8, 9, 10, 11, 12],  # variable
         "opv2v_cylindrical": [2, 3, 4],
+        "opv2v_start": 2,
     }
 
 
@@ -173,6 +182,21 @@ def test_each_stage_starts_from_the_one_before(composed):
         model, folder = composed(name).model, composed(source).hydra.run.dir
         assert model.pretrained == f"{folder}/checkpoint-best.pth"
         assert model.model_config.pretrained_checkpoint_path is None
+
+
+def test_a_start_begins_with_near_vehicles_and_turned_copies(composed):
+    config = composed("opv2v_start")
+    dataset = build(config.dataset.train_dataset).dataset
+    assert type(dataset).__name__ == "OPV2VStartDataset" and dataset.panorama_roll
+    assert dataset.options.main_agent_policy == "random"
+    found = []
+    for epoch in (0, 3):
+        dataset.set_epoch(epoch)
+        found.append(dataset.schedule())
+    assert found == [(8.0, 0.4), (40.0, 0.0)]
+    validation = build(config.dataset.test_dataset)
+    assert validation.schedule() == (float("inf"), 0.0) and not validation.panorama_roll
+    assert config.model.model_str == "opv2v_start" and config.model.pretrained is None
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

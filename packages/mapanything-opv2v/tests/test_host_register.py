@@ -86,9 +86,9 @@ def test_register_twice_changes_nothing(double_host):
     first = register()
     assert register() == first
     assert {place: len(classes) for place, classes in first.items()} == {
-        "mapanything.datasets": 21,
-        "mapanything.train.training": 6,
-        "mapanything.models.MODEL_CONFIGS": 1,
+        "mapanything.datasets": 26,
+        "mapanything.train.training": 7,
+        "mapanything.models.MODEL_CONFIGS": 2,
     }
     for place, classes in first.items():
         models = place.endswith("MODEL_CONFIGS")

@@ -54,6 +54,18 @@ def test_no_host_is_an_error_with_its_cure(host_train, monkeypatch, capsys):
     assert "mapanything_opv2v.train: Python finds no package mapanything" in capsys.readouterr().err
 
 
+def test_a_torchvision_of_another_torch_is_an_error_with_its_cure(host_train, monkeypatch, capsys, tmp_path):
+    def without_operators(name):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(host_train, "find_host", lambda: tmp_path)
+    monkeypatch.setattr(
+        importlib.import_module("mapanything_opv2v.host.register").importlib, "import_module", without_operators
+    )
+    assert train.launch(train.build_parser().parse_args([]), []) == 2
+    assert "The installed torchvision was built for another torch than the installed one" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("argv", "variables", "problem"),
     [

@@ -17,6 +17,7 @@ _EPILOG = """\
 examples:
   python -m mapanything_opv2v.train +experiment=opv2v_stage1 hydra.run.dir=runs/stage1
   python -m mapanything_opv2v.train --print-lr +experiment=opv2v_stage2
+  python -m mapanything_opv2v.train +experiment=opv2v_start   # a model from random weights: matching first
   python -m mapanything_opv2v.train --without lr_log,provenance +experiment=opv2v_stage1
   python -m mapanything_opv2v.train --hydra-help
 

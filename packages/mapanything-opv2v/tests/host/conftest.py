@@ -54,6 +54,12 @@ TINY_EXPERIMENTS = {
         *_SCHEDULE,
         *_STEPS,
     ),
+    "start": (
+        'dataset.resolution_train="(112,28)"',
+        "dataset.max_sets_per_epoch=4",
+        *_SCHEDULE,
+        *_STEPS,
+    ),
 }
 
 

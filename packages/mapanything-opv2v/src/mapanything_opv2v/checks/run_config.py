@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _CUT = "MapAnything cuts dataset.test_dataset at every '+'"
+_START = ("opv2v_start", "OPV2VStartLoss")
 _BEST = "MapAnything picks checkpoint-best by the mean over all sets of dataset.test_dataset"
 
 
@@ -23,6 +24,8 @@ def run_problems(
     epochs: float,
     warmups: Mapping[str, float],
     weights: Mapping[str, str | None],
+    model_str: str = "",
+    train_criterion: str = "",
 ) -> list[str]:
     """Return the problems of a run, empty if there are none; each says what to change.
 
@@ -38,6 +41,8 @@ def run_problems(
         Config key to warm-up epochs, for `train_params` and each of its submodules.
     weights
         Config key to the checkpoint that the run starts from, or None.
+    model_str, train_criterion
+        `model.model_str` and `loss.train_criterion`, resolved.
     """
     problems = _test_set_problems(test_dataset)
     if max_num_of_imgs_per_gpu < num_views:
@@ -57,6 +62,12 @@ def run_problems(
                 f"{key}={path} is not there: train the stage before this one or get the weights first, or set {key} "
                 "to another checkpoint or to null"
             )
+    if (model_str == _START[0]) != (_START[1] in train_criterion):
+        problems.append(
+            f"model.model_str={model_str} with the loss {train_criterion.split('(')[0].strip() or 'of no name'}: "
+            f"{_START[0]} tells poses and points of patches only, for loss=opv2v_start_loss, and no other model does; "
+            "take both (+experiment=opv2v_start) or neither"
+        )
     return problems
 
 

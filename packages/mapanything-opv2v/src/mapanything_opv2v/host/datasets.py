@@ -1,4 +1,4 @@
-"""The four dataset classes that a MapAnything config can name, and their split-locked variants.
+"""The dataset classes that a MapAnything config can name, and their split-locked variants.
 
 Pickles and configs know them by this module's name.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from mapanything_opv2v.host.data.base import OPV2VBase
 from mapanything_opv2v.host.data.cylindrical import CylindricalBase
 from mapanything_opv2v.host.data.pinhole import OPV2VCoopDataset, OPV2VDataset
+from mapanything_opv2v.host.data.start import StartBase
 from mapanything_opv2v.rawdata import SPLITS
 
 
@@ -23,6 +24,10 @@ class OPV2VCoopCylindricalDataset(CylindricalBase):
     cooperative = True
 
 
+class OPV2VStartDataset(StartBase):
+    """Panoramas of vehicles that are near at first and farther with the epochs; see `StartBase`."""
+
+
 def _locked(cls: type[OPV2VBase], split: str) -> type[OPV2VBase]:
     """Return `cls` bound to one split.
 
@@ -33,7 +38,7 @@ def _locked(cls: type[OPV2VBase], split: str) -> type[OPV2VBase]:
     return type(name, (cls,), {"only_split": split, "__doc__": doc, "__module__": __name__, "__qualname__": name})
 
 
-_CLASSES = (OPV2VDataset, OPV2VCoopDataset, OPV2VCylindricalDataset, OPV2VCoopCylindricalDataset)
+_CLASSES = (OPV2VDataset, OPV2VCoopDataset, OPV2VCylindricalDataset, OPV2VCoopCylindricalDataset, OPV2VStartDataset)
 DATASETS: dict[str, type[OPV2VBase]] = {cls.__name__: cls for cls in _CLASSES}
 DATASETS.update({(locked := _locked(cls, split)).__name__: locked for cls in _CLASSES for split in SPLITS})
 globals().update(DATASETS)  # so that a dataset can be pickled by name

@@ -28,19 +28,19 @@ def register() -> dict[str, dict[str, type]]:
     ValueError
         If a name is already taken by something else.
     """
-    datasets = _host_module(DATASETS_NAMESPACE)
-    training = _host_module(LOSSES_NAMESPACE)
-    models = _host_module(MODELS_NAMESPACE.rpartition(".")[0]).MODEL_CONFIGS
+    datasets = host_module(DATASETS_NAMESPACE)
+    training = host_module(LOSSES_NAMESPACE)
+    models = host_module(MODELS_NAMESPACE.rpartition(".")[0]).MODEL_CONFIGS
     from mapanything_opv2v.host.data.fixed_steps import FixedSteps
     from mapanything_opv2v.host.datasets import DATASETS
     from mapanything_opv2v.host.losses.criteria import LOSSES
     from mapanything_opv2v.host.losses.distillation import OPV2VTeacher
-    from mapanything_opv2v.host.models.identity import MODEL_NAME, OPV2VMapAnything
+    from mapanything_opv2v.host.models import identity, start
 
     classes: dict[str, dict[str, type]] = {
         DATASETS_NAMESPACE: {**DATASETS, FixedSteps.__name__: FixedSteps},
         LOSSES_NAMESPACE: {**LOSSES, OPV2VTeacher.__name__: OPV2VTeacher},
-        MODELS_NAMESPACE: {MODEL_NAME: OPV2VMapAnything},
+        MODELS_NAMESPACE: {identity.MODEL_NAME: identity.OPV2VMapAnything, start.MODEL_NAME: start.OPV2VStart},
     }
     for name, cls in classes[DATASETS_NAMESPACE].items():
         _add(DATASETS_NAMESPACE, vars(datasets), name, cls)
@@ -51,7 +51,14 @@ def register() -> dict[str, dict[str, type]]:
     return classes
 
 
-def _host_module(name: str) -> ModuleType:
+def host_module(name: str) -> ModuleType:
+    """Import a module of the host.
+
+    Raises
+    ------
+    ImportError
+        If it, or one of its dependencies, cannot be imported; says what to do.
+    """
     try:
         return importlib.import_module(name)
     except RuntimeError as error:  # torchvision's operators beside a torch that they were not built for

@@ -331,6 +331,10 @@ class OPV2VBase(StepsChecked, BaseDataset):
         with self._naming(idx):
             return self._getitem_fn(idx)
 
+    def typical_sample(self, index: int) -> list[dict[str, Any]]:
+        """Return a sample that is like those of any epoch; what a constant is fitted on."""
+        return self.sample(index)
+
     def __getitem__(self, idx: int | tuple[int, ...]) -> list[dict[str, Any]]:
         """Return the views of a sample; unlike the host's, never another sample without saying so."""
         self._parse_index(idx)  # what was asked is checked before what the files hold

@@ -16,6 +16,7 @@ from mapanything.train.losses import MultiLoss
 from mapanything_opv2v import losses as core
 from mapanything_opv2v.host.losses.distillation import OPV2VScaleDistillationLoss
 from mapanything_opv2v.host.losses.factored_geometry import OPV2VFactoredGeometryScaleRegr3DPlusNormalGMLoss
+from mapanything_opv2v.host.losses.start import OPV2VStartLoss
 
 logger = logging.getLogger(__name__)
 
@@ -276,5 +277,6 @@ _CLASSES = (
     OPV2VMaskedDepthLoss,
     OPV2VScaleDistillationLoss,
     OPV2VAgentAgreementLoss,
+    OPV2VStartLoss,
 )
 LOSSES: dict[str, type[MultiLoss]] = {cls.__name__: cls for cls in _CLASSES}

@@ -35,6 +35,8 @@ class RunCheck(Callback):
             epochs=params.epochs,
             warmups=warmups,
             weights={key: OmegaConf.select(config, key) for key in _WEIGHTS},
+            model_str=str(OmegaConf.select(config, "model.model_str")),
+            train_criterion=str(OmegaConf.select(config, "loss.train_criterion")),
         )
         if problems:
             listed = "\n".join(f"  - {problem}" for problem in problems)

@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from mapanything_opv2v.evaluation import baselines
 from mapanything_opv2v.host.training.patching import TRAINING, Patches, deviation
 from mapanything_opv2v.host.training.run_state import RunState
+from mapanything_opv2v.losses import bent
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ def _truths(training: Sequence[Any]) -> Iterator[baselines.Truth]:
 
         count = min(len(leaf), max(1, SAMPLES // len(sets)))
         for index in np.linspace(0, len(leaf) - 1, count).astype(int):
-            yield sample_truth(leaf.sample(int(index)))
+            yield sample_truth(leaf.typical_sample(int(index)))
 
 
 class ConstantModel(torch.nn.Module):
@@ -163,5 +164,6 @@ class ConstantModel(torch.nn.Module):
             "conf": np.ones(ranges.shape[:-1]),
             "non_ambiguous_mask_logits": np.where(self.constant.mask[chosen], _SURE, -_SURE),
         }
+        made["bent_points"] = np.asarray(bent(torch.from_numpy(made["pts3d"])))
         tensors = {name: torch.tensor(value, dtype=torch.float32, device=device) for name, value in made.items()}
         return {**tensors, "non_ambiguous_mask": tensors["non_ambiguous_mask_logits"] > 0}

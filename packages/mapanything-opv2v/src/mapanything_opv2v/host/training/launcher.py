@@ -6,7 +6,6 @@ that the run's config needs.
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import logging
 import os
@@ -20,6 +19,7 @@ from hydra_plugins.mapanything_opv2v_search_path.search_path import activate
 from omegaconf import DictConfig
 
 from mapanything_opv2v import checkout
+from mapanything_opv2v.host.register import DATASETS_NAMESPACE, host_module
 from mapanything_opv2v.host.training.deviations import applied
 from mapanything_opv2v.host.training.run_state import RunState
 
@@ -91,7 +91,7 @@ class HostTraining:
         self.__init__(state["options"])  # type: ignore[misc]
 
     def _prepare(self) -> None:
-        importlib.import_module("mapanything.datasets")
+        host_module(DATASETS_NAMESPACE)
         activate()
 
     def __call__(self, config: DictConfig) -> None:
