@@ -63,7 +63,9 @@ def test_cells_are_checked(learn, tmp_path, capsys):
     for cells in ("coop:500:0", "village:25:0"):
         with pytest.raises(SystemExit):
             learn.parse(["--out", str(tmp_path), "--cells", cells])
-        assert "and 400 towns are rendered" in capsys.readouterr().err
+        assert "400 towns are rendered, 2000 are cast for starts" in capsys.readouterr().err
+    assert [cell.name for cell in learn.parse(["--out", "x", "--cells", "started:all:1"]).cells] == ["started-all-1"]
+    assert learn.parse(["--out", "x", "--cells", "start:500:0"]).cells[0].towns == 500
     assert [cell.name for cell in learn.parse(["--out", "x", "--cells", "coop:25:1"]).cells] == ["coop-25-1"]
 
 
@@ -127,7 +129,7 @@ def test_a_start_is_told_by_itself(table, tmp_path, capsys):
     (folder / "start.judged.json").write_text(json.dumps(rows))
     assert table.main(tmp_path) == 0
     text = capsys.readouterr().out
-    assert "started-24-0, its start alone" in text
+    assert "started-24, the start alone, 1 seed(s)" in text
     near = next(line for line in text.splitlines() if "position of the partner, m, 5 to 40 m" in line)
     assert "trained 5.000 [5.000, 5.000], 2 towns  constant 20.000 [20.000, 20.000]" in near
     assert "shuffled 40.000" in near
