@@ -143,7 +143,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--override", action="append", default=[], help="further Hydra override of every cell")
     parser.add_argument("--profile", action="store_true", help="write where the time of ten steps goes")
-    parser.add_argument("--as_written", action="store_true", help="compile nothing on a GPU")
+    parser.add_argument("--as_written", action="store_true", help="do not compile the start on a GPU")
     parser.add_argument("--later", action="store_true", help="leave judging to a later call")
     parser.add_argument("--toy", action="store_true", help="tiny, for a CPU: shows that everything runs")
     args = parser.parse_args(argv)
@@ -308,7 +308,7 @@ def train(
         **{"towns": cell.towns, "seed": cell.seed, "vehicles": arm.vehicles, "roll": arm.roll},
         **({"train": str(packed(args, True) / "cast")} if arm.start else {}),
         **{"farthest_m": FARTHEST_M, "samples": args.samples, "validate_on": args.validate_on},
-        **{"main": arm.main, "compiled": not args.as_written, "watch": str(folder / "watch.jsonl")},
+        **{"main": arm.main, "watch": str(folder / "watch.jsonl")},
         **{"profile": str(folder / "profile.txt") if args.profile else None},
     }
     script = str(Path(__file__).with_name("learn_towns_pack.py"))
@@ -329,7 +329,8 @@ def run(
                 os.killpg(process.pid, first)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(KEEPING_S)
-            os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             return "stopped in time"
 

@@ -1,7 +1,8 @@
-"""Compiled parts of a model for the trainings of learn_towns.py: a step is cheaper, and its numbers stay the same.
+"""Compiled parts of a model for learn_towns_start.py: a step costs the GPU less, which several trainings share.
 
-Blocks and heads are compiled one by one, as what lies between them works with lists and names. Only training steps run
-compiled: judging has other shapes, and is short. Where compiling fails, the training goes on as it is, and says so.
+Blocks and pose head are compiled one by one, as what lies between them works with lists and names. Only training
+steps run compiled: judging has other shapes, and is short. Where compiling fails, the training goes on as it is, and
+says so. The package's own training is not compiled: its losses are many small steps of the processor.
 """
 
 from __future__ import annotations
@@ -17,9 +18,8 @@ RECOMPILED = 32
 
 
 def parts(model: Any) -> list[torch.nn.Module]:
-    """Return the blocks and heads of a MapAnything that are worth compiling."""
-    heads = [getattr(model, name, None) for name in ("pose_head", "dense_head")]
-    return [*model.info_sharing.self_attention_blocks, *(head for head in heads if head is not None)]
+    """Return the blocks and the head of a MapAnything that the start uses."""
+    return [*model.info_sharing.self_attention_blocks, model.pose_head]
 
 
 def compile_parts(model: Any, step: Callable[[], Any]) -> bool:

@@ -20,7 +20,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import learn_towns_fast
 import numpy as np
 import torch
 
@@ -311,41 +310,16 @@ def install(job: dict[str, Any]) -> None:
 
     @functools.wraps(test_host)
     def test_one_epoch(model: Any, criterion: Any, data_loader: Any, device: Any, epoch: int, *rest: Any, **more: Any):
-        with learn_towns_fast.as_written():
-            results = test_host(model, criterion, data_loader, device, epoch, *rest, **more)
-            if job["vehicles"] == 2 and hasattr(model, "info_sharing"):
-                line = {"epoch": epoch, "seconds": time.monotonic() - started, **errors(model, data_loader)}
-                wrong = errors(model, data_loader, stranger=True)
-                line |= {f"{name}_stranger": wrong[name] for name in ("m_near", "deg_near") if name in wrong}
-                with Path(job["watch"]).open("a") as stream:
-                    stream.write(json.dumps(line) + "\n")
+        results = test_host(model, criterion, data_loader, device, epoch, *rest, **more)
+        if job["vehicles"] == 2 and hasattr(model, "info_sharing"):
+            line = {"epoch": epoch, "seconds": time.monotonic() - started, **errors(model, data_loader)}
+            wrong = errors(model, data_loader, stranger=True)
+            line |= {f"{name}_stranger": wrong[name] for name in ("m_near", "deg_near") if name in wrong}
+            with Path(job["watch"]).open("a") as stream:
+                stream.write(json.dumps(line) + "\n")
         return results
 
     training.test_one_epoch = test_one_epoch
-    if job.get("compiled") and device == "cuda":
-        compile_first_epoch(training)
-
-
-def compile_first_epoch(training: Any) -> None:
-    """Compile the model's blocks and heads before the first epoch of this process."""
-    host, done = training.train_one_epoch, []
-
-    @functools.wraps(host)
-    def train_one_epoch(model: Any, criterion: Any, data_loader: Any, *rest: Any, **more: Any) -> Any:
-        if not done:
-            done.append(learn_towns_fast.compile_parts(model, functools.partial(trial, model, data_loader)))
-        return host(model, criterion, data_loader, *rest, **more)
-
-    training.train_one_epoch = train_one_epoch
-
-
-def trial(model: torch.nn.Module, batches: Batches) -> None:
-    """Go forward and backward as a training step does, and leave nothing behind."""
-    model.train()
-    with torch.autocast(batches.pack.device, torch.bfloat16):
-        said = model(batches.pack.views(batches.rows[: batches.batch]))
-    sum(view["pts3d"].float().mean() + view["cam_trans"].float().mean() for view in said).backward()
-    model.zero_grad(set_to_none=True)
 
 
 def main(argv: Sequence[str]) -> int:

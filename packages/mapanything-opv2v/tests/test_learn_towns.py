@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+import time
 from pathlib import Path
+from signal import SIGTERM
 
 import numpy as np
 import pytest
@@ -158,3 +160,26 @@ def test_arms_are_compared_by_town(table):
     at = lines.index("\none, 400 towns, less coop, 400 towns; paired by town")
     assert lines[at + 1].endswith("+7.000 [+7.000, +7.000], 3 towns")
     assert not any("less coop, 25 towns" in line and line.startswith("\ncoop, 400") for line in lines)
+
+
+def test_a_cell_can_take_the_start_of_another(learn, tmp_path, capsys):
+    args = learn.parse(["--out", str(tmp_path), "--cells", "started_first:all:1", "--start_from", "started-all"])
+    folder, other = tmp_path / "cells" / "started_first-all-1", tmp_path / "cells" / "started-all-1"
+    folder.mkdir(parents=True)
+    assert learn.start(args.cells[0], args, {}, folder, 0.0) is False
+    assert "there is no start" in capsys.readouterr().out
+    other.mkdir()
+    (other / "start.pth").write_bytes(b"weights")
+    assert learn.start(args.cells[0], args, {}, folder, 0.0) is True
+    assert (folder / "start.pth").read_bytes() == b"weights"
+
+
+def test_what_is_stopped_can_keep_its_state_first(learn, tmp_path):
+    script = (
+        "import pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path('kept').touch(), sys.exit(3)))\n"
+        "pathlib.Path('ready').touch(); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", f"import os; os.chdir({str(tmp_path)!r})\n{script}"]
+    found = learn.run(command, {}, tmp_path / "log", time.monotonic() + 3, SIGTERM)
+    assert found == "stopped in time" and (tmp_path / "ready").exists() and (tmp_path / "kept").exists()
