@@ -161,13 +161,19 @@ def draw_starts(path: Path, folder: Path) -> None:
         steps = [line["step"] for line in lines]
         for kind, style in (("train", ":"), ("near", "--"), ("far", "-")):
             for axis, name, unit in ((axes[0], "m", "position, m"), (axes[1], "deg", "heading, degrees")):
-                label = f"{file.parent.name}, {kind}" if name == "m" else None
+                label = file.parent.name if (name, kind) == ("m", "far") else None
                 axis.plot(steps, [line[kind][name] for line in lines], style, color=f"C{number}", label=label)
                 axis.set(xlabel="step", ylabel=f"mean error of the {unit}")
                 axis.axhline(lines[0][kind][f"constant_{name}"], color="k", linestyle=style, linewidth=0.5)
+    for kind, style in (
+        ("training pairs, 5 to 40 m", ":"),
+        ("held-out, 5 to 15 m", "--"),
+        ("held-out, 15 to 40 m", "-"),
+    ):
+        axes[0].plot([], [], style, color="k", label=kind)
     for axis in axes:
         axis.set_ylim(0)
-    figure.legend(fontsize=7, loc="lower center", ncols=3)
+    figure.legend(fontsize=7, loc="lower center", ncols=4)
     figure.tight_layout(rect=(0, 0.14, 1, 1))
     figure.savefig(path, dpi=80)
     pyplot.close(figure)
@@ -201,6 +207,15 @@ def tell_starts(starts: dict[str, list[dict[str, Any]]]) -> list[str]:
                     told.append(f"{variant} {mean:.3f} [{low:.3f}, {high:.3f}], {len(by)} towns")
                 lines.append(f"  {title + (', 5 to 40 m' if near else ''):<40} {'  '.join(told)}")
             lines += [line for other in ("constant", "shuffled") for line in paired(group, figure, "trained", other)]
+    few = [name for name in groups if name.startswith("start-25")]
+    for one, other in itertools.product(
+        few, [name for name in groups if name.startswith("start-") and name not in few]
+    ):
+        lines.append(f"\n{one} less {other}, the starts alone; paired by town, 5 to 40 m")
+        for figure, title in FIGURES[:2]:
+            a, b = (seeds_by_town(groups[name], "trained", figure, True) for name in (one, other))
+            mean, low, high = interval([a[town] - b[town] for town in sorted(set(a) & set(b))])
+            lines.append(f"  {title:<40} {mean:+.3f} [{low:+.3f}, {high:+.3f}]")
     return lines
 
 

@@ -137,6 +137,20 @@ def test_a_start_is_told_by_itself(table, tmp_path, capsys):
     assert "shuffled 40.000" in near
 
 
+def test_starts_of_few_towns_are_compared(table):
+    def rows(error):
+        told = [("trained", error), ("constant", 20.0), ("shuffled", 30.0)]
+        return [
+            {"variant": variant, "town": town, "distance_m": 20.0, "translation_m": value, "rotation_deg": value}
+            for variant, value in told
+            for town in "abc"
+        ]
+
+    lines = table.tell_starts({"start-25-0": rows(12.0), "start-400-0": rows(9.0), "started-all-0": rows(7.0)})
+    at = lines.index("\nstart-25 less start-400, the starts alone; paired by town, 5 to 40 m")
+    assert lines[at + 1].endswith("+3.000 [+3.000, +3.000]") and not any("less started" in line for line in lines)
+
+
 def test_a_started_cell_goes_on_with_its_start(learn, tmp_path):
     args = learn.parse(["--out", str(tmp_path)])
     for name in ("started", "poses_only", "unstarted"):
