@@ -17,8 +17,10 @@ another town, the main agent's views only.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,14 +28,13 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from queue import Queue
 from typing import Any
 
 import learn_towns_cast
 import learn_towns_pack
-from learn_towns_arms import ARMS
+from learn_towns_arms import ARMS, gpu_count, overrides, sizes
 from mapanything_opv2v import rawdata, synthetic
 from mapanything_opv2v.files import write_json
 from mapanything_opv2v.synthetic import statistics
@@ -49,6 +50,9 @@ FARTHEST_M = 50.0
 LEAST_SECONDS = 20
 """A training is not begun when less time is left."""
 
+KEEPING_S = 5
+"""Seconds that a start has to keep its state when the time is over."""
+
 
 DEFAULT_CELLS = (
     "coop:400:0,coop:400:1,coop:400:2,one:400:0,oracle:400:0,coop:100:0,coop:100:1,coop:100:2,coop:25:0,fixed:400:0,"
@@ -58,16 +62,16 @@ DEFAULT_CELLS = (
 
 @dataclass(frozen=True)
 class Cell:
-    """One training."""
+    """One training; a start and what goes on from it use as many cast towns, others as many rendered ones."""
 
     arm: str
-    towns: int
+    towns: int | None
     seed: int
 
     @property
     def name(self) -> str:
         """Return the folder's name."""
-        return f"{self.arm}-{self.towns}-{self.seed}"
+        return f"{self.arm}-{self.towns or 'all'}-{self.seed}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,14 +104,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(not all(good))
 
 
-@lru_cache
-def gpu_count() -> int:
-    """Return how many GPUs there are; torch is imported here, so that processes that render do without."""
-    import torch
-
-    return torch.cuda.device_count()
-
-
 def note(text: str) -> None:
     """Print at once."""
     print(f"[{time.strftime('%H:%M:%S')}] {text}", flush=True)
@@ -119,7 +115,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description=(__doc__ or "").partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write into")
-    parser.add_argument("--cells", default=DEFAULT_CELLS, help=f"ARM:TOWNS:SEED,...; arms: {', '.join(ARMS)}")
+    told = "ARM:TOWNS:SEED,...; TOWNS may be all"
+    parser.add_argument("--cells", default=DEFAULT_CELLS, help=f"{told}; arms: {', '.join(ARMS)}")
     parser.add_argument("--seconds", type=float, default=2400, help="for everything; trainings stop in time")
     parser.add_argument("--judge_seconds", type=float, default=100, help="of these for judging at the end")
     parser.add_argument("--per_gpu", type=int, default=5, help="trainings that share a GPU")
@@ -134,6 +131,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--layers", type=int, default=12, help="layers of the part that all views share")
     parser.add_argument("--start_seconds", type=float, default=420, help="for the start, where an arm has one")
     parser.add_argument("--start", type=json.loads, default={}, help="JSON of more options of the start")
+    told = "take the starts of cells of this name, in place of own ones: started-all; the seed is the cell's"
+    parser.add_argument("--start_from", default="", help=told)
     parser.add_argument("--gap_free", action="store_true", help="the start sees all around, also what no camera covers")
     parser.add_argument("--cast_towns", type=int, default=2000, help="towns of the start, at most")
     parser.add_argument("--cast_seconds", type=float, default=100, help="for casting them, at most")
@@ -144,6 +143,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--override", action="append", default=[], help="further Hydra override of every cell")
     parser.add_argument("--profile", action="store_true", help="write where the time of ten steps goes")
+    parser.add_argument("--as_written", action="store_true", help="do not compile the start on a GPU")
     parser.add_argument("--later", action="store_true", help="leave judging to a later call")
     parser.add_argument("--toy", action="store_true", help="tiny, for a CPU: shows that everything runs")
     args = parser.parse_args(argv)
@@ -152,11 +152,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         args.towns, args.held_out, args.frames, args.steps, args.epochs = 2, 2, 2, 2, 1
         args.samples, args.per_gpu, args.workers, args.validate_on, args.layers = 2, 1, 1, 4, 4
     args.cells = [
-        Cell(arm, int(towns), int(seed)) for arm, towns, seed in (c.split(":") for c in args.cells.split(","))
+        Cell(arm, None if towns == "all" else int(towns), int(seed))
+        for arm, towns, seed in (c.split(":") for c in args.cells.split(","))
     ]
     for cell in args.cells:
-        if cell.arm not in ARMS or cell.towns > args.towns:
-            parser.error(f"cell {cell}: arms are {', '.join(ARMS)}, and {args.towns} towns are rendered")
+        if cell.arm not in ARMS or (cell.towns or 0) > (args.cast_towns if ARMS[cell.arm].start else args.towns):
+            towns = f"{args.towns} towns are rendered, {args.cast_towns} are cast for starts"
+            parser.error(f"cell {cell}: arms are {', '.join(ARMS)}; {towns}")
     args.out = args.out.resolve()
     args.workers = args.workers or os.cpu_count() or 1
     return args
@@ -225,11 +227,6 @@ def packed(args: argparse.Namespace, panorama: bool) -> Path:
     return Path(args.out / "packed" / ("panorama" if panorama else "pinhole"))
 
 
-def sizes(args: argparse.Namespace) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the sizes of pinhole views and panoramas: 4 of the former have about the pixels of one of the latter."""
-    return ((56, 42), (112, 28)) if args.toy else ((84, 56), (280, 70))
-
-
 def run_cell(cell: Cell, args: argparse.Namespace, gpu: str, end_training: float) -> bool:
     """Train and judge a cell, unless that is done; say whether it is done."""
     folder = args.out / "cells" / cell.name
@@ -250,6 +247,8 @@ def run_cell(cell: Cell, args: argparse.Namespace, gpu: str, end_training: float
     began = time.monotonic()
     if ARMS[cell.arm].start and not start(cell, args, env, folder, end_training):
         return False
+    if not ARMS[cell.arm].dense:
+        return (folder / "start.judged.json").is_file()
     status = train(cell, args, env, folder, end_training)
     if status not in (0, "stopped in time") and args.retry:
         note(f"{cell.name}: status {status}, once more with {args.retry}")
@@ -260,8 +259,9 @@ def run_cell(cell: Cell, args: argparse.Namespace, gpu: str, end_training: float
         return False
     arm = ARMS[cell.arm]
     judge = {
-        **{"arm": cell.arm, "towns": cell.towns, "seed": cell.seed, "panorama": arm.panorama, "seconds": seconds},
-        **{"inputs": arm.inputs, "vehicles": arm.vehicles, "size": sizes(args)[int(arm.panorama)]},
+        **{"arm": cell.arm, "towns": cell.towns or "all", "seed": cell.seed, "seconds": seconds},
+        **{"panorama": arm.panorama, "inputs": arm.inputs, "vehicles": arm.vehicles},
+        **{"size": sizes(args)[int(arm.panorama)]},
         **{"packed": str(packed(args, arm.panorama)), "farthest_m": FARTHEST_M, "checkpoint": str(checkpoint)},
         **{"pictures": cell.seed == 0},
     }
@@ -276,15 +276,22 @@ def run_cell(cell: Cell, args: argparse.Namespace, gpu: str, end_training: float
 def start(cell: Cell, args: argparse.Namespace, env: dict[str, str], folder: Path, end: float) -> bool:
     """Train the start of a cell, once, also in several calls; say whether it is there."""
     weights = folder / "start.pth"
+    if args.start_from and not weights.is_file():
+        found = args.out / "cells" / f"{args.start_from}-{cell.seed}" / "start.pth"
+        if not found.is_file():
+            note(f"{cell.name}: there is no start {found} yet")
+            return False
+        shutil.copyfile(found, weights)
     if not weights.is_file():
         watched = packed(args, True) / ("cast_validate" if args.gap_free else "validate")
         plan = {"cast": packed(args, True) / "cast", "validate": watched, "out": weights}
         told = {**{name: str(path) for name, path in plan.items()}, "seconds": args.start_seconds, "seed": cell.seed}
-        told |= {"points": ARMS[cell.arm].points, "test": str(packed(args, True) / "test"), **args.start}
+        told |= {"points": ARMS[cell.arm].points, "test": str(packed(args, True) / "test"), "towns": cell.towns}
+        told |= {"compiled": not args.as_written, **args.start}
         told |= {"batch": 4, "every": 2} if args.toy else {}
         script = str(Path(__file__).with_name("learn_towns_start.py"))
         command = [sys.executable, script, json.dumps(told), *overrides(cell, args, folder)]
-        status = run(command, env, folder / "start.txt", end)
+        status = run(command, env, folder / "start.txt", end, signal.SIGTERM)
         note(f"{cell.name}: start, status {status}, weights {weights.is_file()}")
     return weights.is_file()
 
@@ -299,82 +306,33 @@ def train(
     job = {
         **{split: str(packed(args, arm.panorama) / split) for split in ("train", "validate")},
         **{"towns": cell.towns, "seed": cell.seed, "vehicles": arm.vehicles, "roll": arm.roll},
-        **({"train": str(packed(args, True) / "cast"), "towns": None} if arm.start else {}),
+        **({"train": str(packed(args, True) / "cast")} if arm.start else {}),
         **{"farthest_m": FARTHEST_M, "samples": args.samples, "validate_on": args.validate_on},
-        **{"watch": str(folder / "watch.jsonl"), "profile": str(folder / "profile.txt") if args.profile else None},
+        **{"main": arm.main, "watch": str(folder / "watch.jsonl")},
+        **{"profile": str(folder / "profile.txt") if args.profile else None},
     }
     script = str(Path(__file__).with_name("learn_towns_pack.py"))
     command = [sys.executable, script, json.dumps(job), *extra, *overrides(cell, args, folder)]
     return run(command, env, folder / "train.txt", end)
 
 
-def run(command: Sequence[str], env: dict[str, str], log_file: Path, end: float) -> int | str:
-    """Run a command until it ends or the time is over; return its status."""
+def run(
+    command: Sequence[str], env: dict[str, str], log_file: Path, end: float, first: signal.Signals | None = None
+) -> int | str:
+    """Run a command until it ends or the time is over; return its status. `first` lets it keep its state before."""
     with log_file.open("a") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             return process.wait(max(1.0, end - time.monotonic()))
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            if first is not None:
+                os.killpg(process.pid, first)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(KEEPING_S)
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             return "stopped in time"
-
-
-def overrides(cell: Cell, args: argparse.Namespace, folder: Path) -> list[str]:
-    """Return the Hydra overrides of a cell: the package's experiment with a small model and small images."""
-    arm = ARMS[cell.arm]
-    width, height = sizes(args)[int(arm.panorama)]
-    channels, views = 96 if args.toy else 384, arm.vehicles * (1 if arm.panorama else 4)
-    shared = [
-        "model=opv2v_tiny",
-        "model.pretrained=null",
-        "model.model_config.pretrained_checkpoint_path=null",
-        f"hydra.run.dir={folder / 'run'}",
-        f"model.encoder.enc_embed_dim={channels}",
-        f"model.info_sharing.module_args.dim={channels}",
-        f'dataset.resolution_train="({width},{height})"',
-        f"dataset.num_views={views}",
-        f"dataset.opv2v.val.num_views={views}",
-        "dataset.num_workers=0",
-        f"dataset.opv2v.index_cache={args.out / 'index'}",
-        f"dataset.opv2v.min_agents={arm.vehicles}",
-        f"dataset.steps_per_epoch={args.steps}",
-        "dataset.max_sets_per_epoch=null",
-        "dataset.train.variable_num_views=false",
-        "dataset.opv2v.train.transform=imgnorm",
-        f"train_params.max_num_of_imgs_per_gpu={args.samples * views}",
-        f"train_params.epochs={args.epochs}",
-        f"train_params.warmup_epochs={0.5 if args.toy else 1}",
-        f"train_params.eval_freq={1 if args.toy else 2}",
-        "train_params.print_freq=50",
-        "train_params.keep_freq=0",
-        "train_params.max_loss_value=100000",  # MapAnything stops above 1000, which a new model can pass
-        f"train_params.seed={cell.seed}",
-        f"train_params.lr={args.lr}",
-        f"train_params.min_lr={args.min_lr}",
-        f"model.info_sharing.module_args.depth={args.layers}",
-    ]
-    if not args.toy:
-        shared += [
-            f"model.encoder.input_size={width}",
-            f"model.info_sharing.module_args.indices=[{args.layers // 3 + 1},{2 * args.layers // 3}]",
-            "model.info_sharing.module_args.num_heads=6",
-            "model.pred_head.feature_head.feature_dim=64",
-            "model.pred_head.feature_head.layer_dims=[48,96,192,384]",
-        ]
-    if not gpu_count():
-        shared.append("train_params.amp=0")
-    if arm.vehicles > 1:
-        shared.append("dataset.opv2v.main_agent_policy=random")
-    if not arm.panorama:
-        shared += ["dataset.opv2v.train.aug_crop=0"]
-    words = dict(word.split("=", 1) for word in (*shared, *args.override, *arm.overrides))  # an arm has the last word
-    if arm.start and (folder / "start.pth").is_file():
-        words["model.pretrained"] = str(folder / "start.pth")
-    words["train_params.submodule_configs.encoder.lr"] = words["train_params.lr"]
-    words["train_params.submodule_configs.encoder.min_lr"] = words["train_params.min_lr"]
-    experiment = "opv2v_cylindrical" if arm.panorama else "opv2v_stage2"
-    return [f"+experiment={experiment}", *(f"{key}={value}" for key, value in words.items())]
 
 
 if __name__ == "__main__":

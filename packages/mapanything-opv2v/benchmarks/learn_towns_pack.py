@@ -101,8 +101,8 @@ class Pack:
         self.labels = [label for label, _ in meta["names"]]
         self.instances = [instances for _, instances in meta["names"]]
         self.town_of = [label.split("/")[1] for label in self.labels]
-        chosen = sorted(set(self.town_of))[:towns]
-        rows = [row for row, town in enumerate(self.town_of) if town in set(chosen)]
+        chosen = set(sorted(set(self.town_of))[:towns])
+        rows = [row for row, town in enumerate(self.town_of) if town in chosen]
         self.labels, self.instances, self.town_of = (
             [values[row] for row in rows] for values in (self.labels, self.instances, self.town_of)
         )
@@ -131,15 +131,14 @@ class Pack:
         for row, label in enumerate(self.labels):
             groups.setdefault(label, []).append(row)
         frames = sorted({label.split("/")[2] for label in groups})[moments]
-        found = [
-            (a, b)
-            for label, rows in sorted(groups.items())
-            if label.split("/")[2] in frames
-            for a in rows
-            for b in rows
-            if a != b and np.linalg.norm(self.positions[a] - self.positions[b]) <= farthest_m
-        ]
-        return np.array(found).reshape(-1, 2)
+        found = [np.empty((0, 2), dtype=int)]
+        for label, rows in sorted(groups.items()):
+            if label.split("/")[2] in frames:
+                at, where = np.array(rows), self.positions[rows]
+                away = np.linalg.norm(where[:, None] - where, axis=-1)
+                np.fill_diagonal(away, math.inf)
+                found.append(at[np.argwhere(np.isfinite(away) & (away <= farthest_m))])
+        return np.concatenate(found)
 
     def views(self, rows: np.ndarray, columns: torch.Tensor | None = None) -> Views:
         """Return a collated batch: samples (B, vehicles), panoramas rolled by columns (B, vehicles) if told."""
@@ -190,6 +189,12 @@ def turned(R: torch.Tensor, quats: torch.Tensor, angle: torch.Tensor) -> tuple[t
     half_s, half_c = (angle / 2).sin(), (angle / 2).cos()
     made = [x * half_c - z * half_s, y * half_c + w * half_s, z * half_c + x * half_s, w * half_c - y * half_s]
     return R @ turn, torch.stack(made, dim=-1)
+
+
+def led_by_the_first(pack: Pack, rows: np.ndarray) -> np.ndarray:
+    """Return the pairs whose main agent is the first vehicle of its moment, as `main_agent_policy: first` has it."""
+    first = [number == 0 or label != pack.labels[number - 1] for number, label in enumerate(pack.labels)]
+    return rows[np.array(first)[rows[:, 0]]]
 
 
 class Batches:
@@ -293,6 +298,8 @@ def install(job: dict[str, Any]) -> None:
         loader = host(dataset, 0, test, batch_size, max_num_of_imgs_per_gpu)
         pack = Pack(Path(job["validate" if test else "train"]), device, None if test else job["towns"])
         rows = pack.pairs(job["farthest_m"]) if job["vehicles"] == 2 else np.arange(len(pack.labels))[:, None]
+        if not test and job.get("main") == "first" and job["vehicles"] == 2:
+            rows = led_by_the_first(pack, rows)
         if test:
             rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), job["validate_on"])).astype(int)]
         print(f"packed: {len(pack.labels)} rows, {len(rows)} samples", flush=True)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import learn_towns_fast
 import numpy as np
 import torch
 from learn_towns_pack import Pack, Views, angles, matrices
@@ -71,7 +73,9 @@ class Plan:
     root: bool = False
     gain: float = 0.2
     every: int = 250
+    steps: int | None = None
     towns: int | None = None
+    compiled: bool = True
 
 
 class PoseFirst(torch.nn.Module):
@@ -114,7 +118,7 @@ def bent(points: torch.Tensor) -> torch.Tensor:
 def truth(views: Views, patch: int) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:
     """Return for each view the pose (B, 4, 4), points of patches (B, h, w, 3) in view 0's axes, which are known."""
     middle = slice(patch // 2, None, patch)
-    home = torch.linalg.inv(views[0]["camera_pose"].double())
+    home = torch.linalg.inv_ex(views[0]["camera_pose"].double())[0]  # waits for no answer of the GPU
     poses, points, known = [], [], []
     for view in views:
         pose = (home @ view["camera_pose"].double()).float()
@@ -268,7 +272,8 @@ def optimizer(net: PoseFirst, plan: Plan) -> torch.optim.Optimizer:
         {"params": [p for p in net.parameters() if p.ndim > 1], "weight_decay": plan.decay},
         {"params": [p for p in net.parameters() if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=plan.lr, betas=(0.9, 0.95))
+    fused = next(net.parameters()).is_cuda
+    return torch.optim.AdamW(groups, lr=plan.lr, betas=(0.9, 0.95), fused=fused)
 
 
 def train(plan: Plan, words: Sequence[str]) -> None:
@@ -284,32 +289,50 @@ def train(plan: Plan, words: Sequence[str]) -> None:
     print(f"{len(pairs.pack.labels)} views, {len(pairs.rows)} pairs", flush=True)
     step, before = resume(net, steps, plan, device)
     rng = np.random.default_rng([plan.seed, step])
-    began = kept = time.monotonic()
-    while (now := before + time.monotonic() - began) < plan.seconds:
+    if plan.compiled and device == "cuda":
+        learn_towns_fast.compile_parts(
+            model, lambda: backward(net, batch(pairs, plan, step, np.random.default_rng(0)), patch, plan)
+        )
+    began, kept, told_to_stop = time.monotonic(), time.monotonic(), []
+    signal.signal(signal.SIGTERM, lambda *_: told_to_stop.append(True))
+    while (done := progress(step, now := before + time.monotonic() - began, plan)) < 1 and not told_to_stop:
         for group in steps.param_groups:
-            falling = 0.51 + 0.49 * math.cos(math.pi * now / plan.seconds)
+            falling = 0.51 + 0.49 * math.cos(math.pi * done)
             group["lr"] = plan.lr * min(1, (step + 1) / plan.warm_up) * falling
-        views = batch(pairs, plan, step, rng)
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            losses = terms(net, views, patch, plan)
-        loss = losses["turn"] + losses["movement"] + plan.points * losses["points"]
-        steps.zero_grad(set_to_none=True)
-        loss.backward()
+        losses = backward(net, batch(pairs, plan, step, rng), patch, plan)
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         steps.step()
         step += 1
         if step % plan.every == 0:
             values = {name: round(float(value.detach()), 4) for name, value in losses.items()}
             tell(net, told, log, {"step": step, "seconds": round(now, 1), **values})
-        if time.monotonic() - kept > KEPT_EVERY_S:
+        if time.monotonic() - kept > KEPT_EVERY_S or told_to_stop:
             kept = time.monotonic()
             keep({"net": net.state_dict(), "steps": steps.state_dict(), "at": (step, now)}, unfinished(plan))
+    if told_to_stop:
+        return
     tell(net, told, log, {"step": step, "seconds": round(now, 1), "end": True})
     keep({"model": net.model.state_dict(), "steps": step}, Path(plan.out))
     if plan.test:
-        rows = judged(net, Pack(Path(plan.test), device))
+        with learn_towns_fast.as_written():
+            rows = judged(net, Pack(Path(plan.test), device))
         Path(plan.out).with_suffix(".judged.json").write_text(json.dumps(rows))
     unfinished(plan).unlink(missing_ok=True)
+
+
+def progress(step: int, seconds: float, plan: Plan) -> float:
+    """Return which part of the start is done: by steps if the plan has them, else by seconds."""
+    return step / plan.steps if plan.steps else seconds / plan.seconds
+
+
+def backward(net: PoseFirst, views: Views, patch: int, plan: Plan) -> dict[str, torch.Tensor]:
+    """Leave the gradients of a batch in the parameters; return its losses."""
+    net.zero_grad(set_to_none=True)
+    kind = views[0]["img"].device.type
+    with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
+        losses = terms(net, views, patch, plan)
+    (losses["turn"] + losses["movement"] + plan.points * losses["points"]).backward()
+    return losses
 
 
 def unfinished(plan: Plan) -> Path:
@@ -336,7 +359,8 @@ def resume(net: PoseFirst, steps: torch.optim.Optimizer, plan: Plan, device: str
 def tell(net: PoseFirst, told: dict[str, Any], log: Any, line: dict[str, Any]) -> None:
     """Write a line of errors."""
     net.eval()
-    line |= {name: errors(net, *what) for name, what in told.items()}
+    with learn_towns_fast.as_written():
+        line |= {name: errors(net, *what) for name, what in told.items()}
     net.train()
     log.write(json.dumps(line) + "\n")
     log.flush()

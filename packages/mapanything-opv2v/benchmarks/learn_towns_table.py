@@ -32,7 +32,7 @@ def main(folder: Path) -> int:
     cells = [json.loads(path.read_text()) for path in sorted(folder.glob("cells/*/judged.json"))]
     files = sorted(folder.glob("cells/*/start.judged.json"))
     starts = {path.parent.name: json.loads(path.read_text()) for path in files}
-    lines = [*tell(cells), *(line for name, rows in starts.items() for line in tell_start(name, rows))]
+    lines = [*tell(cells), *tell_starts(starts)]
     print("\n".join(lines), flush=True)
     write_bytes(folder / "table.txt", ("\n".join(lines) + "\n").encode())
     if starts:
@@ -50,7 +50,7 @@ def draw(path: Path, cells: list[dict[str, Any]]) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, 5, figsize=(23, 4.2))
-    arms = sorted({(cell["arm"], cell["towns"]) for cell in cells})
+    arms = sorted({(cell["arm"], cell["towns"]) for cell in cells}, key=str)
     for number, key in enumerate(arms):
         group = [cell for cell in cells if (cell["arm"], cell["towns"]) == key]
         color, name = f"C{number % 10}", f"{key[0]}, {key[1]} towns"
@@ -126,7 +126,7 @@ def tell(cells: list[dict[str, Any]]) -> list[str]:
             f"{cell['arm']}-{cell['towns']}-{cell['seed']}: {cell['parameters'] / 1e6:.1f} M parameters, "
             f"{steps} epochs, {cell['seconds']:.0f} s, loss on validate {' '.join(f'{loss:.2f}' for loss in losses)}"
         )
-    for (arm, towns), group in sorted(groups.items()):
+    for (arm, towns), group in sorted(groups.items(), key=lambda item: str(item[0])):
         lines += ["", f"{arm}, {towns} towns, {len(group)} seed(s)"]
         for name, title in FIGURES:
             for near in (False, True) if name in ("translation_m", "rotation_deg") else (False,):
@@ -144,13 +144,7 @@ def tell(cells: list[dict[str, Any]]) -> list[str]:
                             ("depth_relative_partner", "constant"), ("unseen_within", "main_only"),
                             ("unseen_distance_m", "main_only"), ("unseen_distance_m", "constant"),
                             ("unseen_distance_m", "shuffled")):  # fmt: skip
-            a, b = (seeds_by_town(group, variant, name, False) for variant in ("trained", other))
-            common = sorted(set(a) & set(b))
-            if common:
-                mean, low, high = interval([a[town] - b[town] for town in common])
-                lines.append(
-                    f"  paired, {name}: trained - {other} = {mean:+.3f} [{low:+.3f}, {high:+.3f}], {len(common)} towns"
-                )
+            lines += paired(group, name, "trained", other)
     return lines + list(between(groups))
 
 
@@ -167,29 +161,61 @@ def draw_starts(path: Path, folder: Path) -> None:
         steps = [line["step"] for line in lines]
         for kind, style in (("train", ":"), ("near", "--"), ("far", "-")):
             for axis, name, unit in ((axes[0], "m", "position, m"), (axes[1], "deg", "heading, degrees")):
-                label = f"{file.parent.name}, {kind}" if name == "m" else None
+                label = file.parent.name if (name, kind) == ("m", "far") else None
                 axis.plot(steps, [line[kind][name] for line in lines], style, color=f"C{number}", label=label)
                 axis.set(xlabel="step", ylabel=f"mean error of the {unit}")
                 axis.axhline(lines[0][kind][f"constant_{name}"], color="k", linestyle=style, linewidth=0.5)
+    for kind, style in (
+        ("training pairs, 5 to 40 m", ":"),
+        ("held-out, 5 to 15 m", "--"),
+        ("held-out, 15 to 40 m", "-"),
+    ):
+        axes[0].plot([], [], style, color="k", label=kind)
     for axis in axes:
         axis.set_ylim(0)
-    figure.legend(fontsize=7, loc="lower center", ncols=3)
+    figure.legend(fontsize=7, loc="lower center", ncols=4)
     figure.tight_layout(rect=(0, 0.14, 1, 1))
     figure.savefig(path, dpi=80)
     pyplot.close(figure)
 
 
-def tell_start(name: str, rows: list[dict[str, Any]]) -> list[str]:
-    """Return the lines of a start that was judged by itself: the pose head on held-out towns, and its controls."""
-    lines = ["", f"{name}, its start alone"]
-    for figure, title in (("translation_m", "position of the partner, m"), ("rotation_deg", "heading, degrees")):
-        for near in (False, True):
-            told = []
-            for variant in ("trained", "constant", "shuffled"):
-                by = by_town([row for row in rows if row["variant"] == variant], figure, near)
-                mean, low, high = interval(list(by.values()))
-                told.append(f"{variant} {mean:.3f} [{low:.3f}, {high:.3f}], {len(by)} towns")
-            lines.append(f"  {title + (', 5 to 40 m' if near else ''):<40} {'  '.join(told)}")
+def paired(group: list[dict[str, Any]], name: str, one: str, other: str) -> Iterator[str]:
+    """Yield the differences of a figure between two variants, paired by town; poses also of pairs 5 to 40 m apart."""
+    for near in (False, True) if name in ("translation_m", "rotation_deg") else (False,):
+        a, b = (seeds_by_town(group, variant, name, near) for variant in (one, other))
+        common = sorted(set(a) & set(b))
+        if common:
+            mean, low, high = interval([a[town] - b[town] for town in common])
+            told = f"{name}{', 5 to 40 m' if near else ''}: {one} - {other} = {mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+            yield f"  paired, {told}, {len(common)} towns"
+
+
+def tell_starts(starts: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Return the lines of starts that were judged by themselves, by cell: seeds of an arm are averaged by town."""
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for cell, rows in starts.items():
+        groups[cell.rpartition("-")[0]].append({"rows": rows})
+    lines = []
+    for name, group in groups.items():
+        lines += ["", f"{name}, the start alone, {len(group)} seed(s)"]
+        for figure, title in FIGURES[:2]:
+            for near in (False, True):
+                told = []
+                for variant in ("trained", "constant", "shuffled"):
+                    by = seeds_by_town(group, variant, figure, near)
+                    mean, low, high = interval(list(by.values()))
+                    told.append(f"{variant} {mean:.3f} [{low:.3f}, {high:.3f}], {len(by)} towns")
+                lines.append(f"  {title + (', 5 to 40 m' if near else ''):<40} {'  '.join(told)}")
+            lines += [line for other in ("constant", "shuffled") for line in paired(group, figure, "trained", other)]
+    few = [name for name in groups if name.startswith("start-25")]
+    for one, other in itertools.product(
+        few, [name for name in groups if name.startswith("start-") and name not in few]
+    ):
+        lines.append(f"\n{one} less {other}, the starts alone; paired by town, 5 to 40 m")
+        for figure, title in FIGURES[:2]:
+            a, b = (seeds_by_town(groups[name], "trained", figure, True) for name in (one, other))
+            mean, low, high = interval([a[town] - b[town] for town in sorted(set(a) & set(b))])
+            lines.append(f"  {title:<40} {mean:+.3f} [{low:+.3f}, {high:+.3f}]")
     return lines
 
 

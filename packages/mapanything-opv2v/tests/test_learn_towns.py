@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+import time
 from pathlib import Path
+from signal import SIGTERM
 
 import numpy as np
 import pytest
@@ -63,7 +65,9 @@ def test_cells_are_checked(learn, tmp_path, capsys):
     for cells in ("coop:500:0", "village:25:0"):
         with pytest.raises(SystemExit):
             learn.parse(["--out", str(tmp_path), "--cells", cells])
-        assert "and 400 towns are rendered" in capsys.readouterr().err
+        assert "400 towns are rendered, 2000 are cast for starts" in capsys.readouterr().err
+    assert [cell.name for cell in learn.parse(["--out", "x", "--cells", "started:all:1"]).cells] == ["started-all-1"]
+    assert learn.parse(["--out", "x", "--cells", "start:500:0"]).cells[0].towns == 500
     assert [cell.name for cell in learn.parse(["--out", "x", "--cells", "coop:25:1"]).cells] == ["coop-25-1"]
 
 
@@ -127,10 +131,24 @@ def test_a_start_is_told_by_itself(table, tmp_path, capsys):
     (folder / "start.judged.json").write_text(json.dumps(rows))
     assert table.main(tmp_path) == 0
     text = capsys.readouterr().out
-    assert "started-24-0, its start alone" in text
+    assert "started-24, the start alone, 1 seed(s)" in text
     near = next(line for line in text.splitlines() if "position of the partner, m, 5 to 40 m" in line)
     assert "trained 5.000 [5.000, 5.000], 2 towns  constant 20.000 [20.000, 20.000]" in near
     assert "shuffled 40.000" in near
+
+
+def test_starts_of_few_towns_are_compared(table):
+    def rows(error):
+        told = [("trained", error), ("constant", 20.0), ("shuffled", 30.0)]
+        return [
+            {"variant": variant, "town": town, "distance_m": 20.0, "translation_m": value, "rotation_deg": value}
+            for variant, value in told
+            for town in "abc"
+        ]
+
+    lines = table.tell_starts({"start-25-0": rows(12.0), "start-400-0": rows(9.0), "started-all-0": rows(7.0)})
+    at = lines.index("\nstart-25 less start-400, the starts alone; paired by town, 5 to 40 m")
+    assert lines[at + 1].endswith("+3.000 [+3.000, +3.000]") and not any("less started" in line for line in lines)
 
 
 def test_a_started_cell_goes_on_with_its_start(learn, tmp_path):
@@ -156,3 +174,26 @@ def test_arms_are_compared_by_town(table):
     at = lines.index("\none, 400 towns, less coop, 400 towns; paired by town")
     assert lines[at + 1].endswith("+7.000 [+7.000, +7.000], 3 towns")
     assert not any("less coop, 25 towns" in line and line.startswith("\ncoop, 400") for line in lines)
+
+
+def test_a_cell_can_take_the_start_of_another(learn, tmp_path, capsys):
+    args = learn.parse(["--out", str(tmp_path), "--cells", "started_first:all:1", "--start_from", "started-all"])
+    folder, other = tmp_path / "cells" / "started_first-all-1", tmp_path / "cells" / "started-all-1"
+    folder.mkdir(parents=True)
+    assert learn.start(args.cells[0], args, {}, folder, 0.0) is False
+    assert "there is no start" in capsys.readouterr().out
+    other.mkdir()
+    (other / "start.pth").write_bytes(b"weights")
+    assert learn.start(args.cells[0], args, {}, folder, 0.0) is True
+    assert (folder / "start.pth").read_bytes() == b"weights"
+
+
+def test_what_is_stopped_can_keep_its_state_first(learn, tmp_path):
+    script = (
+        "import pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path('kept').touch(), sys.exit(3)))\n"
+        "pathlib.Path('ready').touch(); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", f"import os; os.chdir({str(tmp_path)!r})\n{script}"]
+    found = learn.run(command, {}, tmp_path / "log", time.monotonic() + 3, SIGTERM)
+    assert found == "stopped in time" and (tmp_path / "ready").exists() and (tmp_path / "kept").exists()

@@ -133,3 +133,56 @@ def test_the_root_is_the_distance_of_quaternions(start):
     apart = (raw[0, 3:] - torch.tensor([0.0, 0.0, 0.0, 1.0])).square().sum()
     assert turn == pytest.approx(float(start.root(apart)), rel=1e-4) and movement == 0
     assert start.root(torch.tensor(1.0)) / start.root(torch.tensor(0.25)) < 1.7  # twice as far, not twice as bad
+
+
+def test_a_start_ends_by_steps_or_by_seconds(start):
+    by_time, by_steps = (start.Plan("", "", "", 100.0, steps=steps) for steps in (None, 50))
+    assert start.progress(40, 25.0, by_time) == 0.25
+    assert start.progress(40, 25.0, by_steps) == 0.8
+
+
+class Small(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.pose_head = torch.nn.Linear(3, 2)
+        self.info_sharing = torch.nn.Module()
+        self.info_sharing.self_attention_blocks = torch.nn.ModuleList([torch.nn.Linear(3, 3)])
+
+
+def test_a_model_that_cannot_be_compiled_stays_as_written(benchmark_on_path, monkeypatch, capsys):
+    fast, model, x = importlib.import_module("learn_towns_fast"), Small(), torch.ones(1, 3)
+    before = model.pose_head(x)
+
+    def broken(self, **options):
+        self._compiled_call_impl = lambda *_: (_ for _ in ()).throw(RuntimeError("no compiler here"))
+
+    monkeypatch.setattr(torch.nn.Module, "compile", broken)
+    assert fast.compile_parts(model, lambda: model.pose_head(x)) is False
+    assert "not compiled: RuntimeError: no compiler here" in capsys.readouterr().out
+    assert torch.equal(model.pose_head(x), before)
+
+
+def test_blocks_and_head_are_compiled_in_place(benchmark_on_path, monkeypatch, capsys):
+    fast, model, names = importlib.import_module("learn_towns_fast"), Small(), set(Small().state_dict())
+    chosen = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: chosen.append(self))
+    assert fast.compile_parts(model, lambda: None) is True
+    assert chosen == [model.info_sharing.self_attention_blocks[0], model.pose_head]
+    assert set(model.state_dict()) == names and "compiled in" in capsys.readouterr().out
+
+
+def test_the_first_vehicle_leads(start, pack, casting):
+    pack_module = importlib.import_module("learn_towns_pack")
+    rows = pack.pairs(70.0)
+    led = pack_module.led_by_the_first(pack, rows)
+    assert set(led[:, 0]) <= {0, 4, 8} and 0 < len(led) < len(rows)  # 4 vehicles of a moment
+
+
+def test_all_pairs_of_a_moment_are_found_once(pack):
+    rows = {tuple(pair) for pair in pack.pairs()}
+    assert rows == {(a, b) for a in range(12) for b in range(12) if a != b and a // 4 == b // 4}
+    near = pack.pairs(20.0)
+    away = np.linalg.norm(pack.positions[near[:, 0]] - pack.positions[near[:, 1]], axis=1)
+    assert away.max() <= 20 and len(near) == sum(
+        np.linalg.norm(pack.positions[a] - pack.positions[b]) <= 20 for a, b in rows
+    )
