@@ -6,7 +6,7 @@ takes with `model.pretrained`:
 
 - both poses through the host's pose head, by losses that grow with the error (the package's grow with its root);
 - from every patch of both views, by one linear layer that is thrown away, where its middle stands in view 0's axes;
-- near pairs and panoramas turned against themselves first, farther ones with the steps.
+- near pairs and panoramas turned against themselves first, farther ones with the steps or as near ones are mastered.
 
     python learn_towns_start.py '{"cast": ..., "validate": ..., "out": "start.pth", "seconds": 400}' +experiment=...
 """
@@ -28,6 +28,7 @@ import learn_towns_fast
 import numpy as np
 import torch
 from learn_towns_pack import Pack, Views, angles, matrices
+from learn_towns_pairs import Pairs, Widening, batch
 from torch.nn import functional as F
 
 UNIT_M = 15.0
@@ -50,6 +51,9 @@ WATCHED = 256
 class Plan:
     """How the start is trained; the script's first argument has these names.
 
+    `mastered`: pairs widen only while the loss of movements is below this part of what "no movement" has, and over
+    the middle of the training in any case. Without it they widen by steps.
+
     `bent`: movements are compared by direction and logarithm, as points are. `root`: poses by the package's loss, which
     grows with the root of an error.
     """
@@ -67,6 +71,7 @@ class Plan:
     near_m: float = 8.0
     far_m: float = 40.0
     widen_steps: int = 2000
+    mastered: float | None = None
     same: float = 0.4
     points: float = 1.0
     bent: bool = False
@@ -151,45 +156,14 @@ def terms(net: PoseFirst, views: Views, patch: int, plan: Plan) -> dict[str, tor
     """Return the losses: turn, movement, points; each summed over the views."""
     said, said_points = net(views)
     poses, points, known = truth(views, patch)
-    turn = movement = apart = torch.zeros((), device=said[0].device)
+    turn = movement = still = apart = torch.zeros((), device=said[0].device)
     for pose, raw, where, told, there in zip(poses, said, points, said_points, known):
         turned, moved = pose_terms(raw, pose, plan)
         turn, movement = turn + turned, movement + moved
+        still = still + pose_terms(torch.zeros_like(raw), pose, plan)[1]
         error = F.smooth_l1_loss(told, bent(where), beta=0.1, reduction="none").sum(dim=-1)
         apart = apart + (error * there).sum() / there.sum().clamp_min(1)
-    return {"turn": turn, "movement": movement, "points": apart}
-
-
-class Pairs:
-    """Pairs of a pack by distance."""
-
-    def __init__(self, pack: Pack, far_m: float) -> None:
-        self.pack = pack
-        rows = pack.pairs(far_m)
-        away = np.linalg.norm(pack.positions[rows[:, 0]] - pack.positions[rows[:, 1]], axis=1)
-        order = np.argsort(away)
-        self.rows, self.away = rows[order], away[order]
-
-    def draw(self, rng: np.random.Generator, count: int, least_m: float, most_m: float) -> np.ndarray:
-        """Return pairs (count, 2) at distances between two."""
-        first, last = np.searchsorted(self.away, (least_m, most_m))
-        last = max(int(last), min(64, len(self.rows)))
-        return self.rows[rng.integers(min(int(first), last - 1), last, count)]
-
-
-def batch(pairs: Pairs, plan: Plan, step: int, rng: np.random.Generator) -> Views:
-    """Return the views of a training step."""
-    widened = min(1.0, step / plan.widen_steps) if plan.widen_steps else 1.0
-    rows = pairs.draw(rng, plan.batch, 0.0, plan.near_m + (plan.far_m - plan.near_m) * widened)
-    same = rng.random(plan.batch) < plan.same * (1 - widened)
-    rows[same, 1] = rows[same, 0]
-    width = pairs.pack.color.shape[3]
-    views = pairs.pack.views(rows, torch.from_numpy(rng.integers(0, width, rows.shape)))
-    for view in views:  # exposure differs between vehicles
-        gain = 1 + plan.gain * (2 * torch.rand(len(view["img"]), 1, 1, 1, device=view["img"].device) - 1)
-        dark = -(pairs.pack.mean / pairs.pack.std)[:, None, None]
-        view["img"] = (view["img"] - dark) * gain + dark
-    return views
+    return {"turn": turn, "movement": movement, "points": apart, "still": still}
 
 
 @torch.no_grad()
@@ -287,11 +261,12 @@ def train(plan: Plan, words: Sequence[str]) -> None:
     told = watched(pairs, Pairs(Pack(Path(plan.validate), device), 40.0))
     steps, log = optimizer(net, plan), Path(plan.out).with_suffix(".jsonl").open("a")
     print(f"{len(pairs.pack.labels)} views, {len(pairs.rows)} pairs", flush=True)
-    step, before = resume(net, steps, plan, device)
+    step, before, widened = resume(net, steps, plan, device)
+    widening = Widening(plan, widened)
     rng = np.random.default_rng([plan.seed, step])
     if plan.compiled and device == "cuda":
         learn_towns_fast.compile_parts(
-            model, lambda: backward(net, batch(pairs, plan, step, np.random.default_rng(0)), patch, plan)
+            model, lambda: backward(net, batch(pairs, plan, 0.0, np.random.default_rng(0)), patch, plan)
         )
     began, kept, told_to_stop = time.monotonic(), time.monotonic(), []
     signal.signal(signal.SIGTERM, lambda *_: told_to_stop.append(True))
@@ -299,16 +274,18 @@ def train(plan: Plan, words: Sequence[str]) -> None:
         for group in steps.param_groups:
             falling = 0.51 + 0.49 * math.cos(math.pi * done)
             group["lr"] = plan.lr * min(1, (step + 1) / plan.warm_up) * falling
-        losses = backward(net, batch(pairs, plan, step, rng), patch, plan)
+        losses = backward(net, batch(pairs, plan, widening.at, rng), patch, plan)
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         steps.step()
         step += 1
+        widening.after(step, done, losses)
         if step % plan.every == 0:
             values = {name: round(float(value.detach()), 4) for name, value in losses.items()}
-            tell(net, told, log, {"step": step, "seconds": round(now, 1), **values})
+            tell(net, told, log, {"step": step, "seconds": round(now, 1), "widened": round(widening.at, 3), **values})
         if time.monotonic() - kept > KEPT_EVERY_S or told_to_stop:
             kept = time.monotonic()
-            keep({"net": net.state_dict(), "steps": steps.state_dict(), "at": (step, now)}, unfinished(plan))
+            at = (step, now, widening.at)
+            keep({"net": net.state_dict(), "steps": steps.state_dict(), "at": at}, unfinished(plan))
     if told_to_stop:
         return
     tell(net, told, log, {"step": step, "seconds": round(now, 1), "end": True})
@@ -346,10 +323,10 @@ def keep(what: dict[str, Any], path: Path) -> None:
     path.with_suffix(".part").replace(path)
 
 
-def resume(net: PoseFirst, steps: torch.optim.Optimizer, plan: Plan, device: str) -> tuple[int, float]:
-    """Take up a training that was stopped; return its steps and seconds."""
+def resume(net: PoseFirst, steps: torch.optim.Optimizer, plan: Plan, device: str) -> tuple[int, float, float]:
+    """Take up a training that was stopped; return its steps and seconds, and how far pairs have widened."""
     if not unfinished(plan).is_file():
-        return 0, 0.0
+        return 0, 0.0, 0.0 if plan.mastered is not None or plan.widen_steps else 1.0
     found = torch.load(unfinished(plan), map_location=device, weights_only=True)
     net.load_state_dict(found["net"])
     steps.load_state_dict(found["steps"])

@@ -102,11 +102,35 @@ def test_the_truth_of_a_panorama_against_itself_is_a_turn(start, pack):
 def test_training_widens_from_near_pairs_and_turns(start, pack):
     pairs = start.Pairs(pack, 70.0)
     plan = start.Plan("", "", "", 1.0, batch=64, same=1.0, near_m=8.0, far_m=70.0, widen_steps=10)
-    first, last = (start.batch(pairs, plan, step, np.random.default_rng(1)) for step in (0, 10))
+    first, last = (start.batch(pairs, plan, widened, np.random.default_rng(1)) for widened in (0.0, 1.0))
     away = [(v[1]["camera_pose_trans"] - v[0]["camera_pose_trans"]).norm(dim=-1) for v in (first, last)]
     assert away[0].max() == 0 and away[1].min() > 0
     black = (first[0]["img"][..., :, :] * 0.5 + 0.5).abs().amin(dim=(1, 2))
     assert torch.allclose(black.amin(dim=1), torch.zeros(64), atol=1e-6)  # other exposure, the same black
+
+
+def losses(movement, still=1.0):
+    return {"movement": torch.tensor(movement), "still": torch.tensor(still)}
+
+
+def test_pairs_widen_by_steps_or_as_near_ones_are_mastered(start):
+    by_steps = start.Widening(start.Plan("", "", "", 1.0, widen_steps=100))
+    by_steps.after(25, 0.1, losses(1.0))
+    assert by_steps.at == 0.25
+
+    mastered = start.Widening(start.Plan("", "", "", 1.0, widen_steps=100, mastered=0.6))
+    seen = []
+    for step in range(1, 201):  # half of them with a movement that is no better than none
+        mastered.after(step, 0.1, losses(1.0 if step <= 100 else 0.1))
+        seen.append(mastered.at)
+    assert seen[99] == 0 and 0 < seen[159] < seen[199] <= 1
+
+
+def test_pairs_widen_in_the_end_though_nothing_is_mastered(start):
+    widening = start.Widening(start.Plan("", "", "", 1.0, widen_steps=100, mastered=0.6))
+    for done, at in ((0.2, 0.0), (0.5, 0.5), (0.9, 1.0)):
+        widening.after(20, done, losses(1.0))
+        assert widening.at == pytest.approx(at)
 
 
 def test_the_right_answer_has_no_loss(start, pack):
@@ -121,7 +145,9 @@ def test_the_right_answer_has_no_loss(start, pack):
         return said, [start.bent(part) for part in points]
 
     for plan in (start.Plan("", "", "", 1.0, bent=bent, root=root) for bent, root in ((0, 0), (1, 0), (0, 1))):
-        assert all(value < 1e-3 for value in start.terms(right, views, 7, plan).values()), plan
+        losses = start.terms(right, views, 7, plan)
+        assert losses.pop("still") > 0.1, plan  # what "no movement" has
+        assert all(value < 1e-3 for value in losses.values()), plan
         wrong = start.terms(lambda views: (right(views)[0][::-1], right(views)[1]), views, 7, plan)
         assert wrong["turn"] > 0.1 and wrong["movement"] > 0.1
 
