@@ -61,6 +61,7 @@ def cast(
     seconds : float
         No further town is begun after so long.
     """
+    workers = min(workers, towns)
     views(split, "warm-up", size, cover, 1)  # compiled once, before many processes would do it at the same time
     jobs = [(split, range(first, towns, workers), size, cover, vehicles, seconds) for first in range(workers)]
     if workers == 1:

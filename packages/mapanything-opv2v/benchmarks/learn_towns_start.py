@@ -70,11 +70,11 @@ class Plan:
     decay: float = 0.05
     near_m: float = 8.0
     far_m: float = 40.0
-    widen_steps: int = 2000
-    mastered: float | None = None
+    widen_steps: int = 1500
+    mastered: float | None = 0.6
     same: float = 0.4
     points: float = 1.0
-    bent: bool = False
+    bent: bool = True
     root: bool = False
     gain: float = 0.2
     every: int = 250

@@ -69,6 +69,10 @@ def test_towns_do_not_depend_on_processes_and_splits_share_none(casting, folder,
     assert not np.array_equal(alone[0]["color"], other[0]["color"])
 
 
+def test_there_may_be_more_processes_than_towns(casting, cover, tmp_path):
+    assert casting.cast(tmp_path / "one", "train", 1, SIZE, cover, vehicles=2, workers=2) == 2
+
+
 def test_time_ends_the_casting(casting, cover, tmp_path):
     assert casting.cast(tmp_path / "few", "train", 50, SIZE, cover, vehicles=2, seconds=0) == 2
 
@@ -114,7 +118,7 @@ def losses(movement, still=1.0):
 
 
 def test_pairs_widen_by_steps_or_as_near_ones_are_mastered(start):
-    by_steps = start.Widening(start.Plan("", "", "", 1.0, widen_steps=100))
+    by_steps = start.Widening(start.Plan("", "", "", 1.0, widen_steps=100, mastered=None))
     by_steps.after(25, 0.1, losses(1.0))
     assert by_steps.at == 0.25
 
