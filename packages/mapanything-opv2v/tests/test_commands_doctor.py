@@ -68,9 +68,9 @@ def test_all_is_well(checkout, tmp_path):
     status, text = run(env, commit=head)
     assert status == 0, text
     assert f"{root} at the pin {head}" in text
-    assert "21 names in mapanything.datasets: OPV2VDataset, OPV2VCoopDataset" in text
-    assert "6 names in mapanything.train.training: OPV2VNonAmbiguousMaskLoss, " in text
-    assert "1 names in mapanything.models.MODEL_CONFIGS: opv2v_mapanything" in text
+    assert "26 names in mapanything.datasets: OPV2VDataset, OPV2VCoopDataset" in text
+    assert "7 names in mapanything.train.training: OPV2VNonAmbiguousMaskLoss, " in text
+    assert "2 names in mapanything.models.MODEL_CONFIGS: opv2v_mapanything, opv2v_start" in text
     assert "appends pkg://mapanything_opv2v.configs" in text
     assert "host's imports     ok       all 20 packages that MapAnything needs are there" in text
     assert text.count("launcher deviates") == 1

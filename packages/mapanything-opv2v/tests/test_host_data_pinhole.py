@@ -174,7 +174,7 @@ def test_splits_stay_apart(make, double_host, small_town):
         make("OPV2VDataset", split="val")
     with pytest.raises(FileNotFoundError, match="test_culvercity"):
         make("OPV2VDataset_test_culvercity", split=None)
-    assert len(double_host.DATASETS) == 4 * 5
+    assert len(double_host.DATASETS) == 5 * 5  # five classes, each unlocked and for four splits
 
 
 def test_training_varies_by_epoch_and_validation_is_fixed(make):
