@@ -29,16 +29,8 @@ import numpy as np
 import torch
 from learn_towns_pack import Pack, Views, angles, matrices
 from learn_towns_pairs import Pairs, Widening, batch
+from mapanything_opv2v.losses import FARTHEST_M, UNIT_M, movement_loss, points_loss, turn_loss
 from torch.nn import functional as F
-
-UNIT_M = 15.0
-"""The pose head's translation is in units of about the mean distance of what is seen, as MapAnything's."""
-
-BENDS_AT_M = 5.0
-"""Points are compared by direction and the logarithm of their distance, linear up to here."""
-
-MOST_M = 100.0
-"""Farther points are not asked for."""
 
 KEPT_EVERY_S = 40
 """Seconds after which a training that is stopped can be taken up."""
@@ -114,12 +106,6 @@ class PoseFirst(torch.nn.Module):
         return pose.chunk(len(views)), points.chunk(len(views))
 
 
-def bent(points: torch.Tensor) -> torch.Tensor:
-    """Return points (..., 3) with logarithmic distances."""
-    away = points.norm(dim=-1, keepdim=True).clamp_min(1e-6)
-    return points / away * torch.log1p(away / BENDS_AT_M)
-
-
 def truth(views: Views, patch: int) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:
     """Return for each view the pose (B, 4, 4), points of patches (B, h, w, 3) in view 0's axes, which are known."""
     middle = slice(patch // 2, None, patch)
@@ -131,20 +117,27 @@ def truth(views: Views, patch: int) -> tuple[list[torch.Tensor], list[torch.Tens
         poses.append(pose)
         points.append(torch.einsum("bij,bhwj->bhwi", pose[:, :3, :3], local) + pose[:, None, None, :3, 3])
         away = view["depth_along_ray"][:, middle, middle, 0]
-        known.append((away > 0) & (away < MOST_M))
+        known.append((away > 0) & (away < FARTHEST_M))
     return poses, points, known
 
 
-def pose_terms(raw: torch.Tensor, pose: torch.Tensor, plan: Plan) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the losses of turn and movement of one view: said (B, 7), true (B, 4, 4)."""
-    turned = ((matrices(raw[:, 3:]) - pose[:, :3, :3]) ** 2).sum(dim=(1, 2))
-    moved = pose[:, :3, 3]
+def turn_term(raw: torch.Tensor, pose: torch.Tensor, plan: Plan) -> torch.Tensor:
+    """Return the loss of the turn of one view: said (B, 7), true (B, 4, 4)."""
+    said, true = matrices(raw[:, 3:]), pose[:, :3, :3]
     if plan.root:  # a turn by an angle: 8 sin^2 of its half; quaternions are apart by 2 sin of its quarter
-        quats = 2 * (1 - (1 - turned / 8).clamp_min(1e-9).sqrt())
-        return root(quats).mean(), root(((raw[:, :3] - moved / UNIT_M) ** 2).sum(dim=1)).mean()
+        turned = ((said - true) ** 2).sum(dim=(1, 2))
+        return root(2 * (1 - (1 - turned / 8).clamp_min(1e-9).sqrt())).mean()
+    return turn_loss(said, true)
+
+
+def movement_term(said: torch.Tensor, pose: torch.Tensor, plan: Plan) -> torch.Tensor:
+    """Return the loss of the movement of one view: said (B, 3), in units, true (B, 4, 4)."""
+    moved = pose[:, :3, 3]
+    if plan.root:
+        return root(((said - moved / UNIT_M) ** 2).sum(dim=1)).mean()
     if plan.bent:
-        return turned.mean() / 4, F.smooth_l1_loss(bent(raw[:, :3] * UNIT_M), bent(moved), beta=0.1) * 3
-    return turned.mean() / 4, F.smooth_l1_loss(raw[:, :3], moved / UNIT_M, beta=0.1) * 3
+        return movement_loss(said * UNIT_M, moved)
+    return 3 * F.smooth_l1_loss(said, moved / UNIT_M, beta=0.1)
 
 
 def root(squared: torch.Tensor) -> torch.Tensor:
@@ -153,17 +146,16 @@ def root(squared: torch.Tensor) -> torch.Tensor:
 
 
 def terms(net: PoseFirst, views: Views, patch: int, plan: Plan) -> dict[str, torch.Tensor]:
-    """Return the losses: turn, movement, points; each summed over the views."""
+    """Return the losses, summed over the views: turn, movement, points, and `still`, what "no movement" would have."""
     said, said_points = net(views)
     poses, points, known = truth(views, patch)
-    turn = movement = still = apart = torch.zeros((), device=said[0].device)
+    found = {name: torch.zeros((), device=said[0].device) for name in ("turn", "movement", "points", "still")}
     for pose, raw, where, told, there in zip(poses, said, points, said_points, known):
-        turned, moved = pose_terms(raw, pose, plan)
-        turn, movement = turn + turned, movement + moved
-        still = still + pose_terms(torch.zeros_like(raw), pose, plan)[1]
-        error = F.smooth_l1_loss(told, bent(where), beta=0.1, reduction="none").sum(dim=-1)
-        apart = apart + (error * there).sum() / there.sum().clamp_min(1)
-    return {"turn": turn, "movement": movement, "points": apart, "still": still}
+        found["turn"] = found["turn"] + turn_term(raw, pose, plan)
+        found["movement"] = found["movement"] + movement_term(raw[:, :3], pose, plan)
+        found["still"] = found["still"] + movement_term(torch.zeros_like(raw[:, :3]), pose, plan)
+        found["points"] = found["points"] + points_loss(told, where, there)
+    return found
 
 
 @torch.no_grad()

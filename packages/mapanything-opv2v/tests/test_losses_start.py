@@ -68,6 +68,8 @@ def test_turns_against_their_angle(degrees):
 
 
 def test_movements_by_hand():
-    """15 m is one unit: |1| - 0.05 on one of three axes, times three."""
-    said, true = torch.tensor([[15.0, 2, 3]]), torch.tensor([[0.0, 2, 3]])
+    """5 (e - 1) m are 1 when bent, which makes |1| - 0.05 on one of three axes, times three; far errors count less."""
+    said, true = torch.tensor([[5 * (math.e - 1), 0, 0]]), torch.zeros(1, 3)
     assert float(losses.movement_loss(said, true)) == pytest.approx(0.95)
+    near, far = (losses.movement_loss(torch.tensor([[m + 3.0, 0, 0]]), torch.tensor([[m, 0, 0]])) for m in (3.0, 30.0))
+    assert near > 2 * far

@@ -10,19 +10,11 @@ import torch
 from mapanything_opv2v import __version__
 from mapanything_opv2v.checkpoints import storage
 from mapanything_opv2v.checkpoints.record import KEY
+from runs import log_of, text_of
 
 CHECKPOINTS = ("checkpoint-last.pth", "checkpoint-best.pth", "checkpoint-final.pth")
 RATES = {"stage1": 5e-5, "stage2": 3e-5, "stage3": 2e-5, "cylindrical": 5e-6}
 STARTS_FROM = {"stage1": None, "stage2": "stage1", "stage3": "stage2", "cylindrical": "stage2"}
-
-
-def text_of(done, folder):
-    logs = [path.read_text() for path in sorted(folder.rglob("*.log"))]
-    return "\n".join([done.stdout, done.stderr, *logs])
-
-
-def log_of(run_dir):
-    return [json.loads(line) for line in (run_dir / "log.txt").read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 from mapanything_opv2v.checkpoints import storage
 from omegaconf import OmegaConf
+from runs import log_of, text_of
 
 POINTS = "OPV2VStartLoss_points_avg"
 STEPS = (
@@ -23,15 +22,6 @@ RATE = (
     "train_params.lr=1e-3",
     "train_params.submodule_configs.encoder.lr=1e-3",
 )
-
-
-def text_of(done, folder):
-    logs = [path.read_text() for path in sorted(folder.rglob("*.log"))]
-    return "\n".join([done.stdout, done.stderr, *logs])
-
-
-def log_of(run_dir):
-    return [json.loads(line) for line in (run_dir / "log.txt").read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")

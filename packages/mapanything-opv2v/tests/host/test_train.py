@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
 import pytest
 import torch
+from runs import log_of, text_of
 
 SMALL = {
     "opv2v_ft": ("dataset.num_views=3", 'dataset.resolution_train="(56,42)"'),
@@ -22,15 +22,6 @@ CLASSES = {
     "opv2v_cyl_coop_ft_5gpu": "OPV2VCoopCylindricalDataset",
     "opv2v_ft_smoke": "OPV2VDataset",
 }
-
-
-def log_of(run_dir):
-    return [json.loads(line) for line in (run_dir / "log.txt").read_text().splitlines()]
-
-
-def text_of(done, run_dir):
-    logs = [path.read_text() for path in sorted(run_dir.glob("*.log"))]
-    return "\n".join([done.stdout, done.stderr, *logs])[-4000:]
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -66,10 +57,6 @@ def test_trains_tests_saves_and_resumes(train, tmp_path, name):
     shutil.rmtree(run_dir)
 
 
-def text_of_all(done, run_dir):
-    return "\n".join([done.stdout, done.stderr, *(p.read_text() for p in run_dir.glob("*.log"))])
-
-
 def test_a_bad_sample_stops_the_run_by_name(train, own_town, tmp_path, small_town):
     root, depth_root = own_town
     folder = root / "train" / small_town.sequences[0]
@@ -84,7 +71,7 @@ def test_a_bad_sample_stops_the_run_by_name(train, own_town, tmp_path, small_tow
         roots=(root, depth_root),
     )
     assert done.returncode != 0
-    text = text_of_all(done, run_dir)
+    text = text_of(done, run_dir)
     assert "truncated PNG" in text and f"train/{small_town.sequences[0]}/" in text and " camera1: " in text
     assert "Retrying with scene_idx" not in text
 

@@ -13,7 +13,7 @@ UNIT_M = 15.0
 """The pose head's translations are in units of about the mean distance of what is seen, as MapAnything's."""
 
 BENDS_AT_M = 5.0
-"""Points are compared by direction and the logarithm of their distance, about linear up to here."""
+"""Points and movements are compared by direction and the logarithm of their distance, about linear up to here."""
 
 FARTHEST_M = 100.0
 """Points that a view sees farther away are not asked for."""
@@ -79,8 +79,8 @@ def turn_loss(R: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
 
 
 def movement_loss(moved_m: torch.Tensor, true_m: torch.Tensor) -> torch.Tensor:
-    """Return the smooth distance of movements (B, 3), which grows with the error."""
-    return 3 * F.smooth_l1_loss(moved_m / UNIT_M, true_m / UNIT_M, beta=_SMOOTH)
+    """Return the smooth distance of bent movements (B, 3), which grows with the error."""
+    return 3 * F.smooth_l1_loss(bent(moved_m), bent(true_m), beta=_SMOOTH)
 
 
 def angles_deg(R: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
