@@ -16,6 +16,9 @@ from mapanything_opv2v.samples.scenes import usable_cameras
 _FRAMES_TRIED = 8
 """Frames in which a near partner is looked for, the one that was asked for included."""
 
+_FRAMES_REMEMBERED = 256
+"""Frames whose YAML contents a process keeps: of small panoramas from a cache, reading YAML is most of the time."""
+
 _OPTIONS = ("partner_near_m", "partner_far_m", "partner_widen_epochs", "partner_same")
 
 
@@ -68,6 +71,7 @@ class StartBase(CylindricalBase):
             raise ValueError(f"{name}: {partner_widen_epochs=} needs partner_far_m, up to which the distance grows")
         self._partner = (float(partner_near_m), partner_far_m, float(partner_widen_epochs), float(partner_same))
         self._places: dict[int, dict[int, np.ndarray]] = {}
+        self._metas: dict[int, LazyMetas] = {}
         self._whole = False
         super().__init__(**options)
 
@@ -92,7 +96,7 @@ class StartBase(CylindricalBase):
         return near + (far - near) * grown, same * (1 - grown)
 
     def _get_views(self, idx: int, num_views_to_sample: int, resolution: tuple[int, int]) -> list[dict[str, Any]]:
-        draw = self._draw(idx, num_views_to_sample)
+        draw = self._remembered(self._draw(idx, num_views_to_sample))
         self._rng = draw.rng
         draw, partners = self._with_partners(draw, num_views_to_sample - 1)
         cylinder = self._cylinder(resolution)
@@ -123,7 +127,14 @@ class StartBase(CylindricalBase):
             policy = self.options.main_agent_policy
             assert policy is not None
             main = choose.choose_main_agent(tuple(scene.cameras), policy, draw.rng, metas.__getitem__)
-        return replace(draw, number=scene.frame_number, frame=frame, main=main, cameras=scene.cameras, metas=metas)
+        there = replace(draw, number=scene.frame_number, frame=frame, main=main, cameras=scene.cameras, metas=metas)
+        return self._remembered(there)
+
+    def _remembered(self, draw: Draw) -> Draw:
+        """Return the draw with what is known of its frame's YAML files, and remember those of the first frames."""
+        if len(self._metas) < _FRAMES_REMEMBERED:
+            self._metas.setdefault(draw.number, draw.metas)
+        return replace(draw, metas=self._metas.get(draw.number, draw.metas))
 
     def _near(self, draw: Draw, limit_m: float) -> list[int]:
         """Return the agents of a draw within metres of the main one, by ascending id."""
