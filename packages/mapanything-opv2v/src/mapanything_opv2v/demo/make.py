@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from mapanything_opv2v import checks, depth, panorama, pictures, rawdata, synthetic
-from mapanything_opv2v.demo import recorded, tiny_model
+from mapanything_opv2v.demo import learned, recorded, tiny_model
 from mapanything_opv2v.demo.page import SYNTHETIC, Story, page_html
-from mapanything_opv2v.evaluation import baselines
 from mapanything_opv2v.files import write_bytes, write_json
 from mapanything_opv2v.geometry import Cylinder
 from mapanything_opv2v.kinds import PANORAMA_SIZE
@@ -152,26 +151,12 @@ def _model(out: Path, seed: int, story: Story) -> None:
         story.say(tiny_model.MISSING)
         story.sections += [(title, tiny_model.MISSING, None), (recorded.TITLE, recorded.load().text(), None)]
         return
-    figures = trained.summary["figures"]
-    beside = trained.summary.get("baselines", {}).get(baselines.CONSTANT, {})
-    losses = ", ".join(f"{loss:.1f}" for loss in trained.losses)
-    story.figure("Model: training loss by epoch", losses)
-    story.figure("Model: frames evaluated, from images only", str(trained.summary["frames"]))
-    for name, label, unit in (
-        ("depth_relative", "mean relative range error", ""),
-        ("scale_ratio", "predicted over true range", ""),
-        ("ray_angle_deg", "error of viewing rays", " degrees"),
-        ("vehicle_translation_m", "position error between vehicles", " m"),
-        ("vehicle_rotation_deg", "heading error between vehicles", " degrees"),
-        ("chamfer_filtered_m", "Chamfer distance, filtered", " m"),
-    ):
-        if figures[name]["frames"]:
-            constant = beside.get("figures", {}).get(name)
-            other = "" if constant is None else f" (a constant that sees no image: {constant['baseline']:.3f}{unit})"
-            story.figure(f"Model: {label}", f"{figures[name]['mean']:.3f}{unit}{other}")
-    if "sentence" in beside:
-        story.figure("Model against no learning", beside["sentence"])
-    story.sections.append((title, tiny_model.told(trained), None))
+    for stage, losses in zip(("start", "all heads"), trained.losses):
+        told = ", ".join(f"{loss:.2f}" for loss in losses)
+        story.figure(f"Model: mean training loss of each epoch, {stage}", told)
+    for label, text in learned.verdicts(trained):
+        story.figure(f"Model: {label}", text)
+    story.sections.append((title, learned.about(trained), None))
     folder, frame = out / "model", load_frame(trained.predictions)
     pointcloud.write_pointcloud(folder / "pointcloud.html", frame, pose_source="pred")
     panels.write_panels(folder / "views.html", frame)

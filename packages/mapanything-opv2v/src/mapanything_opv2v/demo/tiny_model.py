@@ -38,9 +38,9 @@ NEAR_M = 15.0
 """Largest distance of a partner, in training and where the model is judged."""
 SAME = 0.3
 """Share of training pairs that are a vehicle and itself, turned."""
-START_EPOCHS, START_STEPS, START_PAIRS = 4, 600, 16
-DENSE_EPOCHS, DENSE_STEPS, DENSE_PAIRS = 2, 200, 8
-LR, POSE_LR, DENSE_LR = 2e-3, 1e-3, 1e-3
+START_EPOCHS, START_STEPS, START_PAIRS = 4, 500, 16
+DENSE_EPOCHS, DENSE_STEPS, DENSE_PAIRS = 3, 250, 8
+LR, POSE_LR, DENSE_LR = 2e-3, 1e-3, 1.5e-3
 """A pose head that learns as fast as the rest can stay at one heading for good."""
 
 _SHOWN_EVERY_S = 20.0
@@ -154,6 +154,7 @@ def _shared(runs: Path, cache: Path) -> list[str]:
         "++dataset.opv2v.train.partner_widen_epochs=1000000",  # never: the share of turned copies stays
         f"++dataset.opv2v.train.partner_same={SAME}",
         "dataset.opv2v.val.max_scenes=8",
+        "train_params.eval_freq=1000000",  # the evaluation that follows is of near pairs, a validation of all
         "train_params.keep_freq=0",
         "train_params.amp=0",
     ]
@@ -168,7 +169,6 @@ def _start(runs: Path, cache: Path) -> list[str]:
         f"dataset.steps_per_epoch={START_STEPS}",
         f"train_params.max_num_of_imgs_per_gpu={2 * START_PAIRS}",
         f"train_params.epochs={START_EPOCHS}",
-        f"train_params.eval_freq={START_EPOCHS}",
         "train_params.warmup_epochs=0.1",
         f"train_params.lr={LR}",
         "train_params.min_lr=2e-5",
@@ -185,7 +185,6 @@ def _dense(runs: Path, cache: Path) -> list[str]:
         f"dataset.steps_per_epoch={DENSE_STEPS}",
         f"train_params.max_num_of_imgs_per_gpu={2 * DENSE_PAIRS}",
         f"train_params.epochs={DENSE_EPOCHS}",
-        f"train_params.eval_freq={DENSE_EPOCHS}",
         "train_params.warmup_epochs=0.2",
         f"train_params.lr={DENSE_LR}",
         "train_params.submodule_configs.encoder.lr=3e-4",
