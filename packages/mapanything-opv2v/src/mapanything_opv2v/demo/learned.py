@@ -43,8 +43,8 @@ def about(trained: Trained) -> str:
         f"start (+experiment=opv2v_start), {dense} steps of all heads for ranges, {trained.seconds:.0f} s in all. "
         f"Judged on {trained.summary['frames']} pairs of vehicles at most {tiny_model.NEAR_M:.0f} m apart, of "
         f"{tiny_model.TOWNS['test']} towns that it never saw, at any heading. It sees two panoramas of "
-        f"{width} x {height} pixels and their rays, which are the same for all; no pose, no depth. The constant is the best one for pairs "
-        "of the training towns at most as far apart. A model that does better than the constant, and worse with the "
-        "images of a partner of another town, has found its partner in the images. Such a model is far too small for "
-        "more: its figures say nothing about MapAnything."
+        f"{width} x {height} pixels and their rays, which are the same for all; no pose, no depth. The constant is the "
+        "best one for pairs of the training towns at most as far apart. A model that does better than the constant, "
+        "and worse with the images of a partner of another town, has found its partner in the images. Such a model is "
+        "far too small for more: its figures say nothing about MapAnything."
     )
