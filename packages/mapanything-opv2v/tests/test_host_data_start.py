@@ -98,6 +98,24 @@ def test_samples_repeat_by_epoch_and_index(make):
         assert all(np.array_equal(x["depthmap"], y["depthmap"]) for x, y in zip(a, b))
 
 
+def test_yaml_files_are_read_once_for_as_many_frames_as_are_remembered(make, double_host, monkeypatch):
+    from mapanything_opv2v.host.data import base, start
+
+    read, real = [], base.load_meta
+    monkeypatch.setattr(base, "load_meta", lambda frame, agent: read.append((frame.name, agent)) or real(frame, agent))
+    dataset = make(**NEAR)
+    for _ in range(3):
+        every = [dataset[index] for index in range(len(dataset))]
+    assert len(read) == len(set(read)) > 0
+    monkeypatch.setattr(start, "_FRAMES_REMEMBERED", 0)
+    plain = make(**NEAR)
+    again = [plain[index] for index in range(len(plain))]
+    assert len(read) > len(set(read))
+    for ours, theirs in zip(every, again):
+        assert [view["instance"] for view in ours] == [view["instance"] for view in theirs]
+        assert all(np.array_equal(a["camera_pose"], b["camera_pose"]) for a, b in zip(ours, theirs))
+
+
 def test_without_a_limit_it_is_the_cooperative_dataset(make, double_host):
     ours, plain = make("OPV2VStartDataset_validate", seed=7), make("OPV2VCoopCylindricalDataset_validate", seed=7)
     assert len(ours) == len(plain)
