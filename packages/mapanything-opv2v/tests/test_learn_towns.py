@@ -197,3 +197,26 @@ def test_what_is_stopped_can_keep_its_state_first(learn, tmp_path):
     command = [sys.executable, "-c", f"import os; os.chdir({str(tmp_path)!r})\n{script}"]
     found = learn.run(command, {}, tmp_path / "log", time.monotonic() + 3, SIGTERM)
     assert found == "stopped in time" and (tmp_path / "ready").exists() and (tmp_path / "kept").exists()
+
+
+def test_what_a_start_trained_learns_slower_and_later(learn, tmp_path):
+    args = learn.parse(["--out", str(tmp_path), "--trunk_lr", "3e-4", "--epochs", "30"])
+    words = learn.overrides(learn.Cell("started", None, 0), args, tmp_path)
+    for part in ("encoder", "info_sharing", "pose_head", "scale_token"):
+        assert f"++train_params.submodule_configs.{part}.lr=0.0003" in words, part
+        assert f"++train_params.submodule_configs.{part}.warmup_epochs=10.0" in words, part
+    assert "train_params.lr=0.0003" in words  # what the start did not train, as the command says
+    assert not any("pose_head" in word for word in learn.overrides(learn.Cell("coop", 100, 0), args, tmp_path))
+
+
+def test_the_plan_ends_with_the_time():
+    pace = load("learn_towns_pack").Pace(until=1000.0, epochs=10)
+    now, made = 0.0, []
+    for epoch in range(10):
+        made.append(pace.steps(epoch, 100, now))
+        now += made[-1] * (1.0 if epoch == 0 else 0.5)  # the first steps are slow
+        pace.ended(made[-1], now)
+        now += 6.0 if epoch % 5 == 4 else 1.0  # checkpoint, now and then a validation
+    assert made[0] == 100
+    assert all(steps >= 1 for steps in made)
+    assert 970 <= now <= 1012
