@@ -174,6 +174,9 @@ def test_arms_are_compared_by_town(table):
     at = lines.index("\none, 400 towns, less coop, 400 towns; paired by town")
     assert lines[at + 1].endswith("+7.000 [+7.000, +7.000], 3 towns")
     assert not any("less coop, 25 towns" in line and line.startswith("\ncoop, 400") for line in lines)
+    lines = table.tell([cell("started", "all", 2.0), cell("started_depth", "all", 3.0)])
+    at = lines.index("\nstarted_depth, all towns, less started, all towns; paired by town")
+    assert lines[at + 1].endswith("+1.000 [+1.000, +1.000], 3 towns")
 
 
 def test_a_cell_can_take_the_start_of_another(learn, tmp_path, capsys):
