@@ -223,3 +223,21 @@ def test_the_plan_ends_with_the_time():
     assert made[0] == 100
     assert all(steps >= 1 for steps in made)
     assert 970 <= now <= 1012
+
+
+def test_a_loss_that_is_no_number_is_skipped(capsys):
+    import torch
+
+    model = torch.nn.Linear(2, 1)
+
+    def host(batch, model, *rest, **more):
+        return (model.weight.sum() * batch[0]["factor"], {"term": 1.0}) if more else model.weight
+
+    loss = load("learn_towns_pack").skipping(host)
+    fine, details = loss([{"factor": 2.0}], model, ret="loss")
+    assert torch.equal(fine, 2 * model.weight.sum()) and details == {"term": 1.0}
+    assert loss([{}], model) is model.weight  # what is no loss passes
+    skipped, details = loss([{"factor": float("nan")}], model, ret="loss")
+    skipped.backward()
+    assert float(skipped) == 0 and details == {} and "skipped" in capsys.readouterr().out
+    assert all(torch.equal(p.grad, torch.zeros_like(p)) for p in model.parameters())
