@@ -99,3 +99,22 @@ def test_a_folder_in_a_folder_that_is_not_there(tmp_path):
     with filling(tmp_path / "a" / "b" / "c", {}):
         assert files.is_unfinished(tmp_path / "a" / "b" / "c")
     assert not files.is_unfinished(tmp_path / "a" / "b" / "c")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "summary.json: not valid JSON (Expecting value: line 1 column 1 (char 0)); delete it, and its part"),
+        (b"[" * 100_000, "summary.json: not valid JSON (maximum recursion depth exceeded"),
+        (b"[1]", "summary.json: without key, classes; delete it, and its part is made again"),
+        (b'{"key": 1}', "summary.json: without classes; delete it, and its part is made again"),
+    ],
+)
+def test_a_record_that_is_none_is_named(tmp_path, content, message):
+    path = tmp_path / "summary.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError) as error:
+        files.read_record(path, ("key", "classes"))
+    assert str(error.value).startswith(f"{tmp_path}/{message}")
+    path.write_bytes(b'{"key": 1, "classes": {}}')
+    assert files.read_record(path, ("key", "classes")) == {"key": 1, "classes": {}}

@@ -124,3 +124,18 @@ def test_every_kind_of_bad_job_is_seen(kills, tmp_path, monkeypatch, job, fault)
         assert counts.lost == bool(faults) or fault
         rounds += 1
     assert any(fault in found for found in faults) if fault else not faults
+
+
+def test_a_part_may_hold_anything_and_a_torn_file_is_a_loss(kills, tmp_path):
+    def parsed(name, data):
+        return str(int(data)).encode()  # as a reader of checkpoints: what is torn raises
+
+    def ends(folder):
+        (folder / "a").write_bytes(b"1")
+        return 0
+
+    victim = kills.Victim(kills.Job("parsed", ends, normal=parsed), tmp_path)
+    (victim.folder / ".a.1.part").touch()
+    assert list(victim._half_files()) == []
+    (victim.folder / "a").write_bytes(b"")
+    assert list(victim._half_files()) == ["left a in its place with another content"]

@@ -54,6 +54,9 @@ KEEPING_S = 5
 """Seconds that a start has to keep its state when the time is over."""
 
 
+FITTING_S = 8
+"""Seconds before the end of which the last step is planned: checkpoint and last validation follow it."""
+
 DEFAULT_CELLS = (
     "coop:400:0,coop:400:1,coop:400:2,one:400:0,oracle:400:0,coop:100:0,coop:100:1,coop:100:2,coop:25:0,fixed:400:0,"
     "range_given:400:0,pinhole:400:0,identity:400:0,no_pairwise:400:0"
@@ -129,6 +132,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=3e-4, help="learning rate: the model starts from nothing")
     parser.add_argument("--min_lr", type=float, default=1e-6, help="at the end of the plan")
     parser.add_argument("--layers", type=int, default=12, help="layers of the part that all views share")
+    told = "after a start, for what it trained; grows over a third of the plan"
+    parser.add_argument("--trunk_lr", type=float, help=told)
+    told = "epochs get as many steps as let the plan end with the time, after a first one of --steps"
+    parser.add_argument("--fit", action="store_true", help=told)
     parser.add_argument("--start_seconds", type=float, default=420, help="for the start, where an arm has one")
     parser.add_argument("--start", type=json.loads, default={}, help="JSON of more options of the start")
     told = "take the starts of cells of this name, in place of own ones: started-all; the seed is the cell's"
@@ -308,6 +315,7 @@ def train(
         **{"towns": cell.towns, "seed": cell.seed, "vehicles": arm.vehicles, "roll": arm.roll},
         **({"train": str(packed(args, True) / "cast")} if arm.start else {}),
         **{"farthest_m": FARTHEST_M, "samples": args.samples, "validate_on": args.validate_on},
+        **({"until": time.time() + end - time.monotonic() - FITTING_S, "epochs": args.epochs} if args.fit else {}),
         **{"main": arm.main, "watch": str(folder / "watch.jsonl")},
         **{"profile": str(folder / "profile.txt") if args.profile else None},
     }

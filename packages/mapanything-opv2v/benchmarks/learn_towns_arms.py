@@ -79,6 +79,10 @@ ARMS = {
 `oracle` is told the true poses, `range_given` the true ranges; the last eight are for tuning."""
 
 
+TRUNK = ("info_sharing", "pose_head", "ray_dirs_encoder", "fusion_norm_layer", "scale_token", "scale_head")
+"""What a start has trained or set beside the encoder, by the beginnings of its parameters' names."""
+
+
 @lru_cache
 def gpu_count() -> int:
     """Return how many GPUs there are; torch is imported here, so that processes that render do without."""
@@ -145,5 +149,10 @@ def overrides(cell: Any, args: argparse.Namespace, folder: Path) -> list[str]:
         words["model.pretrained"] = str(folder / "start.pth")
     words["train_params.submodule_configs.encoder.lr"] = words["train_params.lr"]
     words["train_params.submodule_configs.encoder.min_lr"] = words["train_params.min_lr"]
+    if arm.start and args.trunk_lr:
+        for part in ("encoder", *TRUNK):
+            group = {"lr": args.trunk_lr, "min_lr": args.min_lr, "warmup_epochs": args.epochs / 3}
+            for key, value in group.items():
+                words[f"++train_params.submodule_configs.{part}.{key}"] = value
     experiment = "opv2v_cylindrical" if arm.panorama else "opv2v_stage2"
     return [f"+experiment={experiment}", *(f"{key}={value}" for key, value in words.items())]

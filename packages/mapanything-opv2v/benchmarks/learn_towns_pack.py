@@ -197,6 +197,28 @@ def led_by_the_first(pack: Pack, rows: np.ndarray) -> np.ndarray:
     return rows[np.array(first)[rows[:, 0]]]
 
 
+class Pace:
+    """How many steps each further epoch has, so that the last one ends, the learning rate down, when the time does."""
+
+    def __init__(self, until: float, epochs: int) -> None:
+        self.until, self.epochs = until, epochs
+        self.began = self.last = self.between = self.step_s = 0.0
+
+    def steps(self, epoch: int, planned: int, now: float) -> int:
+        """Return the steps of an epoch, counted from 0, that begins now; as planned while nothing is timed yet."""
+        if self.last:
+            self.between = max(self.between, now - self.last)
+        self.began = now
+        if not self.step_s:
+            return planned
+        left = self.epochs - epoch
+        return max(1, int(((self.until - now) / left - self.between / 2) / self.step_s))
+
+    def ended(self, steps: int, now: float) -> None:
+        """Take the time of an epoch that ends now."""
+        self.last, self.step_s = now, (now - self.began) / steps
+
+
 class Batches:
     """Takes the place of a host loader: batches made on the GPU, other ones every epoch if they are for training."""
 
@@ -204,6 +226,7 @@ class Batches:
         self.dataset, self.pack, self.rows, self.batch = loader.dataset, pack, rows, batch
         self.steps, self.job = steps, job
         self.began = 0
+        self.pace = Pace(job["until"], job["epochs"]) if steps and job.get("until") else None
 
     def __len__(self) -> int:
         """Return the steps of an epoch."""
@@ -220,6 +243,9 @@ class Batches:
         from mapanything_opv2v.host.data.fixed_steps import leaves
 
         epoch = next(iter(leaves(self.dataset)))._epoch  # a run that goes on sees new samples
+        if self.pace is not None:
+            self.steps = self.pace.steps(epoch, self.steps, time.time())
+        print(f"epoch {epoch} has {self.steps} steps", flush=True)
         rng = np.random.default_rng([self.job["seed"], epoch])
         width = self.pack.color.shape[3]
         for step in range(self.steps):
@@ -228,6 +254,8 @@ class Batches:
             chosen = self.rows[rng.integers(0, len(self.rows), self.batch)]
             columns = torch.from_numpy(rng.integers(0, width, chosen.shape)) if self.job["roll"] else None
             yield self.pack.views(chosen, columns)
+        if self.pace is not None:
+            self.pace.ended(self.steps, time.time())
 
     def _profiler(self) -> Any:
         if not self.job.get("profile") or self.began > 1 or self.steps is None or self.steps <= PROFILED.stop:
@@ -282,6 +310,20 @@ def angles(R: torch.Tensor) -> torch.Tensor:
     return torch.rad2deg(torch.arccos(((R.diagonal(dim1=1, dim2=2).sum(-1) - 1) / 2).clamp(-1, 1)))
 
 
+def skipping(host: Any) -> Any:
+    """Return the host's loss of a batch, 0 where it is no number: MapAnything's loop would end there."""
+
+    @functools.wraps(host)
+    def loss_of_one_batch(batch: Views, model: torch.nn.Module, *rest: Any, **more: Any) -> Any:
+        found = host(batch, model, *rest, **more)
+        if not isinstance(found, tuple) or not found[0].requires_grad or bool(torch.isfinite(found[0])):
+            return found
+        print("skipped: a loss that is no number", flush=True)
+        return torch.stack([0 * p.nan_to_num().sum() for p in model.parameters() if p.requires_grad]).sum(), {}
+
+    return loss_of_one_batch
+
+
 def install(job: dict[str, Any]) -> None:
     """Give the host's training the packed loaders; the package's datasets are opened as ever, for names and checks."""
     from mapanything.train import training
@@ -306,6 +348,7 @@ def install(job: dict[str, Any]) -> None:
         return Batches(loader, pack, rows, job["samples"], None if test else len(loader), job)
 
     training.build_dataset = build_dataset
+    training.loss_of_one_batch_multi_view = skipping(training.loss_of_one_batch_multi_view)
     test_host = training.test_one_epoch
 
     @functools.wraps(test_host)

@@ -248,6 +248,7 @@ def train(plan: Plan, words: Sequence[str]) -> None:
     torch.set_float32_matmul_precision("high")
     torch.manual_seed(plan.seed)
     model, patch = build(words)
+    torch.nn.init.constant_(model.scale_head.output_proj.bias, math.log(UNIT_M))  # for the training that goes on
     net = PoseFirst(model).to(device)
     pairs = Pairs(Pack(Path(plan.cast), device, plan.towns), plan.far_m)
     told = watched(pairs, Pairs(Pack(Path(plan.validate), device), 40.0))

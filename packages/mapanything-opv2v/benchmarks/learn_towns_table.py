@@ -220,8 +220,8 @@ def tell_starts(starts: dict[str, list[dict[str, Any]]]) -> list[str]:
 
 
 def between(groups: dict[tuple[str, int], list[dict[str, Any]]]) -> Iterator[str]:
-    """Yield paired differences between arms: every arm against `coop` on as many towns, and `coop` by towns."""
-    pairs = [((arm, towns), ("coop", towns)) for arm, towns in groups if arm != "coop"]
+    """Yield paired differences between arms: each against `coop`, or `started`, on as many towns; `coop` by towns."""
+    pairs = [((arm, towns), (started(arm), towns)) for arm, towns in groups if arm not in ("coop", "started")]
     most = max((towns for arm, towns in groups if arm == "coop"), default=0)
     pairs += [(("coop", towns), ("coop", most)) for arm, towns in groups if arm == "coop" and towns != most]
     for one, other in sorted(pairs):
@@ -236,6 +236,11 @@ def between(groups: dict[tuple[str, int], list[dict[str, Any]]]) -> Iterator[str
                     mean, low, high = interval([a[town] - b[town] for town in common])
                     text = title + (", 5 to 40 m" if near else "")
                     yield f"  {text:<64} {mean:+.3f} [{low:+.3f}, {high:+.3f}], {len(common)} towns"
+
+
+def started(arm: str) -> str:
+    """Return the arm that another one is compared with: the same without what it changes."""
+    return "started" if arm.startswith("started_") else "coop"
 
 
 def seeds_by_town(group: list[dict[str, Any]], variant: str, name: str, near: bool) -> dict[str, float]:

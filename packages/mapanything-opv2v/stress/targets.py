@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import struct
 import zipfile
@@ -236,6 +237,8 @@ def _panorama(rest: str, where: tuple[str, str, rawdata.AgentRecord, str], path:
 
 
 def _scanned(scratch: Path, town: Path) -> bytes:
+    for folder in (town, *(path for path in town.rglob("*") if path.is_dir())):
+        os.utime(folder, (0, 0))  # what changed a moment ago is not cached
     rawdata.index_tree(town, splits=["train"], cache_dir=scratch / "scans")
     return next(path for path in (scratch / "scans").rglob("*") if path.is_file()).read_bytes()
 

@@ -174,6 +174,9 @@ def test_arms_are_compared_by_town(table):
     at = lines.index("\none, 400 towns, less coop, 400 towns; paired by town")
     assert lines[at + 1].endswith("+7.000 [+7.000, +7.000], 3 towns")
     assert not any("less coop, 25 towns" in line and line.startswith("\ncoop, 400") for line in lines)
+    lines = table.tell([cell("started", "all", 2.0), cell("started_depth", "all", 3.0)])
+    at = lines.index("\nstarted_depth, all towns, less started, all towns; paired by town")
+    assert lines[at + 1].endswith("+1.000 [+1.000, +1.000], 3 towns")
 
 
 def test_a_cell_can_take_the_start_of_another(learn, tmp_path, capsys):
@@ -197,3 +200,44 @@ def test_what_is_stopped_can_keep_its_state_first(learn, tmp_path):
     command = [sys.executable, "-c", f"import os; os.chdir({str(tmp_path)!r})\n{script}"]
     found = learn.run(command, {}, tmp_path / "log", time.monotonic() + 3, SIGTERM)
     assert found == "stopped in time" and (tmp_path / "ready").exists() and (tmp_path / "kept").exists()
+
+
+def test_what_a_start_trained_learns_slower_and_later(learn, tmp_path):
+    args = learn.parse(["--out", str(tmp_path), "--trunk_lr", "3e-4", "--epochs", "30"])
+    words = learn.overrides(learn.Cell("started", None, 0), args, tmp_path)
+    for part in ("encoder", "info_sharing", "pose_head", "scale_token"):
+        assert f"++train_params.submodule_configs.{part}.lr=0.0003" in words, part
+        assert f"++train_params.submodule_configs.{part}.warmup_epochs=10.0" in words, part
+    assert "train_params.lr=0.0003" in words  # what the start did not train, as the command says
+    assert not any("pose_head" in word for word in learn.overrides(learn.Cell("coop", 100, 0), args, tmp_path))
+
+
+def test_the_plan_ends_with_the_time():
+    pace = load("learn_towns_pack").Pace(until=1000.0, epochs=10)
+    now, made = 0.0, []
+    for epoch in range(10):
+        made.append(pace.steps(epoch, 100, now))
+        now += made[-1] * (1.0 if epoch == 0 else 0.5)  # the first steps are slow
+        pace.ended(made[-1], now)
+        now += 6.0 if epoch % 5 == 4 else 1.0  # checkpoint, now and then a validation
+    assert made[0] == 100
+    assert all(steps >= 1 for steps in made)
+    assert 970 <= now <= 1012
+
+
+def test_a_loss_that_is_no_number_is_skipped(capsys):
+    import torch
+
+    model = torch.nn.Linear(2, 1)
+
+    def host(batch, model, *rest, **more):
+        return (model.weight.sum() * batch[0]["factor"], {"term": 1.0}) if more else model.weight
+
+    loss = load("learn_towns_pack").skipping(host)
+    fine, details = loss([{"factor": 2.0}], model, ret="loss")
+    assert torch.equal(fine, 2 * model.weight.sum()) and details == {"term": 1.0}
+    assert loss([{}], model) is model.weight  # what is no loss passes
+    skipped, details = loss([{"factor": float("nan")}], model, ret="loss")
+    skipped.backward()
+    assert float(skipped.detach()) == 0 and details == {} and "skipped" in capsys.readouterr().out
+    assert all(torch.equal(p.grad, torch.zeros_like(p)) for p in model.parameters())

@@ -158,6 +158,7 @@ def test_rows_of_a_list_by_hand(tmp_path):
         (b"7", "rows.json: expected a JSON list of pairs, got 7; JSONL files end in .jsonl"),
         (b'[1, "a"]\n[2, "b"]\n', "rows.json: not valid JSON: "),
         (b"\xff", "rows.json: not valid JSON: "),
+        (b"[" * 100_000 + b"]" * 100_000, "rows.json: not valid JSON: nested too deeply"),
     ],
 )
 def test_what_is_no_list_of_rows(tmp_path, content, message):
@@ -166,6 +167,14 @@ def test_what_is_no_list_of_rows(tmp_path, content, message):
     with pytest.raises(ValueError) as error:
         rows_of(path)
     assert str(error.value).startswith(f"{path.parent}/{message}")
+
+
+def test_a_line_of_lists_in_lists_is_a_wrong_row(tmp_path):
+    path, deep = tmp_path / "rows.jsonl", b"[" * 100_000 + b"]" * 100_000
+    path.write_bytes(b'[1, "a"]\n' + deep + b"\n")
+    assert rows_of(path) == [(1, [(1, "a"), None], [b'[1, "a"]', deep])]
+    with pytest.raises(ValueError, match="line 2: not valid JSON: nested too deeply"):
+        files.decode_json(deep, f"{path}, line 2")
 
 
 def test_a_file_that_is_still_written_loses_its_last_half_line(tmp_path):

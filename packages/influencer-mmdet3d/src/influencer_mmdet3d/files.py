@@ -132,6 +132,18 @@ def filling(folder: Path, arguments: Mapping[str, Any]) -> Iterator[None]:
         mark.unlink()
 
 
+def read_record(path: Path, keys: Iterable[str]) -> dict[str, Any]:
+    """Read what an earlier run told of itself; ValueError, naming the file, unless it is an object with these keys."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); delete it, and its part is made again") from error
+    absent = [key for key in keys if not isinstance(record, dict) or key not in record]
+    if absent:
+        raise ValueError(f"{path}: without {', '.join(absent)}; delete it, and its part is made again")
+    return dict(record)
+
+
 def foreign_content(path: Path) -> str | None:
     """Tell what was downloaded in place of a data file.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from mapanything_opv2v.checkpoints import storage
+from mapanything_opv2v.losses import UNIT_M
 from omegaconf import OmegaConf
 from runs import log_of, text_of
 
@@ -81,6 +82,14 @@ def test_plain_weights_load_heads_that_do_not_run_stay_and_predictions_are_refus
     assert {"patch_points", "pose_head", "info_sharing", "encoder"} <= moving
     with pytest.raises(ValueError, match="^OPV2VStart: a start predicts no ranges; train on from its weights"):
         model.infer([])
+
+
+def test_a_random_scale_head_begins_at_the_unit_of_the_movements(compose_tiny):
+    from mapanything.models import model_factory
+
+    options = OmegaConf.to_container(compose_tiny().model.model_config, resolve=True)
+    bias = model_factory("opv2v_start", **options).scale_head.output_proj.bias
+    assert torch.allclose(bias.exp(), torch.full_like(bias, UNIT_M))
 
 
 def test_a_loss_that_does_not_fit_does_not_start(launch, tmp_path):

@@ -145,6 +145,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 Row = TypeVar("Row")
 _CHUNK_BYTES = 1 << 18  # text and rows of one stay in the processor's cache
+_NOT_READ = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # the last: lists in lists, a thousand deep
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +175,7 @@ def read_rows(path: Path, decoder: msgspec.json.Decoder[Row], what: str) -> Iter
     data = path.read_bytes()
     try:
         texts = [bytes(text) for text in msgspec.json.decode(data, type=list[msgspec.Raw])]
-    except (msgspec.MsgspecError, UnicodeDecodeError):  # no JSON, or as only Python's own decoder reads it
+    except _NOT_READ:  # no JSON, or as only Python's own decoder reads it
         rows = decode_json(data, path)
         if not isinstance(rows, list):
             raise ValueError(
@@ -211,7 +212,7 @@ def _split(data: bytes, count: int) -> list[bytes]:
 
 def _decode_lines(data: bytes, count: int, decoder: msgspec.json.Decoder[Row]) -> Sequence[Row | None]:
     rows: Sequence[Row] = ()
-    with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
+    with contextlib.suppress(*_NOT_READ):
         rows = decoder.decode_lines(data)
     return rows if len(rows) == count else [decoded(line, decoder) for line in _split(data, count)]
 
@@ -220,7 +221,7 @@ def decoded(text: bytes, decoder: msgspec.json.Decoder[Row]) -> Row | None:
     """Decode one row; None where it is wrong, or as only Python's own decoder reads it."""
     try:
         return decoder.decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except _NOT_READ:
         return None
 
 

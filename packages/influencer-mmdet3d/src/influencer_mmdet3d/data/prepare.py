@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from influencer_mmdet3d.data.cloud_files import read_las
 from influencer_mmdet3d.data.formats import CLASS_FILE, read_classes
-from influencer_mmdet3d.files import foreign_content, write_whole
+from influencer_mmdet3d.files import foreign_content, read_record, write_whole
 from influencer_mmdet3d.predict.superpoints import superpoints
 from influencer_mmdet3d.terminal import DONE, progress
 
@@ -260,7 +260,7 @@ def _scenes_of(path: Path, args: argparse.Namespace, classes: list[str]) -> list
            args.unlabelled, args.tile, args.superpoints]  # fmt: skip
     record = args.out / "scans" / f"{path.stem}.json"
     if record.is_file():
-        known = json.loads(record.read_text(encoding="utf-8"))
+        known = read_record(record, ("key", "entries"))
         if known["key"] == key:
             return list(known["entries"])
     folder = Path(args.superpoints) if args.superpoints and Path(args.superpoints).is_dir() else None

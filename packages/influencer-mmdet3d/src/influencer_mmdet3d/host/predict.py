@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from influencer_mmdet3d.data.clouds import SUFFIXES, UNITS, Cloud, Points, read_cloud
 from influencer_mmdet3d.data.scratch import Scratch
-from influencer_mmdet3d.files import filling, write_whole
+from influencer_mmdet3d.files import filling, read_record, write_whole
 from influencer_mmdet3d.host.pin import host_root, load_pin
 from influencer_mmdet3d.predict import results
 from influencer_mmdet3d.predict.page import write_page
@@ -193,8 +193,8 @@ def _predict(
     key = {**key, "cloud": [str(path.resolve()), stat.st_size, stat.st_mtime_ns]}
     done = folder / "summary.json"
     if done.is_file():
-        summary: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
-        if summary.get("key") != key:
+        summary = read_record(done, ("key", "classes"))
+        if summary["key"] != key:
             raise ValueError(
                 f"{folder} holds predictions of another cloud, checkpoint or other options: take another --out, or "
                 "delete that folder"

@@ -175,7 +175,7 @@ def choose(name: str, model: str | None) -> Profile:
 def _model_type(folder: Path) -> str | None:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     kind = config.get("model_type") if isinstance(config, dict) else None
     return kind if isinstance(kind, str) else None
@@ -184,7 +184,7 @@ def _model_type(folder: Path) -> str | None:
 def _read(text: str, where: str) -> Profile:
     try:
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: no such date
         raise ValueError(f"{where}: not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{where}: expected the fields of a profile")

@@ -203,7 +203,7 @@ def recorded_profile(answer_file: Path) -> dict[str, Any]:
     try:
         profile = json.loads(record.read_text(encoding="utf-8")).get("profile") or {}
         return dict(profile)
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise ValueError(f"{record}: not a record of `predict` ({error})") from error
 
 

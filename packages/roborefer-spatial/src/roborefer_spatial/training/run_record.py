@@ -61,7 +61,7 @@ def check(output_dir: Path, now: dict[str, Any], *, resuming: bool) -> None:
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
         was, recipe = before["data"], before["recipe"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path}: not a record of a training run ({error}); delete it to go on without") from error
     same_kind = (before.get("depth_path") is None) == (now["depth_path"] is None)
     if not same_kind or _content(was) != _content(now["data"]):

@@ -63,7 +63,7 @@ def load_model(
     Raises
     ------
     ValueError
-        If the file is damaged or unsafe, has no config or no weights, or the weights do not fit the model.
+        If a file is damaged or unsafe, has no config or no weights, or the weights do not fit the model.
     """
     from mapanything.models import model_factory
 
@@ -71,7 +71,7 @@ def load_model(
     loaded = storage.load(path, map_location="cpu")
     if not isinstance(loaded, dict) or not isinstance(loaded.get("model"), Mapping):
         raise ValueError(f"{path}: expected a checkpoint with the weights under 'model'")
-    config = loaded.get("args") if config_file is None else yaml.safe_load(Path(config_file).read_text("utf-8"))
+    config = loaded.get("args") if config_file is None else _read_config(Path(config_file))
     model_str, model_config = _model_config(config, config_file or path)
     model = model_factory(model_str, **_without_other_weights(model_config))
     try:
@@ -178,6 +178,13 @@ def _weights_sha256(model: Any) -> str:
         digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _read_config(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text("utf-8"))
+    except (ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: not UTF-8, no such date
+        raise ValueError(f"{path}: not readable as YAML: {error}") from error
 
 
 def _model_config(config: Any, where: str | Path) -> tuple[str, dict[str, Any]]:

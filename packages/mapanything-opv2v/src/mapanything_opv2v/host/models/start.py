@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -21,7 +22,8 @@ class OPV2VStart(MapAnything):
     """MapAnything without its dense and scale heads, and a linear layer that tells where each patch is.
 
     The heads that do not run keep their weights, are not trained and are saved, so that a checkpoint holds a whole
-    MapAnything beside the layer `patch_points`. A plain MapAnything's weights load, too.
+    MapAnything beside the layer `patch_points`. A plain MapAnything's weights load, too. Without weights the scale head
+    begins at `UNIT_M`, so that the next stage begins with the movements in metres that the start has learned.
 
     Parameters
     ----------
@@ -42,6 +44,8 @@ class OPV2VStart(MapAnything):
                 f"{type(self).__name__}: model.pred_head is {self.pred_head_type!r}, which has no pose head; a start "
                 "takes 'dpt+pose' (model/pred_head=dpt_pose_scale)"
             )
+        if self.scale_adaptor.mode == "exp":
+            nn.init.constant_(self.scale_head.output_proj.bias, math.log(UNIT_M))  # weights that load replace it
         self.patch_points = nn.Linear(self.info_sharing.dim, 3)
         self.register_load_state_dict_pre_hook(_add_missing)
         self.pretrained_checkpoint_path = path

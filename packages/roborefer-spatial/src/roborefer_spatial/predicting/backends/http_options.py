@@ -111,7 +111,7 @@ def extra_fields(text: str | None) -> dict[str, Any]:
         return {}
     try:
         fields = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"--extra-body {text}: not valid JSON: {error}") from error
     if not isinstance(fields, dict):
         raise ValueError(f"--extra-body {text}: expected a JSON object")
