@@ -7,7 +7,7 @@ from mapanything_opv2v.predictions import load_predictions
 
 
 def test_the_demo_trains_and_evaluates_the_real_model(host_root, tmp_path, monkeypatch):
-    for name in ("START_STEPS", "START_EPOCHS", "DENSE_STEPS", "START_PAIRS", "DENSE_PAIRS"):
+    for name in ("START_STEPS", "START_EPOCHS", "DENSE_STEPS", "DENSE_EPOCHS", "START_PAIRS", "DENSE_PAIRS"):
         monkeypatch.setattr(tiny_model, name, 2)
     monkeypatch.setattr(tiny_model, "TOWNS", {"train": 3, "validate": 1, "test": 3})
     monkeypatch.setattr(tiny_model, "AGENTS", 3)

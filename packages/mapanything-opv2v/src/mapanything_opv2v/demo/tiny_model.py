@@ -26,7 +26,7 @@ ROOT = "MAPANYTHING_ROOT"
 
 MISSING = (
     "MapAnything was not trained: MAPANYTHING_ROOT is not set. Get a checkout (the package's README, Install), then "
-    "run the demo again with MAPANYTHING_ROOT naming it; it then takes about ten minutes on two cores."
+    "run the demo again with MAPANYTHING_ROOT naming it; it then takes about a quarter of an hour."
 )
 
 SIZE_WH = (84, 21)
