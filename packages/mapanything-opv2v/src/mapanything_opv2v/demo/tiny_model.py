@@ -39,7 +39,7 @@ NEAR_M = 15.0
 SAME = 0.3
 """Share of training pairs that are a vehicle and itself, turned."""
 START_EPOCHS, START_STEPS, START_PAIRS = 4, 500, 16
-DENSE_EPOCHS, DENSE_STEPS, DENSE_PAIRS = 5, 250, 8
+DENSE_EPOCHS, DENSE_STEPS, DENSE_PAIRS = 3, 250, 8
 LR, POSE_LR, DENSE_LR = 2e-3, 1e-3, 1.5e-3
 """A pose head that learns as fast as the rest can stay at one heading for good."""
 
@@ -190,8 +190,6 @@ def _dense(runs: Path, cache: Path) -> list[str]:
         "train_params.submodule_configs.encoder.lr=3e-4",
         "+train_params.submodule_configs.info_sharing={lr:3e-4,min_lr:1e-6}",
         "+train_params.submodule_configs.pose_head={lr:3e-4,min_lr:1e-6}",
-        "loss.opv2v.pose_quats_loss_weight=1",  # the start has learned poses, ranges are to be learned now
-        "loss.opv2v.pose_trans_loss_weight=1",
     ]
 
 
