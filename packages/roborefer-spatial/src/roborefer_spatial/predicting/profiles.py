@@ -17,7 +17,6 @@ name a file of their own. Fields:
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -28,6 +27,7 @@ from typing import Any, get_args
 import yaml
 
 from roborefer_spatial.answers import Boxes, PointOrder, Units
+from roborefer_spatial.files import read_json
 from roborefer_spatial.predicting.seen import Resize
 from roborefer_spatial.sample import Sample
 from roborefer_spatial.scoring.score import Frame
@@ -174,8 +174,8 @@ def choose(name: str, model: str | None) -> Profile:
 
 def _model_type(folder: Path) -> str | None:
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        config = read_json(folder / "config.json")
+    except (OSError, ValueError):
         return None
     kind = config.get("model_type") if isinstance(config, dict) else None
     return kind if isinstance(kind, str) else None

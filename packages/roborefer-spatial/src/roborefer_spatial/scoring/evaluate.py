@@ -201,9 +201,9 @@ def recorded_profile(answer_file: Path) -> dict[str, Any]:
     if not record.is_file():
         return {}
     try:
-        profile = json.loads(record.read_text(encoding="utf-8")).get("profile") or {}
+        profile = files.read_json(record).get("profile") or {}
         return dict(profile)
-    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+    except (ValueError, AttributeError, TypeError) as error:
         raise ValueError(f"{record}: not a record of `predict` ({error})") from error
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,9 +58,9 @@ def check(output_dir: Path, now: dict[str, Any], *, resuming: bool) -> None:
             logger.warning("%s has no %s: nothing says which data its checkpoints were trained on", output_dir, NAME)
         return
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = files.read_json(path)
         was, recipe = before["data"], before["recipe"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a record of a training run ({error}); delete it to go on without") from error
     same_kind = (before.get("depth_path") is None) == (now["depth_path"] is None)
     if not same_kind or _content(was) != _content(now["data"]):

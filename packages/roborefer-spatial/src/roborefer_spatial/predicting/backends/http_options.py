@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
+
+from roborefer_spatial.files import decode_json
 
 Api = Literal["roborefer", "openai"]
 TokenField = Literal["max_tokens", "max_completion_tokens"]
@@ -109,10 +110,7 @@ def extra_fields(text: str | None) -> dict[str, Any]:
     """Return the fields of `--extra_body`; ValueError unless it is a JSON object with none of our own fields."""
     if text is None:
         return {}
-    try:
-        fields = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"--extra-body {text}: not valid JSON: {error}") from error
+    fields = decode_json(text, f"--extra-body {text}")
     if not isinstance(fields, dict):
         raise ValueError(f"--extra-body {text}: expected a JSON object")
     own = sorted({"model", "messages", "stream", "n"} & set(fields))
